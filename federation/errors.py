@@ -1,0 +1,185 @@
+"""One error tree. Each error has a stable code, a sentence for people, a hint (what to do), and a place in the documentation.
+
+    FederationError
+    ├── InvalidManifest      a job document is malformed, or is not what was signed
+    ├── InvalidIdentity      a key, credential, certificate, ticket, or signature is not good
+    ├── PolicyDenied         a rule says no (carries the verdict)
+    ├── BudgetExhausted      a privacy budget would be exceeded
+    ├── Halted               work was stopped by someone who may
+    ├── ProtocolViolation    a peer broke the protocol (carries evidence)
+    ├── RoundAborted         a round ended without a sum
+    ├── OutOfOrder           an event does not fit the state of the object (carries its story)
+    ├── VerificationFailed   a release, a digest, or a signature does not check
+    ├── NotFound             no such job, release, or member
+    ├── InvalidUsage         a command or setting is wrong
+    ├── TaskFailed           the job's own code failed
+    └── Unavailable          the only retryable one
+
+One table maps each code to a gRPC status name and a command's exit code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Final
+
+
+class FederationError(Exception):
+    """What happened and why (``message``), and what to do (``hint``). Never holds a secret or a row of data."""
+
+    code: ClassVar[str] = "internal"
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.message
+
+    @property
+    def anchor(self) -> str:
+        """Where the documentation explains it: a heading in docs/reference/errors.md."""
+        return f"docs/reference/errors.md#{self.code}"
+
+
+class InvalidManifest(FederationError):
+    """``field`` is a dotted path such as ``spec.rounds``; ``line`` counts from 1 and is 0 where there is no text."""
+
+    code = "invalid-manifest"
+
+    def __init__(self, message: str, *, hint: str = "", field: str = "", line: int = 0) -> None:
+        super().__init__(message, hint=hint)
+        self.field = field
+        self.line = line
+
+
+class InvalidIdentity(FederationError):
+    code = "invalid-identity"
+
+
+class PolicyDenied(FederationError):
+    """``reasons``: each rule that said no, one sentence each."""
+
+    code = "policy-denied"
+
+    def __init__(self, message: str, *, hint: str = "", reasons: tuple[str, ...] = ()) -> None:
+        super().__init__(message, hint=hint)
+        self.reasons = reasons
+
+
+class BudgetExhausted(FederationError):
+    code = "budget-exhausted"
+
+
+class Halted(FederationError):
+    code = "halted"
+
+
+class ProtocolViolation(FederationError):
+    """``check`` names the rule that failed (stable, kebab-case); ``evidence`` are the signed bytes that show it, if any."""
+
+    code = "protocol-violation"
+
+    def __init__(self, message: str, *, check: str, hint: str = "", evidence: bytes = b"") -> None:
+        super().__init__(message, hint=hint)
+        self.check = check
+        self.evidence = evidence
+
+
+class RoundAborted(FederationError):
+    code = "round-aborted"
+
+
+class OutOfOrder(FederationError):
+    """``story``: what the object went through, newest last."""
+
+    code = "out-of-order"
+
+    def __init__(self, message: str, *, hint: str = "", story: tuple[str, ...] = ()) -> None:
+        super().__init__(message, hint=hint)
+        self.story = story
+
+
+class VerificationFailed(FederationError):
+    code = "verification-failed"
+
+
+class NotFound(FederationError):
+    code = "not-found"
+
+
+class InvalidUsage(FederationError):
+    code = "invalid-usage"
+
+
+class TaskFailed(FederationError):
+    """``exception`` is a class name, ``file`` a path within the bundle; the message of the exception stays in the lab."""
+
+    code = "task-failed"
+
+    def __init__(
+        self, message: str, *, hint: str = "", exception: str = "", file: str = "", line: int = 0, phase: str = ""
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.exception = exception
+        self.file = file
+        self.line = line
+        self.phase = phase
+
+
+class Unavailable(FederationError):
+    code = "unavailable"
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    grpc_status: str
+    exit_code: int
+
+
+INTERRUPTED_EXIT_CODE: Final = 130
+
+TABLE: Final[dict[str, Mapping]] = {
+    "internal": Mapping("INTERNAL", 1),
+    "invalid-usage": Mapping("INVALID_ARGUMENT", 2),
+    "not-found": Mapping("NOT_FOUND", 3),
+    "policy-denied": Mapping("PERMISSION_DENIED", 4),
+    "budget-exhausted": Mapping("PERMISSION_DENIED", 4),
+    "invalid-manifest": Mapping("INVALID_ARGUMENT", 5),
+    "invalid-identity": Mapping("UNAUTHENTICATED", 6),
+    "verification-failed": Mapping("DATA_LOSS", 6),
+    "protocol-violation": Mapping("FAILED_PRECONDITION", 6),
+    "halted": Mapping("FAILED_PRECONDITION", 7),
+    "round-aborted": Mapping("ABORTED", 1),
+    "out-of-order": Mapping("FAILED_PRECONDITION", 1),
+    "task-failed": Mapping("ABORTED", 1),
+    "unavailable": Mapping("UNAVAILABLE", 8),
+}
+
+ERRORS: Final[dict[str, type[FederationError]]] = {
+    kind.code: kind
+    for kind in (
+        FederationError,
+        InvalidUsage,
+        NotFound,
+        PolicyDenied,
+        BudgetExhausted,
+        InvalidManifest,
+        InvalidIdentity,
+        VerificationFailed,
+        Halted,
+        RoundAborted,
+        OutOfOrder,
+        TaskFailed,
+        Unavailable,
+    )
+}
+"""Codes that travel in a gRPC trailer come back as these classes (ProtocolViolation carries evidence and is rebuilt by hand)."""
+
+
+def exit_code(error: BaseException) -> int:
+    """The exit code of a command that ends with ``error``; 1 for what nobody expected, 130 for Ctrl-C."""
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED_EXIT_CODE
+    return TABLE[error.code].exit_code if isinstance(error, FederationError) else 1

@@ -1,0 +1,454 @@
+"""What goes into the two machines and what comes out. Messages of ``federation.secagg.messages`` are events and payloads as well.
+
+Ordering rule for both drivers: perform instructions in the order given; a ``Remember`` (member) or the commit of the event
+(collector) is durable before anything after it is performed; every instruction may be performed again after a crash.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from federation.errors import ProtocolViolation
+from federation.secagg.messages import (
+    Abort,
+    Ack,
+    Announcement,
+    Certificate,
+    Close,
+    KeyMessage,
+    Ready,
+    Receipt,
+    Recover,
+    RecoverReply,
+    Reveal,
+    RosterSignature,
+    Seat,
+    Survivors,
+    Upload,
+)
+
+# ---------------------------------------------------------------------------------------------------------------- shared
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Mask:
+    """One keystream to add (sign +1) or subtract (sign -1), from a 32-byte AES-256 key."""
+
+    seed: bytes
+    sign: int
+
+    def __repr__(self) -> str:
+        return f"Mask(seed redacted, sign={self.sign:+d})"
+
+
+@dataclass(frozen=True, slots=True)
+class MaskPlan:
+    """All that ``federation.secagg.masking`` needs to mask one member's contribution, or to unmask a sum."""
+
+    context: bytes
+    masks: tuple[Mask, ...]
+    dither: bytes = field(repr=False, default=b"")
+    """32-byte key of the rounding dither; empty in the collector's plan"""
+
+
+# ----------------------------------------------------------------------------------------------- the member: what goes in
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    epoch: int
+    formation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Roster:
+    epoch: int
+    formation: int
+    keys: tuple[KeyMessage, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RosterCertificate:
+    epoch: int
+    roster_hash: bytes
+    signatures: tuple[RosterSignature, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AbortRequest:
+    epoch: int
+    round: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class CatchUp:
+    """The coordinator says: you are behind, this is the certified input of ``round``. A claim until the receipts are checked."""
+
+    round: int
+    state_digest: bytes
+    state_blob: bytes
+    receipts: tuple[Receipt, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StateReady:
+    """Local: the driver holds state_round on disk with this digest (initial, fetched after ``FetchState``, or restored)."""
+
+    round: int
+    state_digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Local: the masked update of ``context`` is complete in the job's private folder; ``root`` is its Merkle root."""
+
+    context: bytes
+    root: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ContributionFailed:
+    """Local: training or encoding failed; the member stays out of this attempt and says nothing of it."""
+
+    context: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SumApplied:
+    """Local: the certified sum passed its range checks and the outer step gave state_{round+1} with this digest, on disk."""
+
+    context: bytes
+    state_digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SumRefused:
+    """Local: the sum's digest, range, or weights are wrong."""
+
+    context: bytes
+    reason: str
+
+
+MemberEvent = (
+    Form
+    | Roster
+    | RosterCertificate
+    | Announcement
+    | Survivors
+    | Certificate
+    | Recover
+    | AbortRequest
+    | Close
+    | CatchUp
+    | StateReady
+    | Encoded
+    | ContributionFailed
+    | SumApplied
+    | SumRefused
+)
+
+# --------------------------------------------------------------------------------------------- the member: what comes out
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Remember:
+    """Write (key, value) to the member's journal and fsync before performing anything later. ``value`` None erases the key."""
+
+    key: str
+    value: bytes | None
+
+    def __repr__(self) -> str:
+        return f"Remember({self.key!r}, {'erase' if self.value is None else 'redacted'})"
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    message: KeyMessage | RosterSignature | Ready | Upload | Ack | Reveal | RecoverReply | Abort | Receipt
+
+
+@dataclass(frozen=True, slots=True)
+class ComputeInitialState:
+    """The roster stands: make state_1 from the manifest, store it, answer StateReady(1, digest)."""
+
+
+@dataclass(frozen=True, slots=True)
+class FetchState:
+    """Fetch the blob, check that the state in it has this digest, store it, answer StateReady."""
+
+    round: int
+    state_digest: bytes
+    state_blob: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Contribute:
+    """Evaluate and train on state_round, encode, mask with ``plan``, stream to the coordinator, answer Encoded.
+
+    ``weight`` is this member's public bucket. ``weight_unit`` the largest in the roster. ``header_only``: evaluate only.
+    """
+
+    round: int
+    attempt: int
+    plan: MaskPlan
+    weight: int
+    weight_unit: int
+    members: int
+    """n of the roster; the level bound follows from it"""
+    header_only: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FetchSum:
+    """Get the sum, check it with ``federation.secagg.encoding.read_sum``, apply the outer step, answer SumApplied or SumRefused."""
+
+    close: Close
+    cohort: tuple[int, ...]
+    total_weight: int
+    """sum of the cohort's public buckets: the header's first word must equal it"""
+    weight_unit: int
+    members: int
+
+
+@dataclass(frozen=True, slots=True)
+class StopContributing:
+    """The attempt is over for this member: end training for it and erase its masked update."""
+
+    context: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """A check failed; tell the coordinator and this lab's operator which, and what to do. State is unchanged."""
+
+    violation: ProtocolViolation
+
+
+@dataclass(frozen=True, slots=True)
+class RoundSettled:
+    """state_{round+1} is certified by q receipts: states and updates of rounds up to ``round`` may be erased."""
+
+    round: int
+
+
+MemberInstruction = (
+    Remember | Send | ComputeInitialState | FetchState | Contribute | FetchSum | StopContributing | Refuse | RoundSettled
+)
+
+# -------------------------------------------------------------------------------------------- the collector: what goes in
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """The job was placed: form a roster of these members. (member id, node id), sorted by member id."""
+
+    candidates: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class From:
+    """A message from a member, whose transport identity says ``member``. The machine checks the signature anyhow."""
+
+    member: str
+    message: KeyMessage | RosterSignature | Ready | Upload | Ack | Reveal | RecoverReply | Abort | Receipt
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """The member's stream is (again) open; whatever it may have missed in the present phase is told again."""
+
+    member: str
+    round: int = 0
+    """the round that its state is the input of, as its Hello says; 0: none"""
+    state_digest: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The member's stream broke."""
+
+    member: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskBroke:
+    """The member said that its task failed, or refused the round; it stays out of the attempt and need not be waited for."""
+
+    member: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StateStored:
+    """A state's file is among the blobs (driver-checked): members that are behind can catch up."""
+
+    state_digest: bytes
+    blob: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SumReady:
+    """Local: the unmasked sum of ``context`` is among the blobs. ``header`` are its words."""
+
+    context: bytes
+    blob: bytes
+    size: int
+    header: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SumFailed:
+    """Local: the unmasked sum is out of range (a member sent garbage): the round is void."""
+
+    context: bytes
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """``machine.deadline`` has passed."""
+
+
+CollectorEvent = Begin | From | Connected | Lost | TaskBroke | StateStored | SumReady | SumFailed | Tick
+
+# ------------------------------------------------------------------------------------------ the collector: what comes out
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Queue a message for each of these members that is connected; a member that connects later is told again by the machine."""
+
+    members: tuple[str, ...]
+    message: (
+        Form
+        | Roster
+        | RosterCertificate
+        | Announcement
+        | Survivors
+        | Certificate
+        | Recover
+        | AbortRequest
+        | Close
+        | CatchUp
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class AskState:
+    """Ask ``member`` to put the file of this state among the blobs (ProvideState)."""
+
+    member: str
+    round: int
+    state_digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Unmask:
+    """Sum the stored updates of the cohort, apply ``plan``, store the sum as a blob, answer SumReady or SumFailed."""
+
+    round: int
+    attempt: int
+    plan: MaskPlan
+    cohort: tuple[int, ...]
+    total_weight: int
+    members: int
+    header_only: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Discard:
+    """Stored updates of this context are no longer needed."""
+
+    context: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseChanged:
+    """For the store, metrics and people. Phases: forming, announced, collecting, certifying, revealing, closed, aborted, void."""
+
+    epoch: int
+    round: int
+    attempt: int
+    phase: str
+    members: tuple[str, ...]
+    """R_r when announced; the cohort from certifying on"""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RosterFormed:
+    epoch: int
+    roster_hash: bytes
+    seats: tuple[Seat, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RoundClosed:
+    round: int
+    attempt: int
+    context: bytes
+    certificate: Certificate
+    header: tuple[int, ...]
+    sum_blob: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StateCertified:
+    """q receipts agree on state_{round+1}."""
+
+    round: int
+    state_digest: bytes
+    receipts: tuple[Receipt, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class JobDone:
+    """All rounds are closed and q receipts certify the final state."""
+
+    state_digest: bytes
+    receipts: tuple[Receipt, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class JobStuck:
+    """The job cannot go on (too few members form a roster, receipts split for good, attempts are used up)."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Misconduct:
+    """A message was refused: who, which check, and the evidence. ``proof``: it convicts the member by itself."""
+
+    member: str
+    violation: ProtocolViolation
+    proof: bool
+
+
+CollectorInstruction = (
+    Tell | AskState | Unmask | Discard | PhaseChanged | RosterFormed | RoundClosed | StateCertified | JobDone | JobStuck | Misconduct
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """Deadlines in seconds, from the manifest."""
+
+    formation: float
+    formation_attempts: int
+    ready: float
+    """how long a round waits for connected members that are not ready"""
+    reconnect: float
+    """how long a phase waits for a member whose stream broke"""
+    round: float
+    """train and upload"""
+    phase: float
+    """each of ACK, REVEAL, RECOVER, ABORT, receipts"""
+    attempts: int
+    """attempts of one round before the job is stuck"""
+
+
+FloatArray = npt.NDArray[np.float32]
