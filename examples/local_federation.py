@@ -1,0 +1,305 @@
+"""A whole federation on one machine: a coordinator and node agents as separate processes, founded by the real ceremony.
+
+Every step is the command that its people would type (`concord member init`, `concord roll sign`, `concord-node join`, ...); they
+run inside this process because starting Python anew for each of some thirty commands would cost half a minute. The services
+themselves are always processes of their own, each with its own folder, keys and database, over mutual TLS on loopback.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import typer
+import yaml
+
+from coordinator.client.main import app as concord_app
+from coordinator.client.sdk import Federation
+from coordinator.main import app as coordinator_app
+from federation.errors import FederationError, Unavailable
+from node_agent.main import app as node_app
+
+LEAD = "lead"
+START_SECONDS = 60.0
+STOP_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class DataSet:
+    path: Path
+    examples: int
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """``policy`` replaces rules of the default policy of this example (see ``policy_of``)."""
+
+    id: str
+    name: str
+    jurisdiction: str
+    data_sets: Mapping[str, DataSet]
+    policy: Mapping[str, object] = field(default_factory=dict)
+
+
+def run_command(command: typer.Typer, *arguments: str | Path) -> str:
+    """Runs one command in this process and returns its stdout. Raises the command's FederationError."""
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
+        typer.main.get_command(command).main([str(argument) for argument in arguments], standalone_mode=False)
+    return output.getvalue()
+
+
+def services_environment() -> dict[str, str]:
+    """The environment of every service: this one, with Flower's telemetry and update check off."""
+    return {**os.environ, "FLWR_TELEMETRY_ENABLED": "0", "PYTHONUNBUFFERED": "1"}
+
+
+@dataclass(slots=True)
+class Service:
+    """One process of the federation, started and ended by its own id."""
+
+    name: str
+    module: str
+    home: Path
+    process: subprocess.Popen[bytes] | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def log(self) -> Path:
+        return self.home.parent / f"{self.name}.log"
+
+    @property
+    def alive(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def start(self) -> None:
+        (self.home / "run.json").unlink(missing_ok=True)
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", self.module, "run", "--home", str(self.home)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**services_environment(), **self.environment},
+            )
+
+    def wait_ready(self, seconds: float = START_SECONDS) -> dict[str, object]:
+        """The service's run.json. Raises Unavailable with the end of its log when it does not come up."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
+                document = json.loads((self.home / "run.json").read_text())
+                if self.process is not None and document.get("pid") == self.process.pid:
+                    return dict(document)
+            if not self.alive:
+                break
+            time.sleep(0.02)
+        tail = self.log.read_text(errors="replace")[-2000:] if self.log.exists() else ""
+        raise Unavailable(f"{self.name} did not start within {seconds:.0f} s.", hint=f"Its log ends with:\n{tail}")
+
+    def kill(self) -> None:
+        """kill -9, as a power cut would."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+    def stop(self) -> None:
+        if self.process is None:
+            return
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+class LocalFederation:
+    """``with LocalFederation(folder, "name", members) as federation: ...`` founds it, starts it, and ends every process."""
+
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        members: Sequence[Member],
+        *,
+        sandbox: str = "optional",
+        environment: Mapping[str, str] | None = None,
+        say: Callable[[str], None] = lambda _line: None,
+    ) -> None:
+        self.folder = folder
+        self.name = name
+        self.members = tuple(members)
+        self.sandbox = sandbox
+        self.say = say
+        extra = dict(environment or {})
+        self.coordinator = Service("coordinator", "coordinator.main", folder / "coordinator", environment=extra)
+        self.nodes = {
+            member.id: Service(f"node-{member.id}", "node_agent.main", folder / f"node-{member.id}", environment=extra)
+            for member in members
+        }
+        self.lead_home = folder / "lead"
+
+    # ------------------------------------------------------------------------------------------------------- founding
+
+    def found(self) -> None:
+        """Keys, cards, the roll signed by every member, node credentials signed by the officers. Starts the coordinator."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        run_command(
+            coordinator_app,
+            *("init", "--home", self.coordinator.home, "--federation", self.name),
+            *("--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0"),
+        )
+        roll = self.folder / "roll.json"
+        draft: list[str | Path] = ["roll", "draft", "--federation", self.name, "--out", roll]
+        for member in self.members:
+            home = self.officer_home(member.id)
+            card = home / "card.json"
+            run_command(
+                concord_app,
+                *("member", "init", "--home", home, "--id", member.id, "--name", member.name),
+                *("--jurisdiction", member.jurisdiction, "--out", card),
+            )
+            draft += ["--member", card]
+        lead_card = self.folder / "lead-card.json"
+        run_command(
+            concord_app,
+            *("lead", "init", "--home", self.lead_home, "--id", LEAD, "--member", self.members[0].id),
+            *("--name", "Research lead", "--out", lead_card),
+        )
+        run_command(concord_app, *draft, "--lead", lead_card)
+        for member in self.members:
+            run_command(concord_app, "roll", "sign", "--home", self.officer_home(member.id), "--roll", roll)
+        run_command(coordinator_app, "found", "--home", self.coordinator.home, "--roll", roll)
+        self.say(f"founded {self.name}: {len(self.members)} members signed the roll")
+        self.start_coordinator()
+
+    def officer_home(self, member: str) -> Path:
+        return self.folder / f"officer-{member}"
+
+    def start_coordinator(self) -> None:
+        self.coordinator.start()
+        ready = self.coordinator.wait_ready()
+        # The address was chosen by the system; it stays the same over restarts, as an operator's would.
+        settings = self.coordinator.home / "coordinator.yaml"
+        document = yaml.safe_load(settings.read_text())
+        if str(document.get("listen", "")).endswith(":0"):
+            document["listen"] = ready["address"]
+            settings.write_text(yaml.safe_dump(document))
+
+    def enrol(self, member: Member) -> None:
+        """Makes the node's keys, has the officer sign them, joins with a one-time ticket, declares data sets and policy."""
+        service = self.nodes[member.id]
+        node = f"{member.id}-1"
+        request = self.folder / f"{node}-request.json"
+        credential = self.folder / f"{node}-credential.json"
+        ticket = self.folder / f"{node}-ticket.json"
+        run_command(
+            node_app,
+            *("init", "--home", service.home, "--federation", self.name, "--member", member.id, "--node", node),
+            *("--out", request),
+        )
+        run_command(
+            concord_app,
+            *("member", "sign-node", "--home", self.officer_home(member.id), "--request", request, "--out", credential),
+        )
+        run_command(
+            coordinator_app,
+            *("ticket", "--home", self.coordinator.home, "--member", member.id, "--node", node, "--out", ticket),
+        )
+        run_command(
+            node_app,
+            *("join", "--home", service.home, "--ticket", ticket, "--credential", credential),
+            *("--roll", self.folder / "roll.json"),
+        )
+        for name, data_set in member.data_sets.items():
+            tags = [part for tag in data_set.tags for part in ("--tag", tag)]
+            run_command(
+                node_app,
+                *("data", "add", name, "--home", service.home, "--path", data_set.path),
+                *("--examples", str(data_set.examples), *tags),
+            )
+        (service.home / "policy.yaml").write_text(yaml.safe_dump(self.policy_of(member), sort_keys=False))
+
+    def policy_of(self, member: Member) -> dict[str, object]:
+        rules: dict[str, object] = {
+            "leads": [LEAD],
+            "jurisdictions": sorted({other.jurisdiction for other in self.members}),
+            "dataSets": sorted(member.data_sets),
+            "minimumCohort": 3,
+            "minimumJurisdictions": 1,
+        }
+        return {
+            "apiVersion": "concord/v1",
+            "kind": "NodePolicy",
+            "rules": {**rules, **member.policy},
+            "sandbox": self.sandbox,
+        }
+
+    def login(self) -> None:
+        ticket = self.folder / "lead-ticket.json"
+        run_command(coordinator_app, "ticket", "--home", self.coordinator.home, "--lead", LEAD, "--out", ticket)
+        run_command(concord_app, "login", "--home", self.lead_home, "--ticket", ticket)
+
+    def start_nodes(self) -> None:
+        for service in self.nodes.values():
+            service.start()
+        for service in self.nodes.values():
+            service.wait_ready()
+
+    def start(self) -> None:
+        """Founds the federation, enrols every member's node, logs the lead in, starts the nodes."""
+        self.found()
+        for member in self.members:
+            self.enrol(member)
+            self.say(f"enrolled {member.id}-1 ({member.name}, {member.jurisdiction})")
+        self.login()
+        self.start_nodes()
+
+    # -------------------------------------------------------------------------------------------------------- running
+
+    @contextlib.contextmanager
+    def client(self) -> Iterator[Federation]:
+        """The lead's SDK session."""
+        with Federation.connect(self.lead_home) as federation:
+            yield federation
+
+    def concord(self, *arguments: str | Path) -> str:
+        """Runs a `concord` command as the lead."""
+        return run_command(concord_app, *arguments, "--home", self.lead_home)
+
+    def stop(self) -> None:
+        for service in [*self.nodes.values(), self.coordinator]:
+            if service.alive and service.process is not None:
+                service.process.send_signal(signal.SIGTERM)
+        for service in [*self.nodes.values(), self.coordinator]:
+            service.stop()
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+__all__ = ["LEAD", "DataSet", "FederationError", "LocalFederation", "Member", "Service", "run_command"]
