@@ -96,7 +96,10 @@ class CatchUp:
 
 @dataclass(frozen=True, slots=True)
 class StateReady:
-    """Local: the driver holds state_round on disk with this digest (initial, fetched after ``FetchState``, or restored)."""
+    """Local: the driver holds state_round on disk with this digest (initial, or fetched after ``FetchState``, or found at a restart).
+
+    Harmless to repeat: the machine sends its last receipt and READY again. A member that computed the state itself says SumApplied.
+    """
 
     round: int
     state_digest: bytes
@@ -119,7 +122,10 @@ class ContributionFailed:
 
 @dataclass(frozen=True, slots=True)
 class SumApplied:
-    """Local: the certified sum passed its range checks and the outer step gave state_{round+1} with this digest, on disk."""
+    """Local: the certified sum passed its range checks and the outer step gave state_{round+1} with this digest, on disk.
+
+    A header-only round changes no weights: its digest is that of the state that was evaluated, unchanged.
+    """
 
     context: bytes
     state_digest: bytes
@@ -250,7 +256,10 @@ class Begin:
 
 @dataclass(frozen=True, slots=True)
 class From:
-    """A message from a member, whose transport identity says ``member``. The machine checks the signature anyhow."""
+    """A message from a member, whose transport identity says ``member``. The machine checks the signature anyhow.
+
+    An Upload is passed on only when its masked update is complete in the spool and has the Merkle root that it names.
+    """
 
     member: str
     message: KeyMessage | RosterSignature | Ready | Upload | Ack | Reveal | RecoverReply | Abort | Receipt
@@ -319,7 +328,10 @@ CollectorEvent = Begin | From | Connected | Lost | TaskBroke | StateStored | Sum
 
 @dataclass(frozen=True, slots=True)
 class Tell:
-    """Queue a message for each of these members that is connected; a member that connects later is told again by the machine."""
+    """Queue a message for each of these members that is connected; a member that connects later is told again by the machine.
+
+    The driver says Connected for every open stream right before Begin, and after every Hello; Lost when one breaks.
+    """
 
     members: tuple[str, ...]
     message: (

@@ -1,0 +1,59 @@
+"""Keystreams of AES-256-CTR, added to ring elements chunk by chunk.
+
+Key = seed, IV = chunk index (8 bytes, big-endian) || 0: so each chunk can be made by itself, in any order, on any thread. A keystream
+read as little-endian unsigned integers of B bits is exactly uniform mod 2^B. Buffers are reused; nothing here allocates by model size.
+(docs/protocol/secure-aggregation.md, "Masks".)
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import CTR
+
+from federation.secagg.events import MaskPlan
+
+HEADER_INDEX: Final = 2**64 - 1
+"""the chunk index of the header"""
+
+Ring = npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | npt.NDArray[np.uint32] | npt.NDArray[np.uint64]
+
+UNSIGNED: Final[dict[int, np.dtype[np.unsignedinteger]]] = {
+    bits: np.dtype(f"<u{bits // 8}") for bits in (8, 16, 32, 64)
+}
+SIGNED: Final[dict[int, np.dtype[np.signedinteger]]] = {bits: np.dtype(f"<i{bits // 8}") for bits in (8, 16, 32, 64)}
+
+
+class Keystream:
+    """Reused buffers for keystreams of up to ``size`` bytes. One per thread."""
+
+    def __init__(self, size: int) -> None:
+        self._zeros = bytes(size)
+        self._buffer = np.empty(size, dtype=np.uint8)
+        self._out = memoryview(self._buffer)
+
+    def fill(self, seed: bytes, chunk_index: int, size: int) -> npt.NDArray[np.uint8]:
+        """The first ``size`` bytes of the chunk's keystream: a view that the next call overwrites."""
+        cipher = Cipher(AES(seed), CTR(chunk_index.to_bytes(8, "big") + bytes(8))).encryptor()
+        cipher.update_into(memoryview(self._zeros)[:size], self._out[:size])
+        return self._buffer[:size]
+
+    def apply(self, ring: npt.NDArray[np.unsignedinteger], plan: MaskPlan, chunk_index: int) -> None:
+        """Adds or subtracts every mask of the plan, in place, mod 2^B. ``ring`` is contiguous and little-endian."""
+        size = ring.nbytes
+        for mask in plan.masks:
+            stream = self.fill(mask.seed, chunk_index, size).view(ring.dtype)
+            if mask.sign > 0:
+                np.add(ring, stream, out=ring)
+            else:
+                np.subtract(ring, stream, out=ring)
+
+
+def mask(levels: npt.NDArray[np.integer], plan: MaskPlan, chunk_index: int) -> None:
+    """Masks one chunk of levels (int8, int16, int32; or int64 header words), in place."""
+    unsigned = levels.view(UNSIGNED[levels.dtype.itemsize * 8])
+    Keystream(unsigned.nbytes).apply(unsigned, plan, chunk_index)

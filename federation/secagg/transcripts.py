@@ -1,0 +1,162 @@
+"""Every input of a hash or a signature: a domain label and length-prefixed fields, so that no two inputs read alike.
+
+An input is ``"concord/secagg/v1/" label 0x00`` and then for each field its length (8 bytes, big-endian) and its bytes. Integers are 8
+bytes big-endian, text is UTF-8, a sequence is one field that holds the encoding of its items. Sets come sorted by index.
+(docs/protocol/secure-aggregation.md, "Transcripts".)
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Final
+
+from federation.secagg.messages import (
+    Abort,
+    Ack,
+    KeyMessage,
+    Ready,
+    Receipt,
+    RecoverReply,
+    Reveal,
+    Survivors,
+    Trailer,
+)
+
+DOMAIN: Final = b"concord/secagg/v1/"
+
+Field = bytes | str | int | Sequence["Field"]
+
+
+def _bytes_of(field: Field) -> bytes:
+    if isinstance(field, bytes):
+        return field
+    if isinstance(field, str):
+        return field.encode()
+    if isinstance(field, int):
+        return field.to_bytes(8, "big")
+    return b"".join(_prefixed(item) for item in field)
+
+
+def _prefixed(field: Field) -> bytes:
+    data = _bytes_of(field)
+    return len(data).to_bytes(8, "big") + data
+
+
+def transcript(label: str, *fields: Field) -> bytes:
+    return DOMAIN + label.encode() + b"\x00" + b"".join(_prefixed(field) for field in fields)
+
+
+def digest(label: str, *fields: Field) -> bytes:
+    return hashlib.sha256(transcript(label, *fields)).digest()
+
+
+# ------------------------------------------------------------------------------------------------------------- formation
+
+
+def key_transcript(job: bytes, message: KeyMessage) -> bytes:
+    return transcript(
+        "key", job, message.epoch, message.formation, message.credential, message.exchange_key, message.weight
+    )
+
+
+def roster_hash(job: bytes, epoch: int, formation: int, keys: Sequence[KeyMessage]) -> bytes:
+    """RH: over every key message whole, signatures included, in the order of the roster."""
+    return digest("roster", job, epoch, formation, [[key_transcript(job, key), key.signature] for key in keys])
+
+
+def roster_transcript(job: bytes, epoch: int, index: int, roster: bytes) -> bytes:
+    return transcript("roster-signature", job, epoch, roster, index)
+
+
+# ---------------------------------------------------------------------------------------------------------------- rounds
+
+
+def context(
+    job: bytes, epoch: int, roster: bytes, ready: Sequence[int], round_number: int, attempt: int, state: bytes
+) -> bytes:
+    """ctx. ``job`` is the manifest's digest, so the manifest is bound with it."""
+    return digest("context", job, epoch, roster, list(ready), round_number, attempt, state)
+
+
+def ready_transcript(job: bytes, roster: bytes, ready: Ready) -> bytes:
+    return transcript(
+        "ready",
+        job,
+        ready.epoch,
+        roster,
+        ready.index,
+        ready.round,
+        ready.attempt,
+        ready.state_digest,
+        ready.min_cohort,
+    )
+
+
+def trailer_hash(trailer: Trailer) -> bytes:
+    return digest(
+        "trailer",
+        [[box.holder, box.ciphertext] for box in trailer.boxes],
+        list(trailer.edges),
+        list(trailer.secret_hashes),
+        list(trailer.share_hashes),
+    )
+
+
+def upload_transcript(context_: bytes, index: int, root: bytes, trailer: bytes) -> bytes:
+    return transcript("upload", context_, index, root, trailer)
+
+
+def survivors_digest(survivors: Survivors) -> bytes:
+    return digest(
+        "survivors",
+        survivors.context,
+        [[entry.index, entry.root, entry.trailer_hash, entry.signature] for entry in survivors.entries],
+    )
+
+
+def ack_transcript(ack: Ack) -> bytes:
+    return transcript("ack", ack.context, ack.survivors_digest, ack.index)
+
+
+def reveal_transcript(reveal: Reveal) -> bytes:
+    return transcript(
+        "reveal", reveal.context, reveal.index, reveal.self_seed, [[peer, seed] for peer, seed in reveal.edges]
+    )
+
+
+def recover_transcript(reply: RecoverReply) -> bytes:
+    return transcript(
+        "recover", reply.context, reply.index, reply.owner, [[peer, share] for peer, share in reply.shares]
+    )
+
+
+def abort_transcript(job: bytes, roster: bytes, abort: Abort) -> bytes:
+    """Without ctx: an ABORT ends the attempt for every R_r that the collector may have announced."""
+    return transcript("abort", job, abort.epoch, roster, abort.index, abort.round, abort.attempt)
+
+
+def receipt_transcript(job: bytes, roster: bytes, receipt: Receipt) -> bytes:
+    return transcript(
+        "receipt",
+        job,
+        receipt.epoch,
+        roster,
+        receipt.index,
+        receipt.round,
+        receipt.context,
+        receipt.survivors_digest,
+        receipt.state_digest,
+    )
+
+
+# --------------------------------------------------------------------------------------------------------------- secrets
+
+
+def secret_hash(context_: bytes, owner: int, peer: int, secret: bytes) -> bytes:
+    """``peer`` 0: the owner's self seed."""
+    return digest("secret", context_, owner, peer, secret)
+
+
+def share_hash(context_: bytes, owner: int, holder: int, peer: int, share: bytes) -> bytes:
+    return digest("share", context_, owner, holder, peer, share)
