@@ -1,0 +1,123 @@
+"""`concord-node`: a lab's own guard and hands. Data goes to stdout, the rest to stderr; an error says what, why, and what to do."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from federation.errors import INTERRUPTED_EXIT_CODE, FederationError, InvalidUsage, exit_code
+from node_agent.settings import DataSet, Home
+
+app = typer.Typer(name="concord-node", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=True)
+data_app = typer.Typer(name="data", no_args_is_help=True, help="The data sets that this node holds.")
+app.add_typer(data_app)
+
+HOME_OPTION: Final = typer.Option("--home", envvar="CONCORD_NODE_HOME", help="The node's home folder.")
+HomePath = Annotated[Path, HOME_OPTION]
+
+
+@app.callback()
+def concord_node() -> None:
+    """A lab's node: it joins a federation, decides by the lab's own policy what it takes part in, and trains there."""
+
+
+@app.command()
+def init(
+    home: HomePath,
+    federation: Annotated[str, typer.Option(help="The federation's name.")],
+    member: Annotated[str, typer.Option(help="The member that this lab belongs to.")],
+    node: Annotated[str, typer.Option(help="This node's name within the member.")],
+    out: Annotated[Path, typer.Option(help="Where to write the request that the member's officer signs.")],
+) -> None:
+    """Make keys, settings, a policy that denies all, and a request for the member's officer."""
+    from node_agent.enrolment import initialise
+
+    initialise(Home(home), federation=federation, member=member, node=node, out=out)
+    say(f"Made {home}. Have the member's officer sign {out}, then run `concord-node join`.")
+    say(f"{home / 'policy.yaml'} denies every job until you write down what this lab agrees to.")
+
+
+@app.command()
+def join(
+    home: HomePath,
+    ticket: Annotated[Path, typer.Option(help="The one-time ticket from the coordinator's operator.")],
+    credential: Annotated[Path, typer.Option(help="The credential that the member's officer signed.")],
+    roll: Annotated[Path | None, typer.Option(help="The membership roll, if you got it from your member.")] = None,
+) -> None:
+    """Enter the federation: exchange a ticket for a transport certificate, and check the membership roll."""
+    from node_agent.enrolment import join as enter
+
+    address = enter(Home(home), ticket_file=ticket, credential_file=credential, roll_file=roll)
+    say(f"Joined by {address}. Start the node with `concord-node run --home {home}`.")
+
+
+@app.command()
+def run(home: HomePath) -> None:
+    """Serve the federation until SIGTERM or Ctrl-C."""
+    from node_agent.service import serve
+
+    serve(Home(home))
+
+
+@app.command(name="try")
+def try_job(
+    job: Annotated[Path, typer.Argument(help="The job document (YAML).")],
+    home: HomePath,
+) -> None:
+    """Rehearse a job on the lab's own data, with its own policy and sandbox. Nothing is sent."""
+    from node_agent.rehearsal import rehearse
+
+    rehearse(Home(home), job)
+
+
+@app.command()
+def consents(home: HomePath) -> None:
+    """List what this node was asked, and what it answered."""
+    from node_agent.consent.listing import print_consents
+
+    print_consents(Home(home))
+
+
+@data_app.command(name="add")
+def data_add(
+    name: Annotated[str, typer.Argument(help="The name that jobs ask for.")],
+    home: HomePath,
+    path: Annotated[Path, typer.Option(help="File or folder with the data; mounted read-only.")],
+    examples: Annotated[int, typer.Option(min=1, help="How many examples it holds.")],
+    tag: Annotated[list[str] | None, typer.Option(help="A tag that jobs may ask for; repeat for more.")] = None,
+) -> None:
+    """Tell the node of a data set."""
+    place = path.expanduser().absolute()
+    if not place.exists():
+        raise InvalidUsage(f"{place} does not exist.", hint="Give the file or folder that holds the data.")
+    folder = Home(home)
+    settings = folder.settings()
+    sets = dict(settings.data_sets)
+    sets[name] = DataSet(path=str(place), examples=examples, tags=tuple(tag or ()))
+    folder.save(settings.model_validate(settings.model_copy(update={"data_sets": sets}).model_dump()))
+    say(f"{name}: {place}. A running node reads it when it starts again.")
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def main() -> int:
+    """The entry point: the exit code follows the errors' table; no trace is shown for what people can mend."""
+    try:
+        app(standalone_mode=True)
+    except FederationError as error:
+        say(f"error: {error.message}")
+        if error.hint:
+            say(f"  {error.hint}")
+        return exit_code(error)
+    except KeyboardInterrupt:
+        return INTERRUPTED_EXIT_CODE
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

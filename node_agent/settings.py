@@ -1,0 +1,153 @@
+"""The node's home folder: where each file is, and node.yaml, the one file of settings.
+
+The home belongs to the lab: keys and journal are readable by its owner alone. node.yaml says who the node is, where its
+coordinator is, and which data sets it holds; what the node may take part in is in policy.yaml (``federation.policy``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+
+from federation.errors import InvalidUsage, NotFound
+from node_agent.store.files import write_whole
+
+SETTINGS_LIMIT: Final = 1 << 20
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$")]
+
+HEADER: Final = """\
+# Who this node is, where its coordinator is, and the data sets that it holds. What the node may take part in is in policy.yaml.
+# Changed by `concord-node join` and `concord-node data add`; read at start.
+"""
+
+
+class DataSet(BaseModel):
+    """One data set of the lab: a file or folder that the sandbox mounts read-only."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True)
+
+    path: Annotated[str, Field(min_length=1)]
+    examples: Annotated[int, Field(ge=1, le=1 << 40)]
+    """how many examples it holds; only its public bucket, a power of two, ever leaves"""
+    tags: tuple[str, ...] = ()
+
+
+class NodeSettings(BaseModel):
+    """node.yaml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True)
+
+    member: Name
+    node: Name
+    federation: Name
+    address: str = ""
+    """host:port of the coordinator; empty until ``concord-node join``"""
+    metrics: str = "127.0.0.1:0"
+    """where /metrics, /healthz and /readyz are served; port 0 takes a free one, empty turns it off"""
+    data_sets: dict[Name, DataSet] = Field(default_factory=dict)
+    scratch: str | None = None
+    """where workers and updates keep their files; by default memory-backed when small, else in the home"""
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The paths of a node's home. Nothing is read or made by asking for one."""
+
+    root: Path
+
+    @property
+    def settings_file(self) -> Path:
+        return self.root / "node.yaml"
+
+    @property
+    def policy_file(self) -> Path:
+        return self.root / "policy.yaml"
+
+    @property
+    def identity_key(self) -> Path:
+        return self.root / "keys" / "identity.key"
+
+    @property
+    def transport_key(self) -> Path:
+        return self.root / "keys" / "transport.key"
+
+    @property
+    def credential(self) -> Path:
+        return self.root / "credential.json"
+
+    @property
+    def roll(self) -> Path:
+        return self.root / "roll.json"
+
+    @property
+    def transport_certificate(self) -> Path:
+        return self.root / "transport.pem"
+
+    @property
+    def ca(self) -> Path:
+        return self.root / "ca.pem"
+
+    @property
+    def journal(self) -> Path:
+        return self.root / "journal.db"
+
+    @property
+    def jobs(self) -> Path:
+        return self.root / "jobs"
+
+    @property
+    def run_file(self) -> Path:
+        return self.root / "run.json"
+
+    @property
+    def lock(self) -> Path:
+        return self.root / "lock"
+
+    def read(self, path: Path, limit: int = SETTINGS_LIMIT) -> bytes:
+        """A file of the home. Raises NotFound with what to do, or InvalidUsage when it is larger than ``limit``."""
+        try:
+            with path.open("rb") as stream:
+                data = stream.read(limit + 1)
+        except FileNotFoundError:
+            raise NotFound(
+                f"{path} is missing.",
+                hint="Make the home with `concord-node init`, then enter the federation with `concord-node join`.",
+            ) from None
+        if len(data) > limit:
+            raise InvalidUsage(f"{path} is larger than {limit} bytes.", hint="Put back the file that was there before.")
+        return data
+
+    def settings(self) -> NodeSettings:
+        """node.yaml, checked. Raises InvalidUsage that names the field."""
+        return parse_settings(self.read(self.settings_file), str(self.settings_file))
+
+    def save(self, settings: NodeSettings) -> None:
+        write_whole(self.settings_file, settings_bytes(settings))
+
+
+def parse_settings(data: bytes, source: str) -> NodeSettings:
+    """Raises InvalidUsage with the first field that is wrong."""
+    try:
+        document = yaml.safe_load(data)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        place = getattr(error, "problem_mark", None)
+        line = f", line {place.line + 1}" if place is not None else ""
+        raise InvalidUsage(f"{source}{line} is not YAML.", hint="Correct the line, or put back the old file.") from None
+    if not isinstance(document, dict):
+        raise InvalidUsage(f"{source} holds no settings.", hint="It needs member, node and federation.")
+    try:
+        return NodeSettings.model_validate(document)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise InvalidUsage(f"{source}: {field}: {first['msg']}.", hint="Correct this field; others were not read.") from None
+
+
+def settings_bytes(settings: NodeSettings) -> bytes:
+    document: dict[str, Any] = settings.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return (HEADER + yaml.safe_dump(document, sort_keys=False, allow_unicode=True)).encode()

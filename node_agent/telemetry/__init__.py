@@ -1,0 +1,1 @@
+"""What this lab's operator sees: metrics, health, and log lines with a name and fields."""
