@@ -1,18 +1,46 @@
-"""skeleton: see final signatures below"""
+"""A clipped difference as levels of a ring, and a sum of levels as a mean: what every member must compute alike.
+
+x_i = difference * w_i / weight_unit; a chunk's level stands for 2^exponent (public); levels are rounded stochastically with a dither from
+AES-CTR (resolution 2^-16 of a level for rings of 8 and 16 bits) and saturate at +-L, n*L <= 2^(B-1) - 1, so that no sum can wrap. The
+header is 8-byte words: weight, squared norm over clip^2 (2^-32), saturated count, then for each metric value * w/unit and w/unit (2^-32).
+(docs/protocol/secure-aggregation.md, "Encoding".)
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from mmap import mmap
+from math import isfinite
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from federation.errors import ProtocolViolation, TaskFailed
 from federation.secagg.events import FloatArray, MaskPlan
+from federation.secagg.masking import HEADER_INDEX, SIGNED, UNSIGNED, Buffer, Keystream
+from federation.secagg.merkle import MerkleRoot
 from federation.secagg.parameters import Encoding, Terms
 
-Buffer = bytes | bytearray | memoryview | mmap
+__all__ = [
+    "Accumulator",
+    "Buffer",
+    "Header",
+    "MerkleRoot",
+    "Sum",
+    "clip",
+    "encode",
+    "encoding_of",
+    "header_words",
+    "root_of",
+]
+
+WORD_BYTES: Final = 8
+ONE: Final = 1 << 32
+"""1.0 in the header's fixed point"""
+METRIC_BOUND: Final = float(1 << 20)
+"""a metric is held within +-2^20, so that 200 members' sum stays below 2^60"""
+FIXED_WORDS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,69 +50,180 @@ class Header:
     weight: int
     squared_norm: float
     metrics: Mapping[str, float | None]
-    """every declared name; None: this member has no such figure"""
+    """every declared name, sorted; None: this member has no such figure"""
 
     @staticmethod
     def of(terms: Terms, weight: int, squared_norm: float, metrics: Mapping[str, float]) -> Header:
         """Keeps the declared metrics only. Raises TaskFailed when a declared metric is NaN or infinite."""
-        raise NotImplementedError
+        for name in terms.metrics:
+            if name in metrics and not isfinite(metrics[name]):
+                raise TaskFailed(
+                    f"The metric {name} is not a finite number.",
+                    hint="Lower the learning rate, or look at the data.",
+                    phase="reply",
+                )
+        return Header(weight, squared_norm, {name: metrics.get(name) for name in terms.metrics})
+
+    def words(self, encoding: Encoding, saturated: int) -> npt.NDArray[np.int64]:
+        share = self.weight * ONE // encoding.weight_unit
+        words = [self.weight, round(min(1.0, self.squared_norm / encoding.clip_norm**2) * ONE), saturated]
+        for value in self.metrics.values():
+            held = 0.0 if value is None else min(max(value, -METRIC_BOUND), METRIC_BOUND)
+            words += [round(held * share), 0 if value is None else share]
+        return np.array(words, dtype="<i8")
 
 
 def header_words(terms: Terms) -> int:
-    """How many 8-byte words the header has: weight, squared norm, saturated, and two for each metric."""
-    raise NotImplementedError
+    """How many 8-byte words the header has."""
+    return FIXED_WORDS + 2 * len(terms.metrics)
 
 
 def encoding_of(terms: Terms, members: int, weight_unit: int) -> Encoding:
-    raise NotImplementedError
+    return Encoding(
+        ring_bits=terms.ring_bits,
+        level_bound=Encoding.level_bound_of(terms.ring_bits, members),
+        clip_norm=terms.clip_norm,
+        weight_unit=weight_unit,
+        min_scale_exponent=terms.min_scale_exponent,
+        max_scale_exponent=terms.max_scale_exponent,
+        chunk_parameters=terms.chunk_parameters,
+    )
 
 
 def update_size(terms: Terms, encoding: Encoding, parameters: int) -> int:
     """Bytes of an update, and of a sum, of ``parameters`` (0: header-only)."""
-    raise NotImplementedError
+    return parameters * encoding.ring_bits // 8 + WORD_BYTES * header_words(terms)
 
 
 def clip(difference: FloatArray, norm: float) -> float:
-    """Clips to the L2 norm, in place; returns the squared norm after clipping (for ``Header.of``). Raises TaskFailed on NaN or Inf."""
-    raise NotImplementedError
+    """Clips to the L2 norm, in place; returns the squared norm after it. Raises TaskFailed on NaN or Inf."""
+    step = 1 << 20
+    squared = sum(
+        float(np.dot(part, part))
+        for part in (difference[start : start + step].astype(np.float64) for start in range(0, difference.size, step))
+    )
+    if not isfinite(squared):
+        raise TaskFailed(
+            "The update holds NaN or infinite values.",
+            hint="Lower the learning rate, or look at the data.",
+            phase="reply",
+        )
+    if squared <= norm * norm:
+        return squared
+    np.multiply(difference, np.float32(norm / squared**0.5), out=difference)
+    return norm * norm
+
+
+class _Quantiser:
+    """Buffers of one chunk, reused."""
+
+    def __init__(self, encoding: Encoding, weight: int, dither: bytes) -> None:
+        size = encoding.chunk_parameters
+        self._encoding = encoding
+        self._weight = weight
+        self._dither = dither
+        wide = encoding.ring_bits == 32
+        self._values = np.empty(size, dtype=np.float64 if wide else np.float32)
+        self._fixed = np.empty(size, dtype=np.int64 if wide else np.int32)
+        self.levels = np.empty(size, dtype=SIGNED[encoding.ring_bits])
+        self.keystream = Keystream(size * 4)
+        self.saturated = 0
+
+    def levels_of(self, chunk: FloatArray, index: int, exponent: int) -> npt.NDArray[np.signedinteger]:
+        """Levels of one chunk: a view that the next call overwrites."""
+        count, bound = chunk.size, self._encoding.level_bound
+        values, fixed, levels = self._values[:count], self._fixed[:count], self.levels[:count]
+        factor = self._weight / self._encoding.weight_unit * 2.0**-exponent
+        np.multiply(chunk, values.dtype.type(factor), out=values)
+        high, low = float(values.max()), float(values.min())
+        if not isfinite(high - low) and not (isfinite(high) and isfinite(low)):
+            raise TaskFailed(
+                "The update holds NaN or infinite values.",
+                hint="Lower the learning rate, or look at the data.",
+                phase="reply",
+            )
+        if high > bound or low < -bound:
+            self.saturated += int(np.count_nonzero(np.abs(values) > bound))
+            np.clip(values, -bound, bound, out=values)
+        if self._encoding.ring_bits == 32:
+            dither = self.keystream.fill(self._dither, index, count * 4).view("<u4")
+            shift = 32
+        else:
+            dither = self.keystream.fill(self._dither, index, count * 2).view("<u2")
+            shift = 16
+        np.multiply(values, values.dtype.type(2**shift), out=values)
+        np.copyto(fixed, values, casting="unsafe")
+        np.add(fixed, dither, out=fixed, casting="unsafe")
+        np.right_shift(fixed, shift, out=fixed)
+        np.copyto(levels, fixed, casting="unsafe")
+        return levels
 
 
 def encode(
     difference: FloatArray | None, header: Header, plan: MaskPlan, encoding: Encoding, scales: npt.NDArray[np.int8]
 ) -> Iterator[bytes]:
-    """One masked chunk each, header LAST. ``difference`` None or empty: header only."""
-    raise NotImplementedError
-
-
-class MerkleRoot:
-    """``add`` each piece that ``encode`` yields, header included, then ``root``."""
-
-    def add(self, chunk: bytes) -> None:
-        raise NotImplementedError
-
-    def root(self) -> bytes:
-        raise NotImplementedError
+    """One masked chunk each, header LAST. ``difference`` None or empty: header only. Raises TaskFailed on NaN or Inf."""
+    saturated = 0
+    if difference is not None and difference.size:
+        size = encoding.chunk_parameters
+        quantiser = _Quantiser(encoding, header.weight, plan.dither)
+        for index in range(encoding.chunks(difference.size)):
+            exponent = int(scales[index])
+            if not encoding.min_scale_exponent <= exponent <= encoding.max_scale_exponent:
+                raise ProtocolViolation(
+                    f"The scale of chunk {index} is outside the manifest's bounds.", check="scale-bounds"
+                )
+            levels = quantiser.levels_of(difference[index * size : (index + 1) * size], index, exponent)
+            quantiser.keystream.apply(levels.view(UNSIGNED[encoding.ring_bits]), plan, index)
+            yield levels.tobytes()
+        saturated = quantiser.saturated
+    words = header.words(encoding, saturated).view("<u8")
+    Keystream(words.nbytes).apply(words, plan, HEADER_INDEX)
+    yield words.tobytes()
 
 
 def root_of(update: Buffer, terms: Terms, encoding: Encoding) -> bytes:
     """The Merkle root of a complete update: the collector's driver compares it with Upload.root before it counts the upload."""
-    raise NotImplementedError
+    view = memoryview(update)
+    body = view.nbytes - WORD_BYTES * header_words(terms)
+    step = encoding.chunk_parameters * encoding.ring_bits // 8
+    tree = MerkleRoot()
+    for start in range(0, body, step):
+        tree.add(view[start : min(start + step, body)])
+    tree.add(view[body:])
+    return tree.root()
 
 
 class Accumulator:
     """The collector's arithmetic: add each update of the cohort, then ``unmask``; ``data`` is the sum. Memory: one update."""
 
     def __init__(self, terms: Terms, encoding: Encoding, parameters: int) -> None:
-        raise NotImplementedError
+        self._encoding = encoding
+        self._data = bytearray(update_size(terms, encoding, parameters))
+        self._body = parameters * encoding.ring_bits // 8
+
+    def _parts(self, buffer: Buffer) -> tuple[npt.NDArray[np.unsignedinteger], npt.NDArray[np.uint64]]:
+        ring = np.frombuffer(buffer, dtype=np.uint8, count=self._body).view(UNSIGNED[self._encoding.ring_bits])
+        return ring, np.frombuffer(buffer, dtype="<u8", offset=self._body)
 
     def add(self, update: Buffer) -> None:
         """Raises ProtocolViolation when the size is wrong."""
+        if memoryview(update).nbytes != len(self._data):
+            raise ProtocolViolation("The update has the wrong size.", check="update-size")
+        for total, part in zip(self._parts(self._data), self._parts(update), strict=True):
+            np.add(total, part, out=total)
 
-    def unmask(self, plan: MaskPlan) -> None: ...
+    def unmask(self, plan: MaskPlan) -> None:
+        ring, words = self._parts(self._data)
+        size = self._encoding.chunk_parameters
+        keystream = Keystream(max(size * self._encoding.ring_bits // 8, words.nbytes))
+        for index in range(self._encoding.chunks(ring.size)):
+            keystream.apply(ring[index * size : (index + 1) * size], plan, index)
+        keystream.apply(words, plan, HEADER_INDEX)
 
     @property
     def data(self) -> memoryview:
-        raise NotImplementedError
+        return memoryview(self._data).toreadonly()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,24 +235,71 @@ class Sum:
     """words as signed integers"""
     saturated: int
     peaks: npt.NDArray[np.int64]
-    """largest |S_k| of each chunk: for ``weights.next_scales``"""
+    """largest |S_k| of each chunk: for the next round's scales"""
+    ring: npt.NDArray[np.signedinteger]
+    encoding: Encoding
 
     def chunks(self) -> Iterator[npt.NDArray[np.signedinteger]]:
         """Signed level sums, chunk by chunk: views of the data."""
-        raise NotImplementedError
+        for start in range(0, self.parameters, self.encoding.chunk_parameters):
+            yield self.ring[start : start + self.encoding.chunk_parameters]
 
     def mean(self, scales: npt.NDArray[np.int8]) -> npt.NDArray[np.float64]:
-        """The weighted mean difference, float64[parameters]."""
-        raise NotImplementedError
+        """The weighted mean difference, float64[parameters]: S * 2^exponent * unit (exact) / sum of weights (one IEEE division)."""
+        mean = np.empty(self.parameters, dtype=np.float64)
+        for index, chunk in enumerate(self.chunks()):
+            start = index * self.encoding.chunk_parameters
+            part = mean[start : start + chunk.size]
+            np.multiply(chunk, 2.0 ** int(scales[index]) * self.encoding.weight_unit, out=part)
+            np.divide(part, float(self.header[0]), out=part)
+        return mean
 
 
 def read_sum(
     data: Buffer, terms: Terms, encoding: Encoding, cohort_size: int, total_weight: int, parameters: int | None = None
 ) -> Sum:
     """Checks size, ranges and weights; raises ProtocolViolation. ``parameters``: how many the layout has (0 when header-only)."""
-    raise NotImplementedError
+    words = header_words(terms)
+    body = memoryview(data).nbytes - WORD_BYTES * words
+    width = encoding.ring_bits // 8
+    if body < 0 or body % width or (parameters is not None and body != parameters * width):
+        raise _bad("sum-size", "The sum has the wrong size")
+    header = tuple(int(word) for word in np.frombuffer(data, dtype="<i8", offset=body))
+    ring = np.frombuffer(data, dtype=np.uint8, count=body).view(SIGNED[encoding.ring_bits])
+    if header[0] != total_weight or total_weight < 1:
+        raise _bad("sum-weight", "The sum's weight is not that of its cohort")
+    if not 0 <= header[1] <= cohort_size * ONE or not 0 <= header[2] <= cohort_size * ring.size:
+        raise _bad("sum-header", "The sum's norm or saturation count is out of range")
+    for place in range(FIXED_WORDS, words, 2):
+        value, share = header[place], header[place + 1]
+        if (
+            not 0 <= share <= total_weight * ONE // encoding.weight_unit
+            or abs(value) > METRIC_BOUND * share + cohort_size
+        ):
+            raise _bad("sum-header", "A metric of the sum is out of range")
+    bound = cohort_size * encoding.level_bound
+    size = encoding.chunk_parameters
+    peaks = np.zeros(encoding.chunks(ring.size), dtype=np.int64)
+    for index in range(peaks.size):
+        chunk = ring[index * size : (index + 1) * size]
+        peaks[index] = max(int(chunk.max()), -int(chunk.min()))
+    if peaks.size and int(peaks.max()) > bound:
+        raise _bad("sum-range", "The sum of the models is out of range")
+    return Sum(ring.size, header, header[2], peaks, ring, encoding)
+
+
+def _bad(check: str, text: str) -> ProtocolViolation:
+    return ProtocolViolation(
+        f"{text}: a member sent garbage, or the sum was altered.",
+        check=check,
+        hint="The round is void. Ask the operator which members took part, and run the job again without the faulty one.",
+    )
 
 
 def mean_metrics(header: tuple[int, ...], terms: Terms) -> dict[str, float]:
     """Weighted means of the metrics that at least one member had."""
-    raise NotImplementedError
+    means = {}
+    for place, name in zip(range(FIXED_WORDS, header_words(terms), 2), terms.metrics, strict=True):
+        if header[place + 1] > 0:
+            means[name] = header[place] / header[place + 1]
+    return means

@@ -241,7 +241,15 @@ class RoundSettled:
 
 
 MemberInstruction = (
-    Remember | Send | ComputeInitialState | FetchState | Contribute | FetchSum | StopContributing | Refuse | RoundSettled
+    Remember
+    | Send
+    | ComputeInitialState
+    | FetchState
+    | Contribute
+    | FetchSum
+    | StopContributing
+    | Refuse
+    | RoundSettled
 )
 
 # -------------------------------------------------------------------------------------------- the collector: what goes in
@@ -441,7 +449,17 @@ class Misconduct:
 
 
 CollectorInstruction = (
-    Tell | AskState | Unmask | Discard | PhaseChanged | RosterFormed | RoundClosed | StateCertified | JobDone | JobStuck | Misconduct
+    Tell
+    | AskState
+    | Unmask
+    | Discard
+    | PhaseChanged
+    | RosterFormed
+    | RoundClosed
+    | StateCertified
+    | JobDone
+    | JobStuck
+    | Misconduct
 )
 
 

@@ -7,6 +7,7 @@ read as little-endian unsigned integers of B bits is exactly uniform mod 2^B. Bu
 
 from __future__ import annotations
 
+from mmap import mmap
 from typing import Final
 
 import numpy as np
@@ -20,7 +21,7 @@ from federation.secagg.events import MaskPlan
 HEADER_INDEX: Final = 2**64 - 1
 """the chunk index of the header"""
 
-Ring = npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | npt.NDArray[np.uint32] | npt.NDArray[np.uint64]
+Buffer = bytes | bytearray | memoryview | mmap
 
 UNSIGNED: Final[dict[int, np.dtype[np.unsignedinteger]]] = {
     bits: np.dtype(f"<u{bits // 8}") for bits in (8, 16, 32, 64)
