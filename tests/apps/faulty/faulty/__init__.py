@@ -1,0 +1,1 @@
+"""An app that goes wrong on purpose: see client_app.py."""

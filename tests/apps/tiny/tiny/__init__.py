@@ -1,0 +1,1 @@
+"""The smallest Flower app: see task.py."""
