@@ -1,6 +1,6 @@
 """Flower ClientApp of the smallest app."""
 
-from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
 from tiny.task import loss, step
@@ -15,19 +15,17 @@ def _figures(context: Context):
 @app.train()
 def train(message: Message, context: Context) -> Message:
     partition_id, examples = _figures(context)
-    names = list(message.content["arrays"])
-    arrays = [array.numpy() for array in message.content["arrays"].values()]
+    arrays = {name: array.numpy() for name, array in message.content["arrays"].items()}
     round_ = int(message.content["config"]["server-round"])
-    trained = [step(array, partition_id, round_, context.run_config["rate"]) for array in arrays]
-    record = ArrayRecord(trained)
-    reply = ArrayRecord({name: array for name, array in zip(names, record.values(), strict=True)})
-    metrics = MetricRecord({"train_loss": loss(arrays[0], partition_id), "num-examples": examples})
+    rate = context.run_config["rate"]
+    reply = ArrayRecord({name: Array(step(array, partition_id, round_, rate)) for name, array in arrays.items()})
+    metrics = MetricRecord({"train_loss": loss(arrays["vector"], partition_id), "num-examples": examples})
     return Message(RecordDict({"arrays": reply, "metrics": metrics}), reply_to=message)
 
 
 @app.evaluate()
 def evaluate(message: Message, context: Context) -> Message:
     partition_id, examples = _figures(context)
-    vector = next(iter(message.content["arrays"].values())).numpy()
+    vector = message.content["arrays"]["vector"].numpy()
     metrics = MetricRecord({"eval_loss": loss(vector, partition_id), "num-examples": examples})
     return Message(RecordDict({"metrics": metrics}), reply_to=message)

@@ -1,4 +1,4 @@
-"""Each node pulls a vector towards its own target, partition-id + 1, so that the joint optimum is the mean of the targets."""
+"""Each node pulls a vector towards its own target, partition-id + 1: the joint optimum is the mean of the targets."""
 
 import numpy as np
 
