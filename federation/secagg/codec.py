@@ -142,9 +142,11 @@ def _of(kind: Any) -> tuple[Write, Read]:
     if origin is set:
         return _sequence(_of(arguments[0]), set, order=True)
     if origin is dict:
-        write, read = _sequence(_of(tuple[arguments]), dict, order=False)
+        write, read = _sequence(
+            _record([_of(argument) for argument in arguments], tuple, lambda *pair: pair), dict, order=False
+        )
         return (lambda value, out: write(sorted(value.items(), key=lambda item: item[0]), out)), read
-    if is_dataclass(kind):
+    if is_dataclass(kind) and isinstance(kind, type):
         hints = get_type_hints(kind)
         names = [field.name for field in fields(kind)]
         return _record(

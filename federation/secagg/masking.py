@@ -35,7 +35,7 @@ class Keystream:
     def __init__(self, size: int) -> None:
         self._zeros = bytes(size)
         self._buffer = np.empty(size, dtype=np.uint8)
-        self._out = memoryview(self._buffer)
+        self._out = self._buffer.data
 
     def fill(self, seed: bytes, chunk_index: int, size: int) -> npt.NDArray[np.uint8]:
         """The first ``size`` bytes of the chunk's keystream: a view that the next call overwrites."""

@@ -1,28 +1,115 @@
-"""skeleton of the member's machine (final signatures)."""
+"""The member's machine: what one lab says, and refuses to say, in a job's rounds.
+
+It promises: a vote is remembered on disk before it is signed away, so a restored member says the same bytes or nothing; one roster per
+formation, one contribution, one ACK and one release per attempt; a release (REVEAL, RECOVER) binds the state to the cohort; after an ABORT
+nothing more is said of the attempt. Whatever the coordinator sends is a claim until its signatures are checked; what fails a check gives
+``Refuse`` and changes nothing. Everything may be told again: the answer is the same. The machine has no I/O and no clock.
+(docs/protocol/secure-aggregation.md, "A round".)
+
+Room is left for a next epoch (later joiners), ML-KEM and the ratchet (pair roots), blind mode, the sum MAC and noise (the plan).
+"""
 
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Final
 
-from federation.secagg.events import MemberEvent, MemberInstruction
-from federation.secagg.messages import Seat
-from federation.secagg.parameters import Terms
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from federation.errors import OutOfOrder, ProtocolViolation
+from federation.secagg import boxes, shamir, transcripts
+from federation.secagg.certificate import Announced, Bench, Ed25519Verifier, Verify, violation
+from federation.secagg.events import (
+    AbortRequest,
+    CatchUp,
+    ComputeInitialState,
+    Contribute,
+    ContributionFailed,
+    Encoded,
+    FetchState,
+    FetchSum,
+    Form,
+    Mask,
+    MaskPlan,
+    MemberEvent,
+    MemberInstruction,
+    Refuse,
+    Remember,
+    Roster,
+    RosterCertificate,
+    RoundSettled,
+    Send,
+    StateReady,
+    StopContributing,
+    SumApplied,
+    SumRefused,
+)
+from federation.secagg.messages import (
+    Abort,
+    Ack,
+    Announcement,
+    Box,
+    Certificate,
+    Close,
+    KeyMessage,
+    Ready,
+    Receipt,
+    Recover,
+    RecoverReply,
+    Reveal,
+    RosterSignature,
+    Seat,
+    Survivors,
+    Trailer,
+    Upload,
+)
+from federation.secagg.parameters import FIRST_ROUND, Terms
+from federation.secagg.setup import Credential, VerifyCredential, bench_of, check_roster_certificate
+from federation.secagg.votes import (
+    FORMATION,
+    HELD,
+    ROSTER,
+    SEATED,
+    Aborted,
+    Bound,
+    Contribution,
+    Formation,
+    Held,
+    Seated,
+    Signed,
+    Votes,
+    binding,
+    vote,
+)
 
-class Credential(Protocol):
-    """What ``federation.identity`` says about a credential that is signed by an officer on the roll."""
+__all__ = ["LEGAL", "Credential", "Me", "MemberMachine", "Place"]
 
-    @property
-    def member(self) -> str: ...
-    @property
-    def node(self) -> str: ...
-    @property
-    def jurisdiction(self) -> str: ...
-    @property
-    def identity_key(self) -> bytes: ...
+LEGAL: Final[dict[type, frozenset[str]]] = {
+    Form: frozenset({"new", "keyed", "signed"}),
+    Roster: frozenset({"keyed", "signed"}),
+    RosterCertificate: frozenset({"signed", "seated", "training"}),
+    StateReady: frozenset({"seated", "training"}),
+    Announcement: frozenset({"seated", "training"}),
+    Survivors: frozenset({"seated", "training"}),
+    Certificate: frozenset({"seated", "training"}),
+    Recover: frozenset({"seated", "training"}),
+    AbortRequest: frozenset({"seated", "training"}),
+    Close: frozenset({"seated", "training"}),
+    CatchUp: frozenset({"seated", "training"}),
+    Encoded: frozenset({"training"}),
+    ContributionFailed: frozenset({"training"}),
+    SumApplied: frozenset({"training"}),
+    SumRefused: frozenset({"training"}),
+}
+"""Which event is legal in which phase. new: no key yet; keyed; signed; seated: n of n signed, no state; training: holds a state."""
+
+_LOCAL: Final = (StateReady, Encoded, ContributionFailed, SumApplied, SumRefused)
+_STORY: Final = 24
+_CONTEXTS: Final = 16
+"""attempts whose announcements are kept"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +118,14 @@ class Me:
     node: str
     credential: bytes
     weight: int
+    """public bucket, as in this member's consent"""
     min_cohort: int | None = None
+    """m_i of this lab's policy; it can only raise the protocol's m"""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the member stands: for Hello and for people. ``round`` 0: no state yet."""
+    """Where the member stands: for Hello and for people. ``round`` 0: no state yet; epoch 0: no roster."""
 
     epoch: int
     roster_hash: bytes
@@ -45,29 +134,643 @@ class Place:
 
 
 class MemberMachine:
+    """``sign`` takes a transcript; ``verify_credential`` raises a FederationError for what no officer on the roll signed."""
+
     def __init__(
         self,
         terms: Terms,
         me: Me,
         sign: Callable[[bytes], bytes],
-        verify_credential: Callable[[bytes], Credential],
+        verify_credential: VerifyCredential,
         random: Callable[[int], bytes] = os.urandom,
-    ) -> None: ...
+        *,
+        verify: Verify | None = None,
+    ) -> None:
+        self._terms = terms
+        self._me = me
+        self._sign = sign
+        self._verify_credential = verify_credential
+        self._random = random
+        self._verify = verify or Ed25519Verifier()
+        self._votes = Votes()
+        self._bench: Bench | None = None
+        self._index = 0
+        self._announced: dict[bytes, Announced] = {}
+        self._computing: bytes | None = None
+        self._applying: FetchSum | None = None
+        self._waiting_close: Close | None = None
+        self._catching_up: CatchUp | None = None
+        self._settled = 0
+        self._story: deque[str] = deque(maxlen=_STORY)
+        self._handlers: dict[type, Callable[..., list[MemberInstruction]]] = {
+            Form: self._form,
+            Roster: self._roster,
+            RosterCertificate: self._roster_certificate,
+            StateReady: self._state_ready,
+            Announcement: self._announcement,
+            Encoded: self._encoded,
+            ContributionFailed: self._contribution_failed,
+            Survivors: self._survivors,
+            Certificate: self._certificate,
+            Recover: self._recover,
+            AbortRequest: self._abort_request,
+            Close: self._close,
+            SumApplied: self._sum_applied,
+            SumRefused: self._sum_refused,
+            CatchUp: self._catch_up,
+        }
 
-    def restore(self, records: Mapping[str, bytes]) -> None: ...
+    # ------------------------------------------------------------------------------------------------------ from outside
 
-    def handle(self, event: MemberEvent, now: float) -> list[MemberInstruction]:
-        raise NotImplementedError
+    def restore(self, records: Mapping[str, bytes]) -> None:
+        """Takes up the journal of a member that was stopped or killed. An attempt that was not uploaded is forfeit."""
+        self._votes.restore(records)
+        signed = self._votes.get(ROSTER, Signed)
+        formation = self._votes.get(FORMATION, Formation)
+        if signed is not None and formation is not None and signed.roster.formation == formation.formation:
+            self._seat(signed.roster)
+        self._note("restored")
+
+    def handle(self, event: MemberEvent, now: float) -> list[MemberInstruction]:  # noqa: ARG002 - room for budgets in time
+        """Refuses what a peer may not say now; raises OutOfOrder for what this lab's own driver may not."""
+        name = type(event).__name__
+        if self.phase not in LEGAL[type(event)]:
+            self._note(f"{name} refused while {self.phase}")
+            if isinstance(event, _LOCAL):
+                raise OutOfOrder(f"{name} does not fit a member that is {self.phase}.", story=tuple(self._story))
+            return [Refuse(violation("out-of-order", f"The coordinator sent {name} to a member that is {self.phase}."))]
+        try:
+            instructions = self._handlers[type(event)](event)
+        except ProtocolViolation as refused:
+            self._note(f"{name} refused: {refused.check}")
+            return [Refuse(refused)]
+        self._note(f"{name} while {self.phase}")
+        return instructions
+
+    @property
+    def phase(self) -> str:
+        if self._votes.get(FORMATION, Formation) is None:
+            return "new"
+        if self._bench is None:
+            return "keyed"
+        if self._votes.get(SEATED, Seated) is None:
+            return "signed"
+        return "seated" if self._votes.get(HELD, Held) is None else "training"
 
     @property
     def position(self) -> Place:
-        raise NotImplementedError
+        held = self._held
+        if self._bench is None or self._votes.get(SEATED, Seated) is None:
+            return Place(0, b"", 0, b"")
+        return Place(self._bench.epoch, self._bench.roster_hash, held.round, held.state_digest)
 
     @property
     def seats(self) -> tuple[Seat, ...]:
-        raise NotImplementedError
+        return self._bench.seats if self._bench is not None else ()
 
     @property
     def index(self) -> int:
         """This member's place in the roster, from 1; 0 while there is none."""
-        raise NotImplementedError
+        return self._index
+
+    @property
+    def story(self) -> tuple[str, ...]:
+        return tuple(self._story)
+
+    def validate(self) -> None:
+        """Invariants, for tests: raises AssertionError."""
+        held = self._held
+        if self._bench is not None:
+            assert self._bench.seats[self._index - 1].member == self._me.member
+        if self._computing is not None:
+            assert self._announced[self._computing].round == held.round
+        if self._applying is not None:
+            assert self._applying.close.round == held.round
+        if held.round:
+            contribution = self._votes.latest("contribution", self._epoch, held.round)
+            upload = self._votes.latest("upload", self._epoch, held.round)
+            assert upload is None or contribution is not None
+
+    # --------------------------------------------------------------------------------------------------------- formation
+
+    def _form(self, event: Form) -> list[MemberInstruction]:
+        known = self._votes.get(FORMATION, Formation)
+        if known is not None:
+            if (event.epoch, event.formation) == (known.epoch, known.formation):
+                return [Send(known.key)]
+            if (event.epoch, event.formation) < (known.epoch, known.formation):
+                raise violation("formation", "The coordinator asked for a formation that is over.")
+        private = X25519PrivateKey.from_private_bytes(self._random(32))
+        key = KeyMessage(
+            epoch=event.epoch,
+            formation=event.formation,
+            credential=self._me.credential,
+            exchange_key=private.public_key().public_bytes_raw(),
+            weight=self._me.weight,
+            signature=b"",
+        )
+        key = replace(key, signature=self._sign(transcripts.key_transcript(self._terms.job, key)))
+        self._bench = None
+        self._index = 0
+        record = Formation(event.epoch, event.formation, private.private_bytes_raw(), key)
+        return [self._votes.put(FORMATION, record), Send(key)]
+
+    def _seat(self, roster: Roster) -> None:
+        bench = bench_of(
+            self._terms, roster.epoch, roster.formation, roster.keys, self._verify_credential, self._verify
+        )
+        self._bench = bench
+        self._index = next(seat.index for seat in bench.seats if seat.member == self._me.member)
+
+    def _roster(self, event: Roster) -> list[MemberInstruction]:
+        formation = self._votes.get(FORMATION, Formation)
+        assert formation is not None
+        if (event.epoch, event.formation) != (formation.epoch, formation.formation):
+            raise violation("formation", "The roster is of another formation than our key.")
+        signed = self._votes.get(ROSTER, Signed)
+        if signed is not None and self._bench is not None:
+            if signed.roster == event:
+                return [Send(signed.signature)]
+            raise violation("two-rosters", "The coordinator showed a second roster for one formation.")
+        if event.keys.count(formation.key) != 1:
+            raise violation("own-entry", "The roster does not hold our own key message as we sent it.")
+        try:
+            self._seat(event)
+            bench = self._certain
+            wanted = self._me.min_cohort or 0
+            if wanted > len(bench.seats):
+                raise violation(
+                    "min-cohort",
+                    f"This lab's policy asks for cohorts of {wanted}, and the roster has {len(bench.seats)} members.",
+                    hint="Lower rules.minimumCohort in policy.yaml, or wait for a job with more members.",
+                )
+        except ProtocolViolation:
+            self._bench, self._index = None, 0
+            raise
+        message = RosterSignature(
+            self._index,
+            bench.roster_hash,
+            self._sign(transcripts.roster_transcript(bench.job, bench.epoch, self._index, bench.roster_hash)),
+        )
+        return [self._votes.put(ROSTER, Signed(event, message)), Send(message)]
+
+    def _roster_certificate(self, event: RosterCertificate) -> list[MemberInstruction]:
+        check_roster_certificate(self._certain, event.epoch, event.roster_hash, event.signatures)
+        if self._votes.get(SEATED, Seated) is not None:
+            return self._again() if self._held.round else [ComputeInitialState()]
+        formation = self._votes.get(FORMATION, Formation)
+        assert formation is not None
+        roots = tuple(
+            b""
+            if seat.index == self._index
+            else boxes.pair_root(
+                formation.private, seat.exchange_key, self._certain.roster_hash, self._index, seat.index
+            )
+            for seat in self.seats
+        )
+        return [
+            self._votes.put(SEATED, Seated(roots)),
+            self._votes.put(FORMATION, replace(formation, private=b"")),
+            ComputeInitialState(),
+        ]
+
+    # ------------------------------------------------------------------------------------------------------------- state
+
+    def _state_ready(self, event: StateReady) -> list[MemberInstruction]:
+        held = self._held
+        if (event.round, event.state_digest) == (held.round, held.state_digest):
+            return self._again()
+        catch_up = self._catching_up
+        if catch_up is not None and (event.round, event.state_digest) == (catch_up.round, catch_up.state_digest):
+            self._catching_up = None
+        elif held.round or event.round != FIRST_ROUND:
+            raise OutOfOrder(
+                f"The state of round {event.round} is not what this member waits for (it holds round {held.round}).",
+                hint="Say StateReady for machine.position, or after FetchState.",
+                story=tuple(self._story),
+            )
+        out: list[MemberInstruction] = [*self._stop(), self._hold(event.round, event.state_digest)]
+        if catch_up is not None and event.round > FIRST_ROUND:
+            out += self._settle(event.round - 1)
+        out += self._ready(0)
+        if (waiting := self._waiting_close) is not None and waiting.round == event.round:
+            self._waiting_close = None
+            try:
+                out += self._close(waiting)
+            except ProtocolViolation as refused:
+                out.append(Refuse(refused))
+        return out
+
+    def _catch_up(self, event: CatchUp) -> list[MemberInstruction]:
+        if self._certain.check_receipts(event.receipts, event.round - 1) != event.state_digest:
+            raise violation("receipts", "The receipts certify another state than the one that is offered.")
+        held = self._held
+        if event.round < held.round:
+            return []
+        if (event.round, event.state_digest) == (held.round, held.state_digest):
+            return self._settle(event.round - 1)
+        self._catching_up = event
+        return [FetchState(event.round, event.state_digest, event.state_blob)]
+
+    def _hold(self, round_number: int, state_digest: bytes) -> Remember:
+        self._applying = None
+        return self._votes.put(HELD, Held(round_number, state_digest))
+
+    def _ready(self, attempt: int) -> list[MemberInstruction]:
+        """READY for our round: once per attempt, unless q receipts have replaced the state that we computed."""
+        held = self._held
+        if held.round > self._terms.last_round:
+            return []
+        key = vote("ready", self._epoch, held.round, attempt)
+        known = self._votes.get(key, Ready)
+        if known is not None and known.state_digest == held.state_digest:
+            return [Send(known)]
+        if self._votes.get(vote("contribution", self._epoch, held.round, attempt), Contribution) is not None:
+            return []
+        ready = Ready(
+            index=self._index,
+            epoch=self._epoch,
+            round=held.round,
+            attempt=attempt,
+            state_digest=held.state_digest,
+            min_cohort=max(self._certain.quorums.m, self._me.min_cohort or 0),
+            signature=b"",
+        )
+        text = transcripts.ready_transcript(self._terms.job, self._certain.roster_hash, ready)
+        ready = replace(ready, signature=self._sign(text))
+        return [self._votes.put(key, ready), Send(ready)]
+
+    def _again(self) -> list[MemberInstruction]:
+        """The last receipt and the last READY, as the coordinator may have missed them."""
+        held = self._held
+        receipt = self._votes.get(vote("receipt", self._epoch, held.round - 1, 0), Receipt)
+        out: list[MemberInstruction] = [] if receipt is None else [Send(receipt)]
+        ready = self._votes.latest("ready", self._epoch, held.round)
+        return [*out, *self._ready(0 if ready is None else ready.attempt)]
+
+    def _settle(self, round_number: int) -> list[MemberInstruction]:
+        if self._settled >= round_number:
+            return []
+        self._settled = round_number
+        for context in [known.context for known in self._announced.values() if known.round <= round_number]:
+            del self._announced[context]
+        return [*self._votes.settle(round_number), RoundSettled(round_number)]
+
+    # ------------------------------------------------------------------------------------------------------------ upload
+
+    def _announcement(self, event: Announcement) -> list[MemberInstruction]:
+        announced = self._certain.check_announcement(event)
+        held = self._held
+        if announced.round < held.round:
+            return []
+        if announced.round == held.round and announced.state_digest != held.state_digest:
+            raise violation(
+                "different-models",
+                f"Round {announced.round} is announced for another model than the one this member computed.",
+                hint="The member takes no part until it has the state that a quorum signs.",
+            )
+        for other in self._announced.values():
+            if other.round == announced.round and other.attempt > announced.attempt:
+                raise violation("stale-attempt", f"Attempt {announced.attempt} of the round is over.")
+        known = self._votes.get(vote("contribution", self._epoch, announced.round, announced.attempt), Contribution)
+        if known is not None and known.context != announced.context:
+            raise violation("second-announcement", "One attempt was announced with two different sets of members.")
+        if self._said_abort(announced):
+            raise violation("aborted", "We signed an ABORT for this attempt: nothing more is said of it.")
+        out: list[MemberInstruction] = []
+        if announced.attempt > 0:
+            out += self._see_aborted(announced.round, announced.attempt - 1)
+        while len(self._announced) >= _CONTEXTS:
+            del self._announced[next(iter(self._announced))]
+        self._announced[announced.context] = announced
+        if announced.round != held.round:
+            return out
+        if announced.round > FIRST_ROUND:
+            out += self._settle(announced.round - 1)
+        return out + self._contribute(announced)
+
+    def _see_aborted(self, round_number: int, attempt: int) -> list[MemberInstruction]:
+        key = vote("aborted", self._epoch, round_number, attempt)
+        if self._votes.get(key, Aborted) is not None:
+            return []
+        over = [
+            known.context
+            for known in self._announced.values()
+            if (known.round, known.attempt) == (round_number, attempt)
+        ]
+        stopped = self._stop() if self._computing in over else []
+        return [self._votes.put(key, Aborted(attempt)), *stopped]
+
+    def _contribute(self, announced: Announced) -> list[MemberInstruction]:
+        if self._index not in announced.ready:
+            return []
+        key = vote("contribution", self._epoch, announced.round, announced.attempt)
+        known = self._votes.get(key, Contribution)
+        if known is None:
+            seeds = Contribution(announced.context, self._random(32), self._random(32))
+            self._computing = announced.context
+            return [self._votes.put(key, seeds), self._work(announced, seeds)]
+        upload = self._votes.get(vote("upload", self._epoch, announced.round, announced.attempt), Upload)
+        if upload is not None:
+            return [Send(upload)]
+        if self._computing == announced.context:
+            return []
+        lost = violation(
+            "contribution-lost",
+            f"This node lost its contribution to round {announced.round} (it restarted, or its task failed).",
+            hint="Nothing to do: the round goes on without it, and it takes part in the next one.",
+        )
+        return [Refuse(lost)]  # said, not raised: the attempt is known all the same, and this member can ACK it
+
+    def _work(self, announced: Announced, seeds: Contribution) -> Contribute:
+        masks = [Mask(seeds.self_seed, +1)]
+        for peer in announced.ready:
+            if peer != self._index:
+                masks.append(Mask(self._seed(peer, announced.context), +1 if peer > self._index else -1))
+        return Contribute(
+            round=announced.round,
+            attempt=announced.attempt,
+            plan=MaskPlan(announced.context, tuple(masks), seeds.dither),
+            weight=self.seats[self._index - 1].weight,
+            weight_unit=self._certain.weight_unit,
+            members=len(self.seats),
+            header_only=self._terms.header_only(announced.round),
+        )
+
+    def _encoded(self, event: Encoded) -> list[MemberInstruction]:
+        announced = self._announced.get(event.context)
+        if announced is None or self._computing != event.context:
+            return []  # the attempt ended while the driver was at work
+        key = vote("upload", self._epoch, announced.round, announced.attempt)
+        known = self._votes.get(key, Upload)
+        if known is not None:
+            if known.root != event.root:
+                raise OutOfOrder("The attempt was encoded twice, with different bytes.", story=tuple(self._story))
+            return [Send(known)]
+        seeds = self._votes.get(vote("contribution", self._epoch, announced.round, announced.attempt), Contribution)
+        assert seeds is not None
+        trailer = self._trailer(announced, seeds)
+        text = transcripts.upload_transcript(
+            announced.context, self._index, event.root, transcripts.trailer_hash(trailer)
+        )
+        upload = Upload(self._index, announced.context, event.root, trailer, self._sign(text))
+        return [self._votes.put(key, upload), Send(upload)]
+
+    def _trailer(self, announced: Announced, seeds: Contribution) -> Trailer:
+        """Backup shares of b_i and of every s_ij, one sealed box for each other member of the roster."""
+        edges = tuple(peer for peer in announced.ready if peer != self._index)
+        holders = tuple(seat.index for seat in self.seats if seat.index != self._index)
+        secrets = [(0, seeds.self_seed), *((peer, self._seed(peer, announced.context)) for peer in edges)]
+        threshold = self._certain.quorums.t
+        shares = [shamir.split(secret, threshold, holders, self._random) for _, secret in secrets]
+        context = announced.context
+        return Trailer(
+            boxes=tuple(
+                Box(
+                    holder,
+                    boxes.seal(
+                        self._root(holder), context, self._index, holder, edges, [share[holder] for share in shares]
+                    ),
+                )
+                for holder in holders
+            ),
+            edges=edges,
+            secret_hashes=tuple(
+                transcripts.secret_hash(context, self._index, peer, secret) for peer, secret in secrets
+            ),
+            share_hashes=tuple(
+                transcripts.share_hash(context, self._index, holder, peer, share[holder])
+                for holder in holders
+                for (peer, _), share in zip(secrets, shares, strict=True)
+            ),
+        )
+
+    def _contribution_failed(self, event: ContributionFailed) -> list[MemberInstruction]:
+        if self._computing == event.context:
+            self._computing = None
+        return []
+
+    def _stop(self) -> list[MemberInstruction]:
+        if self._computing is None:
+            return []
+        context, self._computing = self._computing, None
+        return [StopContributing(context)]
+
+    # ---------------------------------------------------------------------------------------------- ack, reveal, recover
+
+    def _attempt_of(self, context: bytes) -> Announced:
+        announced = self._announced.get(context)
+        if announced is None:
+            raise violation(
+                "context", "The message is of an attempt that was not announced to this member, or is over."
+            )
+        if announced.round < self._held.round:
+            raise violation("stale-round", f"Round {announced.round} is over for this member.")
+        if self._said_abort(announced):
+            raise violation("aborted", "We signed an ABORT for this attempt: nothing more is said of it.")
+        return announced
+
+    def _said_abort(self, announced: Announced) -> bool:
+        key = vote("abort", self._epoch, announced.round, announced.attempt)
+        seen = vote("aborted", self._epoch, announced.round, announced.attempt)
+        return self._votes.get(key, Abort) is not None or self._votes.get(seen, Aborted) is not None
+
+    def _own_entry(self, survivors: Survivors, announced: Announced) -> None:
+        for entry in survivors.entries:
+            if entry.index != self._index:
+                continue
+            upload = self._votes.get(vote("upload", self._epoch, announced.round, announced.attempt), Upload)
+            if (
+                upload is None
+                or upload.context != announced.context
+                or (upload.root, transcripts.trailer_hash(upload.trailer)) != (entry.root, entry.trailer_hash)
+            ):
+                raise violation("own-entry", "The survivors name an upload of ours that we did not make.")
+
+    def _survivors(self, event: Survivors) -> list[MemberInstruction]:
+        announced = self._attempt_of(event.context)
+        digest = self._certain.check_survivors(event, announced)
+        self._own_entry(event, announced)
+        key = vote("ack", self._epoch, announced.round, announced.attempt)
+        known = self._votes.get(key, Ack)
+        if known is not None:
+            if known.survivors_digest != digest:
+                raise violation("two-survivor-sets", "The coordinator showed a second survivor set for one attempt.")
+            return [Send(known)]
+        self._check_binding(announced, digest, event.cohort)
+        ack = Ack(self._index, announced.context, digest, b"")
+        ack = replace(ack, signature=self._sign(transcripts.ack_transcript(ack)))
+        return [self._votes.put(key, ack), Send(ack), *self._left_out(event.cohort, announced)]
+
+    def _left_out(self, cohort: tuple[int, ...], announced: Announced) -> list[MemberInstruction]:
+        return self._stop() if self._computing == announced.context and self._index not in cohort else []
+
+    def _check_binding(self, announced: Announced, digest: bytes, cohort: tuple[int, ...]) -> Bound | None:
+        bound = self._votes.get(binding(announced.state_digest), Bound)
+        if bound is None:
+            return None
+        if (bound.epoch, bound.round, bound.attempt) == (self._epoch, announced.round, announced.attempt):
+            if bound.survivors_digest != digest:
+                raise violation("bound-cohort", "We released for this attempt already, to other survivors.")
+        elif bound.cohort != cohort:
+            over = vote("aborted", bound.epoch, bound.round, bound.attempt)
+            if self._votes.get(over, Aborted) is None:
+                raise violation(
+                    "bound-cohort", "We released for this state already: only the same cohort may be summed."
+                )
+        return bound
+
+    def _bind(self, announced: Announced, digest: bytes, cohort: tuple[int, ...]) -> list[MemberInstruction]:
+        wanted = Bound(self._epoch, announced.round, announced.attempt, digest, cohort)
+        if self._check_binding(announced, digest, cohort) == wanted:
+            return []
+        return [self._votes.put(binding(announced.state_digest), wanted)]
+
+    def _certificate(self, event: Certificate) -> list[MemberInstruction]:
+        announced = self._attempt_of(event.survivors.context)
+        digest = self._certain.check_certificate(event, announced)
+        self._own_entry(event.survivors, announced)
+        cohort = event.survivors.cohort
+        if self._index not in cohort:
+            return self._left_out(cohort, announced)
+        bind = self._bind(announced, digest, cohort)
+        seeds = self._votes.get(vote("contribution", self._epoch, announced.round, announced.attempt), Contribution)
+        assert seeds is not None
+        gone = [peer for peer in announced.ready if peer not in cohort]
+        edges = tuple((peer, self._seed(peer, announced.context)) for peer in gone)
+        reveal = Reveal(self._index, announced.context, seeds.self_seed, edges, b"")
+        return [*bind, Send(replace(reveal, signature=self._sign(transcripts.reveal_transcript(reveal))))]
+
+    def _recover(self, event: Recover) -> list[MemberInstruction]:
+        announced = self._attempt_of(event.certificate.survivors.context)
+        digest = self._certain.check_certificate(event.certificate, announced)
+        cohort = event.certificate.survivors.cohort
+        if event.owner not in cohort or event.owner == self._index:
+            raise violation(
+                "recover-owner", f"Member {event.owner} is not in the certified cohort: its shares stay here."
+            )
+        if event.edges != tuple(peer for peer in announced.ready if peer != event.owner):
+            raise violation("recover-edges", "The edges are not those of the owner in this attempt.")
+        opened = boxes.unseal(
+            self._root(event.owner), announced.context, event.owner, self._index, event.edges, event.box
+        )
+        shares = tuple(
+            (peer, share)
+            for peer, share in zip((0, *event.edges), opened, strict=True)
+            if peer == 0 or peer not in cohort
+        )
+        bind = self._bind(announced, digest, cohort)
+        reply = RecoverReply(self._index, announced.context, event.owner, shares, b"")
+        return [*bind, Send(replace(reply, signature=self._sign(transcripts.recover_transcript(reply))))]
+
+    def _abort_request(self, event: AbortRequest) -> list[MemberInstruction]:
+        held = self._held
+        if event.epoch != self._epoch or event.round < held.round or event.round > self._terms.last_round:
+            raise violation("stale-round", "The coordinator asked to abort a round that is not open.")
+        key = vote("abort", self._epoch, event.round, event.attempt)
+        abort = self._votes.get(key, Abort)
+        out: list[MemberInstruction] = []
+        if abort is None:
+            if self._votes.bound_in(event.epoch, event.round, event.attempt):
+                raise violation(
+                    "bound-cohort", "We have released for this attempt: it can only be closed, not aborted."
+                )
+            abort = Abort(self._index, self._epoch, event.round, event.attempt, b"")
+            text = transcripts.abort_transcript(self._terms.job, self._certain.roster_hash, abort)
+            abort = replace(abort, signature=self._sign(text))
+            out.append(self._votes.put(key, abort))
+        out.append(Send(abort))
+        computing = self._announced.get(self._computing) if self._computing is not None else None
+        if computing is not None and (computing.round, computing.attempt) == (event.round, event.attempt):
+            out += self._stop()
+        if event.round == held.round:
+            out += self._ready(event.attempt + 1)
+        return out
+
+    # ------------------------------------------------------------------------------------------------------------- close
+
+    def _close(self, event: Close) -> list[MemberInstruction]:
+        held = self._held
+        if event.round > held.round:
+            self._waiting_close = event  # checked when the state is here
+            return []
+        if event.round == held.round - 1:
+            return self._again()
+        if event.round < held.round:
+            raise violation("stale-round", f"Round {event.round} is over for this member.")
+        announced = self._announced.get(event.context)
+        if announced is None or announced.round != event.round:
+            raise violation("context", "The sum is of an attempt that was not announced to this member.")
+        if announced.state_digest != held.state_digest:
+            raise violation("different-models", "The sum is for another model than the one this member holds.")
+        if self._votes.get(vote("aborted", self._epoch, announced.round, announced.attempt), Aborted) is not None:
+            raise violation("aborted", "A quorum aborted this attempt: its sum is not applied.")
+        digest = self._certain.check_certificate(event.certificate, announced)
+        if digest != event.survivors_digest:
+            raise violation("acks", "The sum names other survivors than its certificate.")
+        if self._applying is not None and self._applying.close == event:
+            return []
+        cohort = event.certificate.survivors.cohort
+        self._applying = FetchSum(
+            close=event,
+            cohort=cohort,
+            total_weight=self._certain.weight_of(cohort),
+            weight_unit=self._certain.weight_unit,
+            members=len(self.seats),
+        )
+        return [*self._left_out(cohort, announced), self._applying]
+
+    def _sum_applied(self, event: SumApplied) -> list[MemberInstruction]:
+        applying = self._applying
+        if applying is None or applying.close.context != event.context:
+            raise OutOfOrder("A sum was applied that this member does not wait for.", story=tuple(self._story))
+        close = applying.close
+        receipt = Receipt(
+            index=self._index,
+            epoch=self._epoch,
+            round=close.round,
+            context=close.context,
+            survivors_digest=close.survivors_digest,
+            state_digest=event.state_digest,
+            signature=b"",
+        )
+        text = transcripts.receipt_transcript(self._terms.job, self._certain.roster_hash, receipt)
+        receipt = replace(receipt, signature=self._sign(text))
+        key = vote("receipt", self._epoch, close.round, 0)
+        out: list[MemberInstruction] = [*self._stop(), self._votes.put(key, receipt)]
+        out += [self._hold(close.round + 1, event.state_digest), Send(receipt)]
+        return [*out, *self._ready(0)]
+
+    def _sum_refused(self, event: SumRefused) -> list[MemberInstruction]:
+        self._applying = None
+        raise violation(
+            "sum-refused",
+            f"The certified sum was refused: {event.reason}",
+            hint="A member sent garbage, or the coordinator altered the sum. The job cannot go on from this round.",
+        )
+
+    # ------------------------------------------------------------------------------------------------------------ inside
+
+    @property
+    def _certain(self) -> Bench:
+        assert self._bench is not None
+        return self._bench
+
+    @property
+    def _epoch(self) -> int:
+        return self._bench.epoch if self._bench is not None else 0
+
+    @property
+    def _held(self) -> Held:
+        return self._votes.get(HELD, Held) or Held(0, b"")
+
+    def _root(self, peer: int) -> bytes:
+        seated = self._votes.get(SEATED, Seated)
+        assert seated is not None
+        return seated.roots[peer - 1]
+
+    def _seed(self, peer: int, context: bytes) -> bytes:
+        return boxes.mask_seed(self._root(peer), context)
+
+    def _note(self, line: str) -> None:
+        self._story.append(line)

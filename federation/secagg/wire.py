@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from functools import cache
+from itertools import pairwise
 from typing import Any, Final, NamedTuple, get_args, get_origin, get_type_hints
 
 from google.protobuf.message import Message
@@ -91,7 +92,7 @@ def _malformed(text: str) -> ProtocolViolation:
 
 
 @cache
-def _hints(kind: type) -> tuple[tuple[str, Any], ...]:
+def _hints(kind: Any) -> tuple[tuple[str, Any], ...]:
     hints = get_type_hints(kind)
     return tuple((field.name, hints[field.name]) for field in fields(kind))
 
@@ -178,7 +179,7 @@ def _count(name: str, items: Any) -> None:
 
 def _ordered(name: str, items: tuple[Any, ...], key: Callable[[Any], int]) -> tuple[Any, ...]:
     numbers = [key(item) for item in items]
-    if any(low >= high for low, high in zip(numbers, numbers[1:], strict=False)):
+    if any(low >= high for low, high in pairwise(numbers)):
         raise _malformed(f"{name} is not sorted, or names somebody twice")
     return items
 
