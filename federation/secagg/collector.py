@@ -1,49 +1,860 @@
-"""skeleton of the collector's machine (final signatures)."""
+"""The collector's machine: it carries messages, counts signatures, and finds the masks that are left in a sum.
+
+It is trusted for availability only: whatever it asks for, members check. It promises: a phase closes as soon as everyone that can still
+answer has answered; with too few members it waits for them to return rather than fail; a member that connects is told again whatever it
+can still use; the same stored events give the same machine. It verifies every signature before it counts it, and names who sent a bad one.
+
+The driver stores each event, with ``now``, before it performs what ``handle`` returns. At a start it replays the stored events (or those
+after a checkpoint), ignoring instructions, performs ``resume()``, then handles, as stored events, ``Lost`` for each of ``present``.
+(docs/protocol/secure-aggregation.md, "The collector".)
+
+Room is left for epochs with other members: ``Ledger.epoch`` and ``invited``; a member that was left out of the roster is told nothing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Self
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Final, Self
 
-from federation.secagg.events import CollectorEvent, CollectorInstruction, Windows
-from federation.secagg.member import Credential
-from federation.secagg.messages import Seat
-from federation.secagg.parameters import Terms
+from federation.errors import OutOfOrder, ProtocolViolation
+from federation.secagg import codec, recovery, transcripts
+from federation.secagg.certificate import Announced, Bench, Ed25519Verifier, Verify, violation
+from federation.secagg.events import (
+    AbortRequest,
+    AskState,
+    Begin,
+    CatchUp,
+    CollectorEvent,
+    CollectorInstruction,
+    Connected,
+    Discard,
+    Form,
+    From,
+    JobDone,
+    JobStuck,
+    Lost,
+    Misconduct,
+    PhaseChanged,
+    Roster,
+    RosterCertificate,
+    RosterFormed,
+    RoundClosed,
+    StateCertified,
+    StateStored,
+    SumFailed,
+    SumReady,
+    TaskBroke,
+    Tell,
+    Tick,
+    Unmask,
+    Windows,
+)
+from federation.secagg.ledger import Ledger
+from federation.secagg.messages import (
+    Abort,
+    Ack,
+    Announcement,
+    Certificate,
+    Close,
+    KeyMessage,
+    Ready,
+    Receipt,
+    Recover,
+    RecoverReply,
+    Reveal,
+    RosterSignature,
+    Seat,
+    SurvivorEntry,
+    Survivors,
+    Upload,
+)
+from federation.secagg.parameters import FIRST_ROUND, MIN_MEMBERS, Terms
+from federation.secagg.setup import VerifyCredential, bench_of, seat_of
+
+_ROUND: Final = frozenset({"gathering", "collecting", "certifying", "revealing", "unmasking", "aborting", "finishing"})
+_OVER: Final = frozenset({"done", "stuck"})
+
+LEGAL: Final[dict[type, frozenset[str]]] = {
+    KeyMessage: frozenset({"keys"}),
+    RosterSignature: frozenset({"signatures"}),
+    Ready: _ROUND,
+    Receipt: _ROUND,
+    Upload: frozenset({"collecting"}),
+    Ack: frozenset({"certifying"}),
+    Reveal: frozenset({"revealing"}),
+    RecoverReply: frozenset({"revealing"}),
+    Abort: frozenset({"aborting"}),
+    Begin: frozenset({"new"}),
+    SumReady: frozenset({"unmasking"}),
+    SumFailed: frozenset({"unmasking"}),
+}
+"""Which event is legal in which phase. What may come at any time (Connected, Lost, TaskBroke, StateStored, Tick) is not listed."""
+
+_LATE: Final[dict[type, frozenset[str]]] = {
+    KeyMessage: _ROUND | {"signatures"},
+    RosterSignature: _ROUND | {"keys"},
+    Ready: frozenset(),
+    Receipt: frozenset(),
+    Upload: _ROUND,
+    Ack: _ROUND,
+    Reveal: _ROUND,
+    RecoverReply: _ROUND,
+    Abort: _ROUND,
+}
+"""Where an honest member's message may arrive too late: it is dropped without a word."""
+
+_STORY: Final = 24
+_NEVER: Final = float("-inf")
+
+Out = list[CollectorInstruction]
 
 
 class CollectorMachine:
-    def __init__(self, terms: Terms, windows: Windows, verify_credential: Callable[[bytes], Credential]) -> None: ...
+    def __init__(
+        self,
+        terms: Terms,
+        windows: Windows,
+        verify_credential: VerifyCredential,
+        *,
+        verify: Verify | None = None,
+    ) -> None:
+        self._terms = terms
+        self._windows = windows
+        self._verify_credential = verify_credential
+        self._verify = verify or Ed25519Verifier()
+        self._book = Ledger()
+        self._bench: Bench | None = None
+        self._announced: Announced | None = None
+        self._steps: dict[str, Callable[[float], Out | None]] = {
+            "keys": self._step_keys,
+            "signatures": self._step_signatures,
+            "gathering": self._step_gathering,
+            "collecting": self._step_collecting,
+            "certifying": self._step_certifying,
+            "revealing": self._step_revealing,
+            "aborting": self._step_aborting,
+            "finishing": self._step_finishing,
+        }
+        self._takers: dict[type, Callable[..., Out]] = {
+            KeyMessage: self._take_key,
+            RosterSignature: self._take_roster_signature,
+            Ready: self._take_ready,
+            Receipt: self._take_receipt,
+            Upload: self._take_upload,
+            Ack: self._take_ack,
+            Reveal: self._take_reveal,
+            RecoverReply: self._take_reply,
+            Abort: self._take_abort,
+        }
 
-    def handle(self, event: CollectorEvent, now: float) -> list[CollectorInstruction]:
-        raise NotImplementedError
+    # ------------------------------------------------------------------------------------------------------ from outside
+
+    def handle(self, event: CollectorEvent, now: float) -> Out:
+        """Raises OutOfOrder for what the driver may not say; a member's bad message gives Misconduct and changes nothing."""
+        if isinstance(event, From):
+            out = self._from(event)
+        else:
+            legal = LEGAL.get(type(event))
+            if legal is not None and self._book.phase not in legal:
+                raise OutOfOrder(
+                    f"{type(event).__name__} does not fit a collector that is {self._book.phase}.",
+                    story=self._book.story,
+                )
+            out = self._local(event, now)
+        if self._book.phase in _OVER:
+            self._book.deadline = None
+            return out
+        while (more := self._step(now)) is not None:
+            out += more
+        return out
 
     @property
     def deadline(self) -> float | None:
-        """When to say Tick; None: nothing to wait for but messages."""
-        raise NotImplementedError
+        """When to say Tick; None: there is nothing to wait for but messages."""
+        return self._book.deadline
 
     @property
     def seats(self) -> tuple[Seat, ...]:
-        raise NotImplementedError
+        return self._bench.seats if self._bench is not None and self._seated else ()
 
     @property
     def index_of(self) -> dict[str, int]:
         """member id -> place in the roster, once it is formed."""
-        raise NotImplementedError
+        return {seat.member: seat.index for seat in self.seats}
 
     @property
     def phase(self) -> str:
-        raise NotImplementedError
+        """new, keys, signatures, gathering, collecting, certifying, revealing, unmasking, aborting, finishing, done, stuck."""
+        return self._book.phase
+
+    @property
+    def round(self) -> int:
+        return self._book.round
+
+    @property
+    def attempt(self) -> int:
+        return self._book.attempt
+
+    @property
+    def present(self) -> tuple[str, ...]:
+        return tuple(sorted(self._book.present))
+
+    @property
+    def announced(self) -> Announced | None:
+        """The open attempt: its context and R_r."""
+        return self._announced
+
+    @property
+    def story(self) -> tuple[str, ...]:
+        return self._book.story
 
     def checkpoint(self) -> bytes:
-        raise NotImplementedError
+        return codec.encode(self._book, Ledger)
 
     @classmethod
     def from_checkpoint(
-        cls, terms: Terms, windows: Windows, verify_credential: Callable[[bytes], Credential], data: bytes
+        cls,
+        terms: Terms,
+        windows: Windows,
+        verify_credential: VerifyCredential,
+        data: bytes,
+        *,
+        verify: Verify | None = None,
     ) -> Self:
-        raise NotImplementedError
+        """Raises VerificationFailed when the checkpoint is damaged."""
+        machine = cls(terms, windows, verify_credential, verify=verify)
+        machine._book = codec.decode(data, Ledger)
+        if machine._book.roster:
+            machine._bench = machine._bench_of(machine._book.roster)
+        if machine._book.announcement is not None:
+            machine._announced = machine._certain.check_announcement(machine._book.announcement)
+        return machine
 
-    def resume(self, now: float) -> list[CollectorInstruction]:
-        """After replay: whatever is pending (Unmask, AskState). All members count as lost until they say Connected."""
-        raise NotImplementedError
+    def resume(self, now: float) -> Out:  # noqa: ARG002 - the seam keeps the time
+        """What is pending and would not come by itself: the unmasking, or a state that was asked for. Changes nothing."""
+        book = self._book
+        if book.phase == "unmasking":
+            return [self._unmask()]
+        if book.asked:
+            return [AskState(book.asked, book.round, book.asked_digest)]
+        return []
+
+    def validate(self) -> None:
+        """Invariants, for tests: raises AssertionError."""
+        book = self._book
+        if self._seated:
+            quorums = self._certain.quorums
+            assert set(book.uploads) <= set(self._announced.ready if self._announced else ())
+            if book.survivors is not None:
+                assert set(book.survivors.cohort) <= set(book.uploads)
+                assert len(book.survivors.cohort) >= quorums.m
+            if book.certificate is not None:
+                assert len(book.certificate.acks) >= quorums.q
+                assert set(book.reveals) <= set(book.certificate.survivors.cohort)
+            else:
+                assert not book.reveals
+                assert not book.replies
+        assert book.phase not in _OVER or book.deadline is None
+
+    # ----------------------------------------------------------------------------------------------------- local events
+
+    def _local(self, event: CollectorEvent, now: float) -> Out:
+        book = self._book
+        if isinstance(event, Begin):
+            book.invited = tuple(sorted(member for member, _ in event.candidates))
+            if not book.present:
+                book.present = set(book.invited)
+            return self._form(book.invited, now)
+        if isinstance(event, Connected):
+            book.present.add(event.member)
+            book.lost_at.pop(event.member, None)
+            book.position[event.member] = (event.round, event.state_digest)
+            return self._tell_again(event.member, now)
+        if isinstance(event, Lost):
+            if event.member in book.present:
+                book.present.discard(event.member)
+                book.lost_at[event.member] = now
+            return self._ask_another(event.member)
+        if isinstance(event, TaskBroke):
+            book.broke.add(event.member)
+            return self._ask_another(event.member)
+        if isinstance(event, StateStored):
+            book.blobs[event.state_digest] = event.blob
+            if event.state_digest == book.asked_digest:
+                book.asked = ""
+            return self._help_behind()
+        if isinstance(event, SumReady):
+            return self._sum_ready(event, now)
+        if isinstance(event, SumFailed):
+            if event.context == self._round_context:
+                return self._void(event.reason)
+        return []
+
+    def _step(self, now: float) -> Out | None:
+        self._book.deadline = None
+        step = self._steps.get(self._book.phase)
+        return None if step is None else step(now)
+
+    # ------------------------------------------------------------------------------------------------------------ waiting
+
+    def _enter(self, phase: str, now: float) -> None:
+        book = self._book
+        book.phase, book.since, book.broke, book.deadline = phase, now, set(), None
+        book.story = (*book.story, f"round {book.round}.{book.attempt}: {phase}")[-_STORY:]
+
+    def _waiting(self, missing: Iterable[str], window: float, now: float, absent: float | None = None) -> list[str]:
+        """Who of ``missing`` is still waited for; sets the deadline. ``absent``: how long for those whose stream broke."""
+        book = self._book
+        until = {}
+        for member in missing:
+            if member in book.broke:
+                until[member] = _NEVER
+            elif member in book.present:
+                until[member] = book.since + window
+            elif absent is not None:
+                until[member] = max(book.since, book.lost_at.get(member, book.since)) + absent
+            else:
+                until[member] = book.lost_at.get(member, book.since) + self._windows.reconnect
+        waiting = [member for member, moment in until.items() if moment > now]
+        book.deadline = min((until[member] for member in waiting), default=None)
+        return waiting
+
+    def _stuck(self, reason: str) -> Out:
+        self._book.phase, self._book.deadline = "stuck", None
+        return [JobStuck(reason)]
+
+    def _changed(self, phase: str, members: Iterable[int | str] = (), reason: str = "") -> PhaseChanged:
+        book = self._book
+        names = tuple(self._name(member) if isinstance(member, int) else member for member in members)
+        return PhaseChanged(book.epoch, book.round, book.attempt, phase, names, reason)
+
+    # ---------------------------------------------------------------------------------------------------------- formation
+
+    def _form(self, candidates: tuple[str, ...], now: float) -> Out:
+        book = self._book
+        book.candidates, book.keys, book.roster, book.roster_signatures = candidates, {}, (), {}
+        self._bench = None
+        self._enter("keys", now)
+        return [self._changed("forming", candidates), Tell(candidates, Form(book.epoch, book.formation))]
+
+    def _form_again(self, left: tuple[str, ...], now: float, *, everyone: bool = False) -> Out:
+        """With those that answered, when they are enough; else with everybody."""
+        book = self._book
+        book.formation += 1
+        if book.formation >= self._windows.formation_attempts:
+            silent = sorted(set(book.invited) - set(left))
+            return self._stuck(
+                f"No roster after {book.formation} attempts: too few members answered ({', '.join(silent)} did not)."
+            )
+        enough = not everyone and len(left) >= max(MIN_MEMBERS, self._terms.min_members)
+        return self._form(left if enough else book.invited, now)
+
+    def _step_keys(self, now: float) -> Out | None:
+        book = self._book
+        missing = [member for member in book.candidates if member not in book.keys]
+        window = self._windows.formation
+        if missing and self._waiting(missing, window, now, absent=window):
+            return None
+        members = tuple(sorted(book.keys))
+        keys = tuple(book.keys[member] for member in members)
+        try:
+            self._bench = self._bench_of(keys)
+        except ProtocolViolation:
+            return self._form_again(members, now, everyone=True)
+        book.roster, book.candidates = keys, members
+        self._enter("signatures", now)
+        return [Tell(members, Roster(book.epoch, book.formation, keys))]
+
+    def _step_signatures(self, now: float) -> Out | None:
+        book = self._book
+        bench = self._certain
+        signed = {bench.seats[index - 1].member for index in book.roster_signatures}
+        missing = [member for member in book.candidates if member not in signed]
+        window = self._windows.formation
+        if missing:
+            if self._waiting(missing, window, now, absent=window):
+                return None
+            return self._form_again(tuple(sorted(signed)), now)
+        self._enter("gathering", now)
+        return [RosterFormed(book.epoch, bench.roster_hash, bench.seats), Tell(self._everyone, self._roster_proof())]
+
+    def _roster_proof(self) -> RosterCertificate:
+        signatures = self._book.roster_signatures
+        return RosterCertificate(
+            self._book.epoch, self._certain.roster_hash, tuple(signatures[index] for index in sorted(signatures))
+        )
+
+    # ---------------------------------------------------------------------------------------------------------- gathering
+
+    def _step_gathering(self, now: float) -> Out | None:
+        book = self._book
+        if book.round > FIRST_ROUND and not book.certified:
+            return self._certify_state(now)
+        if book.round == FIRST_ROUND:
+            votes = Counter(ready.state_digest for ready in book.readies.values())
+            book.state_digest = min(votes, key=lambda digest: (-votes[digest], digest), default=b"")
+        ready = {
+            index: message
+            for index, message in book.readies.items()
+            if message.state_digest == book.state_digest and self._name(index) in book.present
+        }
+        chosen = self._prune(set(ready), {index: message.min_cohort for index, message in ready.items()})
+        if chosen is None:
+            book.opened = None
+            return None
+        if book.opened is None:
+            book.opened = now
+        book.since = book.opened
+        missing = [seat.member for seat in self._certain.seats if seat.index not in ready]
+        if self._waiting(missing, self._windows.ready, now):
+            return None
+        announcement = Announcement(
+            epoch=book.epoch,
+            round=book.round,
+            attempt=book.attempt,
+            readies=tuple(ready[index] for index in sorted(chosen)),
+            receipts=book.certified,
+            aborts=book.ended,
+        )
+        self._announced = self._certain.check_announcement(announcement)
+        book.announcement = announcement
+        self._enter("collecting", now)
+        return [
+            self._changed("announced", self._announced.ready),
+            Tell(self._everyone, announcement),
+            self._changed("collecting", self._announced.ready),
+        ]
+
+    def _prune(self, members: set[int], minimum: dict[int, int]) -> set[int] | None:
+        """The largest set in which nobody asks for more members than it has; None when it is smaller than m."""
+        chosen = set(members)
+        while demanding := {index for index in chosen if minimum[index] > len(chosen)}:
+            chosen -= {max(demanding, key=lambda index: (minimum[index], index))}
+        return chosen if len(chosen) >= self._certain.quorums.m else None
+
+    def _agreeing(self) -> tuple[tuple[Receipt, ...], int]:
+        """The receipts of the largest group that agrees, and the size of that group plus all that may still come."""
+        groups: dict[bytes, list[Receipt]] = {}
+        for index in sorted(self._book.receipts):
+            receipt = self._book.receipts[index]
+            groups.setdefault(receipt.state_digest, []).append(receipt)
+        best = max(groups.values(), key=len, default=[])
+        return tuple(best), len(best) + len(self._certain.seats) - len(self._book.receipts)
+
+    def _certify_state(self, now: float) -> Out | None:
+        book = self._book
+        best, possible = self._agreeing()
+        if possible < self._certain.quorums.q:
+            return self._stuck(f"The members computed different models from the sum of round {book.round - 1}.")
+        if len(best) < self._certain.quorums.q:
+            refused = {member for member in book.broke if self.index_of.get(member, 0) not in book.receipts}
+            if possible - len(refused) < self._certain.quorums.q:
+                if now >= book.since + self._windows.round:
+                    return self._stuck(f"Too many members refused the sum of round {book.round - 1}.")
+                book.deadline = book.since + self._windows.round
+            return None
+        book.certified, book.state_digest = best, best[0].state_digest
+        return [StateCertified(book.round - 1, book.state_digest, best), *self._help_behind()]
+
+    # ---------------------------------------------------------------------------------------------- upload to certificate
+
+    def _step_collecting(self, now: float) -> Out | None:
+        book = self._book
+        announced = self._open
+        missing = [self._name(index) for index in announced.ready if index not in book.uploads]
+        waiting = self._waiting(missing, self._windows.round, now)
+        possible = set(book.uploads) | {self._certain_index(member) for member in waiting}
+        if waiting and self._prune(possible, announced.minimum) is not None:
+            return None
+        chosen = self._prune(set(book.uploads), announced.minimum)
+        if chosen is None:
+            return self._abort(f"only {len(book.uploads)} of {len(announced.ready)} members uploaded", now)
+        entries = []
+        for index in sorted(chosen):
+            upload = book.uploads[index]
+            entries.append(
+                SurvivorEntry(index, upload.root, transcripts.trailer_hash(upload.trailer), upload.signature)
+            )
+        book.survivors = Survivors(announced.context, tuple(entries))
+        self._enter("certifying", now)
+        return [self._changed("certifying", sorted(chosen)), Tell(self._everyone, book.survivors)]
+
+    def _step_certifying(self, now: float) -> Out | None:
+        book = self._book
+        q = self._certain.quorums.q
+        assert book.survivors is not None
+        if len(book.acks) < q:
+            missing = [seat.member for seat in self._certain.seats if seat.index not in book.acks]
+            if self._waiting(missing, self._windows.phase, now):
+                return None
+            if len(book.present & set(self._everyone)) < q:
+                book.deadline = None
+                return None
+            return self._abort(f"only {len(book.acks)} members acknowledged the cohort", now)
+        book.certificate = Certificate(book.survivors, tuple(book.acks[index] for index in sorted(book.acks)[:q]))
+        self._enter("revealing", now)
+        return [
+            self._changed("revealing", book.survivors.cohort),
+            Tell(self._everyone, book.certificate),
+        ]
+
+    # -------------------------------------------------------------------------------------------------- reveal to the sum
+
+    @property
+    def _gone(self) -> tuple[int, ...]:
+        certificate = self._book.certificate
+        assert certificate is not None
+        return tuple(index for index in self._open.ready if index not in certificate.survivors.cohort)
+
+    def _step_revealing(self, now: float) -> Out | None:
+        book = self._book
+        assert book.certificate is not None
+        silent = [index for index in book.certificate.survivors.cohort if index not in book.reveals]
+        new = set(silent) - book.recovering
+        if new:
+            waiting = {
+                self._certain_index(member)
+                for member in self._waiting([self._name(index) for index in new], self._windows.phase, now)
+            }
+            if fresh := new - waiting:
+                book.recovering |= fresh
+                out: Out = []
+                for owner in sorted(fresh):
+                    out += self._ask_shares(owner, [seat.index for seat in self._certain.seats])
+                return out
+            if waiting:
+                return None
+        try:
+            for owner in silent:
+                if self._rebuilt(owner) is None:
+                    return None
+        except ProtocolViolation as wrong:
+            return [Misconduct(self._name(owner), wrong, proof=True), *self._void(wrong.message)]
+        self._enter("unmasking", now)
+        return [self._unmask()]
+
+    def _ask_shares(self, owner: int, holders: Iterable[int]) -> Out:
+        book = self._book
+        assert book.certificate is not None
+        trailer = book.uploads[owner].trailer
+        sealed = {box.holder: box.ciphertext for box in trailer.boxes}
+        return [
+            Tell((self._name(holder),), Recover(book.certificate, owner, trailer.edges, sealed[holder]))
+            for holder in holders
+            if holder != owner and (owner, holder) not in book.replies
+        ]
+
+    def _rebuilt(self, owner: int) -> dict[int, bytes] | None:
+        book = self._book
+        t = self._certain.quorums.t
+        replies = [reply for (of, _), reply in book.replies.items() if of == owner]
+        return recovery.rebuild(replies, book.uploads[owner], self._gone, t) if len(replies) >= t else None
+
+    def _unmask(self) -> Unmask:
+        book = self._book
+        announced = self._open
+        assert book.certificate is not None
+        seeds: dict[int, dict[int, bytes]] = {}
+        for owner in book.certificate.survivors.cohort:
+            reveal = book.reveals.get(owner)
+            seeds[owner] = (
+                (self._rebuilt(owner) or {}) if reveal is None else {0: reveal.self_seed, **dict(reveal.edges)}
+            )
+        cohort = book.certificate.survivors.cohort
+        return Unmask(
+            round=book.round,
+            attempt=book.attempt,
+            plan=recovery.unmask_plan(announced.context, seeds),
+            cohort=cohort,
+            total_weight=self._certain.weight_of(cohort),
+            members=len(self._certain.seats),
+            header_only=self._terms.header_only(book.round),
+        )
+
+    def _sum_ready(self, event: SumReady, now: float) -> Out:
+        book = self._book
+        if event.context != self._round_context:
+            return []
+        certificate = book.certificate
+        assert certificate is not None
+        digest = transcripts.survivors_digest(certificate.survivors)
+        book.close = Close(book.round, event.context, digest, event.blob, event.size, certificate)
+        book.closed = book.announcement
+        out: Out = [
+            RoundClosed(book.round, book.attempt, event.context, certificate, event.header, event.blob),
+            self._changed("closed", certificate.survivors.cohort),
+            Tell(self._everyone, book.close),
+            Discard(event.context),
+        ]
+        book.clear_attempt()
+        self._announced = None
+        book.readies, book.receipts, book.certified, book.ended = {}, {}, (), ()
+        book.round, book.attempt, book.state_digest = book.round + 1, 0, b""
+        self._enter("gathering" if book.round <= self._terms.last_round else "finishing", now)
+        return out
+
+    def _void(self, reason: str) -> Out:
+        """A certified round without a good sum. Its cohort stays bound; opening it again is for a later version."""
+        changed = self._changed("void", reason=reason)
+        return [changed, *self._stuck(f"Round {self._book.round} is void: {reason}")]
+
+    def _step_finishing(self, now: float) -> Out | None:
+        book = self._book
+        best, possible = self._agreeing()
+        if possible < self._certain.quorums.q:
+            return self._stuck("The members computed different final models.")
+        missing = [seat.member for seat in self._certain.seats if seat.index not in book.receipts]
+        if len(best) < self._certain.quorums.q or self._waiting(missing, self._windows.phase, now):
+            return None
+        book.phase = "done"
+        digest = best[0].state_digest
+        return [StateCertified(book.round - 1, digest, best), JobDone(digest, best)]
+
+    # -------------------------------------------------------------------------------------------------------------- abort
+
+    def _abort(self, reason: str, now: float) -> Out:
+        book = self._book
+        book.readies = {}
+        self._enter("aborting", now)
+        request = AbortRequest(book.epoch, book.round, book.attempt)
+        return [self._changed("aborted", reason=reason), Tell(self._everyone, request)]
+
+    def _step_aborting(self, now: float) -> Out | None:
+        book = self._book
+        if len(book.aborts) < self._certain.quorums.q:
+            return None
+        context = self._round_context
+        ended = tuple(book.aborts[index] for index in sorted(book.aborts))
+        book.clear_attempt()
+        self._announced = None
+        book.ended, book.attempt = ended, book.attempt + 1
+        if book.attempt >= self._windows.attempts:
+            return self._stuck(f"Round {book.round} was aborted {book.attempt} times.")
+        self._enter("gathering", now)
+        return [Discard(context)]
+
+    # ---------------------------------------------------------------------------------------------- messages from members
+
+    def _from(self, event: From) -> Out:
+        kind = type(event.message)
+        phase = self._book.phase
+        if phase in _OVER or phase in _LATE[kind] - LEGAL[kind]:
+            return []
+        try:
+            if phase not in LEGAL[kind]:
+                raise violation("out-of-order", f"{event.member} sent {kind.__name__} while the job is {phase}.")
+            message = event.message
+            if not isinstance(message, KeyMessage) and not 1 <= message.index <= len(self._certain.seats):
+                raise violation("stranger", f"{event.member} names a place that the roster does not have.")
+            if not isinstance(message, KeyMessage) and self._name(message.index) != event.member:
+                raise violation("impersonation", f"{event.member} sent a message in another member's place.")
+            return self._takers[kind](event.member, message)
+        except ProtocolViolation as refused:
+            return [Misconduct(event.member, refused, proof=False)]
+
+    def _take_key(self, member: str, message: KeyMessage) -> Out:
+        book = self._book
+        if member not in book.candidates or (message.epoch, message.formation) != (book.epoch, book.formation):
+            return []
+        seat = seat_of(self._terms, message, 1, self._verify_credential, self._verify)
+        if seat.member != member:
+            raise violation("impersonation", f"{member} sent the credential of {seat.member}.")
+        for other, key in book.keys.items():
+            if other != member and (key.exchange_key == message.exchange_key or key.credential == message.credential):
+                raise violation("duplicate", f"{member} sent a key that {other} has sent.")
+        book.keys.setdefault(member, message)
+        return []
+
+    def _take_roster_signature(self, member: str, message: RosterSignature) -> Out:  # noqa: ARG002
+        if message.roster_hash == self._certain.roster_hash:  # else: of a formation that is over
+            self._certain.check_roster_signature(message)
+            self._book.roster_signatures[message.index] = message
+        return []
+
+    def _take_ready(self, member: str, message: Ready) -> Out:
+        book = self._book
+        self._certain.check_ready(message)
+        self._holds(member, message.round, message.state_digest)
+        wanted = book.attempt + (book.phase == "aborting")
+        if (message.round, message.attempt) == (book.round, wanted) and book.phase in ("gathering", "aborting"):
+            book.readies[message.index] = message
+        return self._help_behind()
+
+    def _take_receipt(self, member: str, message: Receipt) -> Out:
+        book = self._book
+        self._certain.check_receipt(message)
+        if message.round != book.round - 1 or book.close is None:
+            return []
+        if (message.context, message.survivors_digest) != (book.close.context, book.close.survivors_digest):
+            raise violation("receipt", f"{member} signed a receipt for another sum.")
+        known = book.receipts.setdefault(message.index, message)
+        if known.state_digest != message.state_digest:
+            raise violation("two-receipts", f"{member} signed two receipts for one round.")
+        self._holds(member, message.round + 1, message.state_digest)
+        return self._help_behind()
+
+    def _holds(self, member: str, round_number: int, state_digest: bytes) -> None:
+        if round_number >= self._book.position.get(member, (0, b""))[0]:
+            self._book.position[member] = (round_number, state_digest)
+
+    def _take_upload(self, member: str, message: Upload) -> Out:
+        book = self._book
+        if message.context != self._round_context:
+            return []
+        self._certain.check_upload(message, self._open)
+        known = book.uploads.setdefault(message.index, message)
+        if known != message:
+            raise violation("second-upload", f"{member} uploaded twice, with different content.")
+        return []
+
+    def _take_ack(self, member: str, message: Ack) -> Out:
+        book = self._book
+        assert book.survivors is not None
+        if message.context != self._round_context:
+            return []
+        if message.survivors_digest != transcripts.survivors_digest(book.survivors):
+            raise violation("acks", f"{member} acknowledged other survivors.")
+        self._certain.check_ack(message)
+        book.acks[message.index] = message
+        return []
+
+    def _take_reveal(self, member: str, message: Reveal) -> Out:
+        book = self._book
+        assert book.certificate is not None
+        if message.context != self._round_context:
+            return []
+        if message.index not in book.certificate.survivors.cohort:
+            raise violation("reveal", f"{member} is not in the cohort and reveals all the same.")
+        self._certain.check_reveal(message)
+        try:
+            recovery.check_reveal(message, book.uploads[message.index], self._gone)
+        except ProtocolViolation as wrong:
+            book.broke.add(member)
+            return [Misconduct(member, wrong, proof=True)]
+        book.reveals[message.index] = message
+        return []
+
+    def _take_reply(self, member: str, message: RecoverReply) -> Out:  # noqa: ARG002
+        book = self._book
+        if message.context != self._round_context or message.owner not in book.recovering:
+            return []
+        self._certain.check_reply(message)
+        recovery.check_reply(message, book.uploads[message.owner], self._gone)
+        book.replies[message.owner, message.index] = message
+        return []
+
+    def _take_abort(self, member: str, message: Abort) -> Out:  # noqa: ARG002
+        book = self._book
+        if (message.round, message.attempt) != (book.round, book.attempt):
+            return []
+        self._certain.check_abort(message)
+        book.aborts[message.index] = message
+        return []
+
+    # --------------------------------------------------------------------------------- members that return or are behind
+
+    def _tell_again(self, member: str, now: float) -> Out:  # noqa: ARG002
+        book = self._book
+        only = (member,)
+        if book.phase == "keys":
+            return [Tell(only, Form(book.epoch, book.formation))] if member in book.candidates else []
+        if book.phase == "signatures":
+            return [Tell(only, Roster(book.epoch, book.formation, book.roster))] if member in book.candidates else []
+        index = self.index_of.get(member)
+        if index is None or book.phase not in _ROUND:
+            return []
+        out: Out = [Tell(only, self._roster_proof())]
+        held = book.position.get(member, (0, b""))[0]
+        if book.phase in ("gathering", "finishing"):
+            if book.close is not None and book.closed is not None and held == book.close.round:
+                out += [Tell(only, book.closed), Tell(only, book.close)]
+            if book.attempt > 0:
+                out.append(Tell(only, AbortRequest(book.epoch, book.round, book.attempt - 1)))
+        else:
+            assert book.announcement is not None
+            out.append(Tell(only, book.announcement))
+            if book.phase == "aborting":
+                out.append(Tell(only, AbortRequest(book.epoch, book.round, book.attempt)))
+            elif book.certificate is not None:
+                out.append(Tell(only, book.certificate))
+                for owner in sorted(book.recovering - set(book.reveals)):
+                    out += self._ask_shares(owner, [index])
+            elif book.survivors is not None:
+                out.append(Tell(only, book.survivors))
+        return out + self._help_behind(member)
+
+    def _behind(self, member: str) -> bool:
+        """Whether the member holds an older state than the certified one, or another, and will not get there by itself."""
+        book = self._book
+        if not book.certified or member not in book.present:
+            return False
+        held, state_digest = book.position.get(member, (0, b""))
+        if held == book.round:
+            return state_digest != book.state_digest
+        applying = book.phase == "gathering" and held == book.round - 1
+        return 0 < held < book.round and not applying
+
+    def _help_behind(self, only: str | None = None) -> Out:
+        """CatchUp for those that are behind; when the state is not among the blobs, somebody who holds it is asked first."""
+        book = self._book
+        members = tuple(seat.member for seat in self.seats if only in (None, seat.member) and self._behind(seat.member))
+        if not members:
+            return []
+        blob = book.blobs.get(book.state_digest)
+        if blob is not None:
+            book.blobs = {book.state_digest: blob}
+            for member in members:
+                book.position[member] = (book.round, book.state_digest)  # told; corrected when it connects again
+            return [Tell(members, CatchUp(book.round, book.state_digest, blob, book.certified))]
+        if book.asked in book.present and book.asked_digest == book.state_digest:
+            return []
+        for seat in self.seats:
+            if (
+                seat.member in book.present
+                and seat.member not in book.broke
+                and book.position.get(seat.member) == (book.round, book.state_digest)
+            ):
+                book.asked, book.asked_digest = seat.member, book.state_digest
+                return [AskState(seat.member, book.round, book.state_digest)]
+        return []
+
+    def _ask_another(self, member: str) -> Out:
+        if self._book.asked != member:
+            return []
+        self._book.asked = ""
+        return self._help_behind()
+
+    # ------------------------------------------------------------------------------------------------------------- inside
+
+    def _bench_of(self, keys: tuple[KeyMessage, ...]) -> Bench:
+        book = self._book
+        return bench_of(self._terms, book.epoch, book.formation, keys, self._verify_credential, self._verify)
+
+    @property
+    def _seated(self) -> bool:
+        return self._bench is not None and self._book.phase not in ("new", "keys", "signatures")
+
+    @property
+    def _certain(self) -> Bench:
+        assert self._bench is not None
+        return self._bench
+
+    @property
+    def _open(self) -> Announced:
+        assert self._announced is not None
+        return self._announced
+
+    @property
+    def _round_context(self) -> bytes:
+        return self._announced.context if self._announced is not None else b""
+
+    @property
+    def _everyone(self) -> tuple[str, ...]:
+        return tuple(seat.member for seat in self._certain.seats)
+
+    def _name(self, index: int) -> str:
+        return self._certain.seats[index - 1].member
+
+    def _certain_index(self, member: str) -> int:
+        return next(seat.index for seat in self._certain.seats if seat.member == member)

@@ -723,7 +723,7 @@ class MemberMachine:
     def _sum_applied(self, event: SumApplied) -> list[MemberInstruction]:
         applying = self._applying
         if applying is None or applying.close.context != event.context:
-            raise OutOfOrder("A sum was applied that this member does not wait for.", story=tuple(self._story))
+            return []  # a certified state overtook it
         close = applying.close
         receipt = Receipt(
             index=self._index,
@@ -742,6 +742,8 @@ class MemberMachine:
         return [*out, *self._ready(0)]
 
     def _sum_refused(self, event: SumRefused) -> list[MemberInstruction]:
+        if self._applying is None or self._applying.close.context != event.context:
+            return []
         self._applying = None
         raise violation(
             "sum-refused",

@@ -104,7 +104,8 @@ def to_proto(value: Any) -> Message:
 
 
 def _fill(proto: Any, value: Any) -> None:
-    for name, _ in _hints(type(value)):
+    kind: Any = type(value)
+    for name, _ in _hints(kind):
         part = getattr(value, name)
         pair = _PAIRS.get((type(value), name))
         if pair is not None:

@@ -1,0 +1,86 @@
+"""All that the collector's machine knows, as plain values: what a checkpoint holds. Members are named by id or by index."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from federation.secagg.messages import (
+    Abort,
+    Ack,
+    Announcement,
+    Certificate,
+    Close,
+    KeyMessage,
+    Ready,
+    Receipt,
+    RecoverReply,
+    Reveal,
+    RosterSignature,
+    Survivors,
+    Upload,
+)
+
+
+@dataclass(slots=True, repr=False)
+class Ledger:
+    phase: str = "new"
+    since: float = 0.0
+    """when the phase began"""
+    deadline: float | None = None
+    story: tuple[str, ...] = ()
+
+    # who is there
+    present: set[str] = field(default_factory=set)
+    lost_at: dict[str, float] = field(default_factory=dict)
+    broke: set[str] = field(default_factory=set)
+    """refused or failed in this phase: not waited for"""
+    position: dict[str, tuple[int, bytes]] = field(default_factory=dict)
+    """the newest state that the member is known to hold"""
+
+    # formation
+    invited: tuple[str, ...] = ()
+    candidates: tuple[str, ...] = ()
+    epoch: int = 1
+    formation: int = 0
+    keys: dict[str, KeyMessage] = field(default_factory=dict)
+    roster: tuple[KeyMessage, ...] = ()
+    roster_signatures: dict[int, RosterSignature] = field(default_factory=dict)
+
+    # the round
+    round: int = 1
+    attempt: int = 0
+    opened: float | None = None
+    """since when enough members are ready"""
+    state_digest: bytes = b""
+    certified: tuple[Receipt, ...] = ()
+    receipts: dict[int, Receipt] = field(default_factory=dict)
+    """of the round before"""
+    readies: dict[int, Ready] = field(default_factory=dict)
+    aborts: dict[int, Abort] = field(default_factory=dict)
+    ended: tuple[Abort, ...] = ()
+    """q ABORTs of the attempt before"""
+    announcement: Announcement | None = None
+    uploads: dict[int, Upload] = field(default_factory=dict)
+    survivors: Survivors | None = None
+    acks: dict[int, Ack] = field(default_factory=dict)
+    certificate: Certificate | None = None
+    reveals: dict[int, Reveal] = field(default_factory=dict)
+    recovering: set[int] = field(default_factory=set)
+    replies: dict[tuple[int, int], RecoverReply] = field(default_factory=dict)
+    """(owner, holder)"""
+
+    # the round before
+    closed: Announcement | None = None
+    close: Close | None = None
+
+    # states for members that are behind
+    blobs: dict[bytes, bytes] = field(default_factory=dict)
+    asked: str = ""
+    asked_digest: bytes = b""
+
+    def clear_attempt(self) -> None:
+        """Forgets what belongs to one attempt, seeds first."""
+        self.reveals, self.replies, self.recovering = {}, {}, set()
+        self.uploads, self.acks, self.aborts = {}, {}, {}
+        self.announcement = self.survivors = self.certificate = None
+        self.opened = None
