@@ -1,0 +1,68 @@
+# Concord. Needs Python 3.11 and make; `make demo` does the rest.
+#
+#   make setup   the environment in .venv, locked by constraints.txt
+#   make demo    a federation of five members on this machine, start to verified release
+#   make test    every test            make check   style, types, import contracts, stubs, docs
+#   make bench   one JSON line for each benchmark, against the peer it names
+#   make heart DATA=folder   FLamby's Heart Disease table through a real federation
+#   make clean   removes .venv and what the tools leave
+#
+# More flags for pip go in PIP_FLAGS, e.g. an index that has torch's CPU build.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PIP_FLAGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+CHECKED := benchmarks coordinator examples federation models node_agent protos tests
+
+# Flower and ray report usage unless they are told not to. Nothing here does.
+export FLWR_TELEMETRY_ENABLED := 0
+export FLWR_DISABLE_UPDATE_CHECK := 1
+export RAY_USAGE_STATS_ENABLED := 0
+
+.PHONY: setup sandbox demo heart test check bench clean
+.DEFAULT_GOAL := demo
+
+setup: $(STAMP) sandbox
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "Concord needs Python 3.11 or newer; install it, or name one: make PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "$(PYTHON) is older than Python 3.11; name another: make PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt -e ".[dev]"
+	@touch $@
+
+# Never fails: without bubblewrap a node refuses to train unless its own policy permits it, and says so.
+sandbox:
+	@command -v bwrap >/dev/null 2>&1 || { \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
+			{ apt-get install -y -qq bubblewrap || { apt-get update -qq && apt-get install -y -qq bubblewrap; }; } >/dev/null 2>&1; \
+		fi; \
+		command -v bwrap >/dev/null 2>&1 || \
+			echo "bubblewrap is not installed, so training runs without a sandbox. Install it: sudo apt-get install bubblewrap" >&2; \
+	}
+
+demo: setup
+	@exec $(BIN)/python -m examples.demo
+
+heart: setup
+	@test -n "$(DATA)" || { echo "Say where the four files of UCI Heart Disease are: make heart DATA=folder" >&2; exit 2; }
+	@exec $(BIN)/python -m examples.heart --data "$(DATA)"
+
+test: setup
+	@exec $(BIN)/python -m pytest
+
+check: setup
+	$(BIN)/ruff check $(wildcard $(CHECKED))
+	$(BIN)/ruff format --check $(wildcard $(CHECKED))
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/unit/repo
+
+bench: setup
+	@exec $(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find $(wildcard $(CHECKED)) -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""The app of the round benchmarks: it does no work."""
