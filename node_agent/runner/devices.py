@@ -1,15 +1,39 @@
-"""What this machine offers to jobs: its accelerators, processors, memory, and sandbox. Never imports torch."""
+"""What this machine offers to jobs: its accelerators, processors, memory, and sandbox. Never imports torch.
+
+A device kind is a word: "cuda", "rocm", "xpu", "mps", "cpu". A worker finds it in CONCORD_DEVICE (as torch names it: ROCm's
+is "cuda" too) and sees only the accelerators that it was given, through the variables of each maker and, in the sandbox,
+through the device files that are bound.
+"""
 
 from __future__ import annotations
 
+import os
+import platform
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from node_agent.runner.sandbox import detect_sandbox
+
+TORCH_NAMES: Final = {"cuda": "cuda", "rocm": "cuda", "xpu": "xpu", "mps": "mps", "cpu": "cpu"}
+VENDORS: Final = {"0x1002": "rocm", "0x8086": "xpu"}
+HIDE_ALL: Final = {"CUDA_VISIBLE_DEVICES": "", "HIP_VISIBLE_DEVICES": "", "ROCR_VISIBLE_DEVICES": ""}
 
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
+    """``address`` is what the maker's own variable takes to name it; ``files`` are the device files that it needs."""
+
     index: int
     model: str
     memory_bytes: int
+    kind: str = "cuda"
+    address: str = ""
+    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,4 +49,99 @@ class Offer:
 
 
 def local_offer() -> Offer:
-    raise NotImplementedError
+    """Asks the machine anew; a few milliseconds, but for the sandbox, which is tried once."""
+    gpus = detect_gpus()
+    return Offer(
+        gpus=gpus,
+        cpus=_cpus(),
+        memory_bytes=_memory(),
+        python=platform.python_version(),
+        device=device_kind(gpus),
+        sandbox=detect_sandbox().kind,
+    )
+
+
+def device_kind(gpus: Sequence[Gpu]) -> str:
+    if gpus:
+        return gpus[0].kind
+    return "mps" if sys.platform == "darwin" and platform.machine() == "arm64" else "cpu"
+
+
+def detect_gpus(root: Path = Path("/")) -> tuple[Gpu, ...]:
+    """The accelerators of one maker: NVIDIA's by NVML, else AMD's or Intel's by sysfs under ``root``; none is fine."""
+    return _nvidia() or _sysfs(root)
+
+
+def _nvidia() -> tuple[Gpu, ...]:
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return ()
+    try:
+        found = []
+        for index in range(pynvml.nvmlDeviceGetCount()):
+            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+            name, address = pynvml.nvmlDeviceGetName(handle), pynvml.nvmlDeviceGetUUID(handle)
+            own = f"/dev/nvidia{pynvml.nvmlDeviceGetMinorNumber(handle)}"
+            shared = ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/nvidia-caps")
+            memory = int(pynvml.nvmlDeviceGetMemoryInfo(handle).total)
+            found.append(Gpu(index, str(name), memory, "cuda", str(address), (own, *shared)))
+        return tuple(found)
+    except pynvml.NVMLError:
+        return ()
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _sysfs(root: Path) -> tuple[Gpu, ...]:
+    """Cards of the kernel's DRM class with their own memory (an Intel processor's graphics has none and is no offer)."""
+    found: list[Gpu] = []
+    cards = [path for path in (root / "sys/class/drm").glob("card*") if path.name[4:].isdigit()]
+    for card in sorted(cards, key=lambda path: int(path.name[4:])):
+        kind = VENDORS.get(_read(card / "device/vendor"), "")
+        memory = _read(card / "device/mem_info_vram_total") or _read(card / "lmem_total_bytes")
+        if not kind or not memory.isdigit() or (found and found[0].kind != kind):
+            continue
+        render = [f"/dev/dri/{path.name}" for path in sorted((card / "device/drm").glob("renderD*"))]
+        model = _read(card / "device/product_name") or {"rocm": "AMD GPU", "xpu": "Intel GPU"}[kind]
+        files = (*render, f"/dev/dri/{card.name}", *(("/dev/kfd",) if kind == "rocm" else ()))
+        found.append(Gpu(len(found), model, int(memory), kind, str(len(found)), files))
+    return tuple(found)
+
+
+def visible(gpus: Sequence[Gpu]) -> dict[str, str]:
+    """The variables that show a worker the ``gpus`` it was given and hide all others."""
+    if not gpus:
+        # Level Zero's mask cannot be empty; without device files, and with an empty selector, no Intel GPU is seen.
+        return {**HIDE_ALL, "ONEAPI_DEVICE_SELECTOR": "opencl:cpu", "CONCORD_DEVICE": "cpu"}
+    kind, addresses = gpus[0].kind, ",".join(gpu.address for gpu in gpus)
+    name = {"CONCORD_DEVICE": TORCH_NAMES[kind]}
+    if kind == "cuda":
+        return {"CUDA_VISIBLE_DEVICES": addresses, **name}
+    if kind == "rocm":
+        return {"ROCR_VISIBLE_DEVICES": addresses, **name}
+    return {"ZE_AFFINITY_MASK": addresses, **name}
+
+
+def _cpus() -> int:
+    """Processors that this process may use: its affinity, and its control group's quota where there is one."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota, _, period = _read(Path("/sys/fs/cgroup/cpu.max")).partition(" ")
+    if quota.isdigit() and period.isdigit() and int(period) > 0:
+        count = min(count, max(1, int(quota) // int(period)))
+    return count
+
+
+def _memory() -> int:
+    total = int(psutil.virtual_memory().total)
+    limit = _read(Path("/sys/fs/cgroup/memory.max"))
+    return min(total, int(limit)) if limit.isdigit() else total
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""

@@ -2,9 +2,41 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping
+from importlib import metadata
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.utils import canonicalize_name
 
 
 def missing_runtime(python: str, packages: Mapping[str, str]) -> tuple[str, ...]:
-    """``python``: a version specifier (">=3.11"); ``packages``: name to specifier ("" for any). One sentence a lack."""
-    raise NotImplementedError
+    """``python``: a version specifier (">=3.11"); ``packages``: name to specifier ("" for any). One sentence a lack.
+
+    A name's extras ("flwr[simulation]") are not asked for: a node does not simulate.
+    """
+    lacks = []
+    if not _satisfies(python, platform.python_version()):
+        lacks.append(f"Python {python} is asked for; this node has {platform.python_version()}.")
+    for name, specifier in packages.items():
+        plain = name.partition("[")[0].strip()
+        wanted = f"{plain}{specifier}"
+        try:
+            version = metadata.version(canonicalize_name(plain))
+        except (metadata.PackageNotFoundError, ValueError):
+            lacks.append(f"{wanted} is asked for; this node does not have it.")
+            continue
+        if not _satisfies(specifier, version):
+            lacks.append(f"{wanted} is asked for; this node has {version}.")
+    return tuple(lacks)
+
+
+def _satisfies(specifier: str, version: str) -> bool:
+    """A specifier that cannot be read is not satisfied; local parts of versions ("+cpu") do not count."""
+    text = specifier.strip()
+    if text and text[0].isdigit():
+        text = f"=={text}"
+    try:
+        return SpecifierSet(text).contains(version, prereleases=True)
+    except InvalidSpecifier:
+        return False
