@@ -1,0 +1,463 @@
+"""A federation in memory: the real machines, ciphers and encoding; a clock, a network and disks that the test holds.
+
+Faults are named: a member is killed just before or after it sends a kind of message, messages are dropped, streams break, the collector is
+killed and replayed. The judge is independent: the sum of every closed round is compared with plain integers over its cohort.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from federation.errors import InvalidIdentity
+from federation.secagg import encoding as codes
+from federation.secagg import wire
+from federation.secagg.collector import CollectorMachine
+from federation.secagg.events import (
+    AskState,
+    Begin,
+    ComputeInitialState,
+    Connected,
+    Contribute,
+    ContributionFailed,
+    Encoded,
+    FetchState,
+    FetchSum,
+    From,
+    JobDone,
+    JobStuck,
+    Lost,
+    MaskPlan,
+    Misconduct,
+    PhaseChanged,
+    Refuse,
+    Remember,
+    RoundClosed,
+    Send,
+    StateReady,
+    StateStored,
+    SumApplied,
+    SumFailed,
+    SumReady,
+    SumRefused,
+    TaskBroke,
+    Tell,
+    Tick,
+    Unmask,
+    Windows,
+)
+from federation.secagg.member import Me, MemberMachine
+from federation.secagg.messages import Upload
+from federation.secagg.parameters import Terms
+
+INITIAL = hashlib.sha256(b"state 1").digest()
+JOB = hashlib.sha256(b"manifest").digest()
+
+WINDOWS = Windows(formation=60, formation_attempts=3, ready=30, reconnect=5, round=600, phase=30, attempts=5)
+
+
+def terms_of(**changes: Any) -> Terms:
+    values: dict[str, Any] = {
+        "job": JOB,
+        "federation": "f",
+        "rounds": 2,
+        "final_evaluation": False,
+        "ring_bits": 16,
+        "clip_norm": 100.0,
+        "weight_cap": 1 << 20,
+        "initial_scale_exponent": -6,
+        "min_scale_exponent": -20,
+        "max_scale_exponent": 8,
+        "metrics": ("train/loss",),
+        "min_members": 3,
+        "min_jurisdictions": 1,
+        "chunk_parameters": 16,
+    }
+    return Terms(**{**values, **changes})
+
+
+@dataclass(frozen=True)
+class Card:
+    member: str
+    node: str
+    jurisdiction: str
+    identity_key: bytes
+
+
+class Signer:
+    """Ed25519, or a stand-in of the same shape for large enumerations."""
+
+    def __init__(self, name: str, stand_in: bool) -> None:
+        seed = hashlib.sha256(name.encode()).digest()
+        self._key = None if stand_in else Ed25519PrivateKey.from_private_bytes(seed)
+        self.public = seed if self._key is None else self._key.public_key().public_bytes_raw()
+
+    def __call__(self, message: bytes) -> bytes:
+        return stand_in_signature(self.public, message) if self._key is None else self._key.sign(message)
+
+
+def stand_in_signature(public: bytes, message: bytes) -> bytes:
+    return hashlib.sha256(public + message).digest() * 2
+
+
+def stand_in_verify(public: bytes, message: bytes, signature: bytes) -> bool:
+    return signature == stand_in_signature(public, message)
+
+
+def random_of(label: str) -> Callable[[int], bytes]:
+    """A reproducible stream of bytes."""
+    stream = np.random.default_rng(int.from_bytes(hashlib.sha256(label.encode()).digest()[:8], "big"))
+    return stream.bytes
+
+
+@dataclass
+class Lab:
+    """One member's disk and process."""
+
+    name: str
+    signer: Signer
+    weight: int
+    machine: MemberMachine
+    journal: dict[str, bytes] = field(default_factory=dict)
+    files: dict[bytes, bytes] = field(default_factory=dict)
+    alive: bool = True
+    connected: bool = True
+    lives: int = 0
+    refused: list[str] = field(default_factory=list)
+    sent: list[Any] = field(default_factory=list)
+
+
+class World:
+    def __init__(
+        self,
+        n: int = 5,
+        *,
+        size: int = 20,
+        weights: Sequence[int] | None = None,
+        stand_in: bool = False,
+        through_wire: bool = False,
+        windows: Windows = WINDOWS,
+        difference: Callable[[str, int], np.ndarray] | None = None,
+        min_cohort: dict[str, int] | None = None,
+        **terms: Any,
+    ) -> None:
+        self.terms = terms_of(**terms)
+        self.windows = windows
+        self.size = size
+        self.stand_in = stand_in
+        self.through_wire = through_wire
+        self.difference = difference or self._random_difference
+        self.min_cohort = min_cohort or {}
+        self.now = 0.0
+        self.names = [f"m{place}" for place in range(1, n + 1)]
+        self.cards: dict[bytes, Card] = {}
+        self.labs: dict[str, Lab] = {}
+        for place, name in enumerate(self.names):
+            signer = Signer(name, stand_in)
+            self.cards[name.encode()] = Card(name, "node", "FRDEITESPTNL"[2 * place % 12 :][:2], signer.public)
+            weight = (weights or [1 << (place % 3) for place in range(n)])[place]
+            self.labs[name] = Lab(name, signer, weight, self._machine(name, signer, weight, 0))
+        self.queue: deque[tuple[str, Any]] = deque()
+        self.tasks: deque[tuple[str, int, Any]] = deque()
+        self.collector = self._collector()
+        self.log: list[tuple[bytes, float]] = []
+        self.updates: dict[bytes, dict[int, bytes]] = {}
+        self.plain: dict[bytes, dict[int, bytes]] = {}
+        self.sums: dict[bytes, bytes] = {}
+        self.blobs: set[bytes] = set()
+        self.closed: list[RoundClosed] = []
+        self.done: JobDone | None = None
+        self.stuck: JobStuck | None = None
+        self.misconduct: list[Misconduct] = []
+        self.phases: list[PhaseChanged] = []
+        self.kill_before: set[tuple[str, str]] = set()
+        self.kill_after: set[tuple[str, str]] = set()
+        self.fail_task: set[str] = set()
+        self.tamper: Callable[[str, Any], Any] = lambda member, message: message
+        """what a member's message becomes on its way to the collector; None: lost"""
+
+    # ------------------------------------------------------------------------------------------------------------- parts
+
+    def verify_credential(self, data: bytes) -> Card:
+        if data not in self.cards:
+            raise InvalidIdentity("No officer on the roll signed this credential.")
+        return self.cards[data]
+
+    def _machine(self, name: str, signer: Signer, weight: int, life: int) -> MemberMachine:
+        return MemberMachine(
+            self.terms,
+            Me(name, "node", name.encode(), weight, self.min_cohort.get(name)),
+            signer,
+            self.verify_credential,
+            random_of(f"{name}/{life}"),
+            verify=stand_in_verify if self.stand_in else None,
+        )
+
+    def _collector(self) -> CollectorMachine:
+        return CollectorMachine(
+            self.terms, self.windows, self.verify_credential, verify=stand_in_verify if self.stand_in else None
+        )
+
+    def _random_difference(self, name: str, round_number: int) -> np.ndarray:
+        label = f"{name}/{round_number}"
+        seed = int.from_bytes(hashlib.sha256(label.encode()).digest()[:8], "big")
+        return np.random.default_rng(seed).normal(0, 3, self.size).astype(np.float32)
+
+    # --------------------------------------------------------------------------------------------------------- collector
+
+    def tell_collector(self, event: Any) -> None:
+        data = wire.event_to_bytes(event)
+        self.log.append((data, self.now))
+        instructions = self.collector.handle(wire.event_from_bytes(data), self.now)
+        self.collector.validate()
+        self.perform(instructions)
+
+    def perform(self, instructions: Sequence[Any]) -> None:
+        for instruction in instructions:
+            if isinstance(instruction, Tell):
+                for member in instruction.members:
+                    lab = self.labs.get(member)
+                    if lab is not None and lab.connected:
+                        self.queue.append((member, self._carried(instruction.message)))
+            elif isinstance(instruction, AskState):
+                lab = self.labs[instruction.member]
+                if lab.connected and lab.machine.position.state_digest == instruction.state_digest:
+                    self.blobs.add(instruction.state_digest)
+                    self.tell_collector(StateStored(instruction.state_digest, instruction.state_digest))
+            elif isinstance(instruction, Unmask):
+                self._unmask(instruction)
+            elif isinstance(instruction, RoundClosed):
+                self.closed.append(instruction)
+                self.judge(instruction)
+            elif isinstance(instruction, JobDone):
+                self.done = instruction
+            elif isinstance(instruction, JobStuck):
+                self.stuck = instruction
+            elif isinstance(instruction, Misconduct):
+                self.misconduct.append(instruction)
+            elif isinstance(instruction, PhaseChanged):
+                self.phases.append(instruction)
+
+    def _carried(self, message: Any) -> Any:
+        if not self.through_wire:
+            return message
+        proto = wire.to_proto(message)
+        return wire.from_proto(type(proto).FromString(proto.SerializeToString()))
+
+    def _unmask(self, instruction: Unmask) -> None:
+        context = instruction.plan.context
+        code = self._encoding()
+        size = 0 if instruction.header_only else self.size
+        total = codes.Accumulator(self.terms, code, size)
+        for index in instruction.cohort:
+            total.add(self.updates[context][index])
+        total.unmask(instruction.plan)
+        data = bytes(total.data)
+        try:
+            read = codes.read_sum(data, self.terms, code, len(instruction.cohort), instruction.total_weight, size)
+        except Exception as error:
+            self.tell_collector(SumFailed(context, str(error)))
+            return
+        blob = hashlib.sha256(data).digest()
+        self.sums[blob] = data
+        self.tell_collector(SumReady(context, blob, len(data), read.header))
+
+    def _encoding(self) -> codes.Encoding:
+        unit = max(seat.weight for seat in self.collector.seats)
+        return codes.encoding_of(self.terms, len(self.collector.seats), unit)
+
+    def judge(self, closed: RoundClosed) -> None:
+        """Plain integers over the cohort, added without masks, must be the sum that was published."""
+        code = self._encoding()
+        cohort = closed.certificate.survivors.cohort
+        words = codes.header_words(self.terms)
+        found = self.sums[closed.sum_blob]
+        body = len(found) - 8 * words
+        kind = np.dtype(f"<i{code.ring_bits // 8}")
+        parts = [self.plain[closed.context][index] for index in cohort]
+        expected = sum(np.frombuffer(part[:body], kind).astype(np.int64) for part in parts)
+        assert np.array_equal(np.frombuffer(found[:body], kind).astype(np.int64), expected)
+        header = sum(np.frombuffer(part[body:], "<i8") for part in parts)
+        assert np.array_equal(np.frombuffer(found[body:], "<i8"), header)
+        assert tuple(header.tolist()) == closed.header
+
+    def restart_collector(self) -> None:
+        """kill -9 and a replay from the stored events; then every stream opens anew."""
+        self.queue.clear()
+        before = self.collector
+        self.collector = self._collector()
+        for data, moment in self.log:
+            self.collector.handle(wire.event_from_bytes(data), moment)
+        assert self.collector.checkpoint() == before.checkpoint()
+        self.collector = CollectorMachine.from_checkpoint(
+            self.terms,
+            self.windows,
+            self.verify_credential,
+            self.collector.checkpoint(),
+            verify=stand_in_verify if self.stand_in else None,
+        )
+        self.perform(self.collector.resume(self.now))
+        for member in self.collector.present:
+            self.tell_collector(Lost(member))
+        for lab in self.labs.values():
+            if lab.alive:
+                self._connected(lab)
+
+    # ----------------------------------------------------------------------------------------------------------- members
+
+    def deliver(self, name: str, event: Any) -> None:
+        lab = self.labs[name]
+        if not lab.alive:
+            return
+        instructions = lab.machine.handle(event, self.now)
+        lab.machine.validate()
+        for instruction in instructions:
+            if not lab.alive:
+                return
+            self._member_does(lab, instruction)
+
+    def _member_does(self, lab: Lab, instruction: Any) -> None:
+        name, life = lab.name, lab.lives
+        if isinstance(instruction, Remember):
+            if instruction.value is None:
+                lab.journal.pop(instruction.key, None)
+            else:
+                lab.journal[instruction.key] = instruction.value
+        elif isinstance(instruction, Send):
+            self._send(lab, instruction.message)
+        elif isinstance(instruction, ComputeInitialState):
+            self.tasks.append((name, life, partial(self.deliver, name, StateReady(1, INITIAL))))
+        elif isinstance(instruction, FetchState):
+            assert instruction.state_blob in self.blobs
+            ready = StateReady(instruction.round, instruction.state_digest)
+            self.tasks.append((name, life, partial(self.deliver, name, ready)))
+        elif isinstance(instruction, Contribute):
+            self.tasks.append((name, life, partial(self._contribute, lab, instruction)))
+        elif isinstance(instruction, FetchSum):
+            self.tasks.append((name, life, partial(self._apply, lab, instruction)))
+        elif isinstance(instruction, Refuse):
+            lab.refused.append(instruction.violation.check)
+            if lab.connected:
+                self.tell_collector(TaskBroke(name, instruction.violation.check))
+
+    def _send(self, lab: Lab, message: Any) -> None:
+        kind = type(message).__name__
+        if (lab.name, kind) in self.kill_before:
+            self.kill_before.discard((lab.name, kind))
+            self.kill(lab.name)
+            return
+        lab.sent.append(message)
+        if lab.connected:
+            carried = self.tamper(lab.name, message)
+            if carried is not None:
+                if isinstance(carried, Upload):
+                    self.updates.setdefault(carried.context, {})[carried.index] = lab.files[message.context]
+                self.tell_collector(From(lab.name, self._carried(carried)))
+        if (lab.name, kind) in self.kill_after:
+            self.kill_after.discard((lab.name, kind))
+            self.kill(lab.name)
+
+    def _contribute(self, lab: Lab, work: Contribute) -> None:
+        context = work.plan.context
+        if lab.name in self.fail_task:
+            self.fail_task.discard(lab.name)
+            self.deliver(lab.name, ContributionFailed(context))
+            self.tell_collector(TaskBroke(lab.name, "task failed"))
+            return
+        code = codes.encoding_of(self.terms, work.members, work.weight_unit)
+        scales = np.full(code.chunks(self.size), self.terms.initial_scale_exponent, np.int8)
+        header = codes.Header.of(self.terms, work.weight, 1.0, {"train/loss": 0.25 * lab.machine.index})
+        difference = None if work.header_only else self.difference(lab.name, work.round)
+        tree = codes.MerkleRoot()
+        update = b""
+        for chunk in codes.encode(difference, header, work.plan, code, scales):
+            tree.add(chunk)
+            update += chunk
+        plain = MaskPlan(context, (), work.plan.dither)
+        self.plain.setdefault(context, {})[lab.machine.index] = b"".join(
+            codes.encode(difference, header, plain, code, scales)
+        )
+        lab.files[context] = update
+        assert codes.root_of(update, self.terms, code) == tree.root()
+        self.deliver(lab.name, Encoded(context, tree.root()))
+
+    def _apply(self, lab: Lab, fetch: FetchSum) -> None:
+        data = self.sums[fetch.close.sum_blob]
+        code = codes.encoding_of(self.terms, fetch.members, fetch.weight_unit)
+        size = 0 if self.terms.header_only(fetch.close.round) else self.size
+        try:
+            codes.read_sum(data, self.terms, code, len(fetch.cohort), fetch.total_weight, size)
+        except Exception as error:
+            self.deliver(lab.name, SumRefused(fetch.close.context, str(error)))
+            return
+        before = lab.machine.position.state_digest
+        after = hashlib.sha256(before + hashlib.sha256(data).digest()).digest()
+        self.deliver(lab.name, SumApplied(fetch.close.context, after))
+
+    # ------------------------------------------------------------------------------------------------------------ faults
+
+    def kill(self, name: str) -> None:
+        lab = self.labs[name]
+        lab.alive = False
+        lab.lives += 1
+        self.queue = deque(item for item in self.queue if item[0] != name)
+        self.lose(name)
+
+    def lose(self, name: str) -> None:
+        lab = self.labs[name]
+        if lab.connected:
+            lab.connected = False
+            self.tell_collector(Lost(name))
+
+    def restart(self, name: str) -> None:
+        lab = self.labs[name]
+        lab.alive = True
+        lab.machine = self._machine(name, lab.signer, lab.weight, lab.lives)
+        lab.machine.restore(dict(lab.journal))
+        self._connected(lab)
+
+    def reconnect(self, name: str) -> None:
+        self._connected(self.labs[name])
+
+    def _connected(self, lab: Lab) -> None:
+        lab.connected = True
+        place = lab.machine.position
+        self.tell_collector(Connected(lab.name, place.round, place.state_digest))
+
+    # ----------------------------------------------------------------------------------------------------------- running
+
+    def begin(self) -> World:
+        for lab in self.labs.values():
+            if lab.connected:
+                self.tell_collector(Connected(lab.name))
+        self.tell_collector(Begin(tuple((name, "node") for name in self.names)))
+        return self
+
+    def step(self) -> bool:
+        """One message or task, else the next deadline. False: nothing more happens by itself."""
+        if self.queue:
+            name, message = self.queue.popleft()
+            self.deliver(name, message)
+        elif self.tasks:
+            name, life, task = self.tasks.popleft()
+            if self.labs[name].alive and self.labs[name].lives == life:
+                task()
+        elif self.collector.deadline is not None:
+            self.now = max(self.now, self.collector.deadline)
+            self.tell_collector(Tick())
+        else:
+            return False
+        return True
+
+    def run(self, until: Callable[[World], bool] = lambda world: False, limit: int = 20_000) -> World:
+        for _ in range(limit):
+            if self.done or self.stuck or until(self) or not self.step():
+                return self
+        raise AssertionError(f"no end: {self.collector.story}")
