@@ -16,6 +16,6 @@ def train(message: Message, context: Context) -> Message:
 
 
 @app.evaluate()
-def evaluate(message: Message, context: Context) -> Message:
+def evaluate(message: Message, _context: Context) -> Message:
     metrics = MetricRecord({"eval_loss": 0.0, "num-examples": 1})
     return Message(RecordDict({"metrics": metrics}), reply_to=message)
