@@ -1,7 +1,8 @@
-"""Regenerates ``federation/v1`` from ``protos``: ``python protos/generate.py [OUTPUT]``. The result is checked in; a test compares."""
+"""Regenerates ``federation/v1`` from ``protos``: ``python protos/generate.py [OUTPUT]``. A test compares the result."""
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib.resources import files
 from pathlib import Path
@@ -12,7 +13,9 @@ ROOT = Path(__file__).resolve().parent
 
 
 def generate(output: Path) -> None:
-    """Writes message classes, gRPC stubs and their type stubs under ``output``. Raises SystemExit when protoc refuses a file."""
+    """Writes message classes, gRPC stubs and their type stubs under ``output``. Raises SystemExit if protoc refuses."""
+    # protoc finds the type-stub plug-ins by PATH, which does not lead into an environment that is not activated.
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     sources = sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob("*.proto"))
     arguments = [
         "protoc",
