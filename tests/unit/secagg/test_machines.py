@@ -1,0 +1,157 @@
+"""What is out of order, what is told again, and what is restored."""
+
+from __future__ import annotations
+
+import pytest
+
+from federation.errors import OutOfOrder, VerificationFailed
+from federation.secagg import collector as collecting
+from federation.secagg import member as membership
+from federation.secagg.events import (
+    Begin,
+    Connected,
+    ContributionFailed,
+    Encoded,
+    From,
+    Lost,
+    Refuse,
+    StateReady,
+    SumReady,
+    Tell,
+    Tick,
+)
+from federation.secagg.messages import Close
+from federation.secagg.parameters import Quorums
+from tests.attacks.forging import Workshop, open_world, run_until
+from tests.simulation.harness import INITIAL, World
+
+
+@pytest.mark.parametrize(
+    ("n", "f", "q", "t", "m"),
+    [
+        (3, 0, 2, 2, 3),
+        (4, 1, 3, 3, 3),
+        (5, 1, 4, 3, 4),
+        (7, 2, 5, 5, 5),
+        (10, 3, 7, 7, 7),
+        (100, 33, 67, 67, 67),
+        (200, 66, 134, 133, 134),
+    ],
+)
+def test_the_numbers_are_those_of_the_specification(n: int, f: int, q: int, t: int, m: int) -> None:
+    assert Quorums.of(n) == Quorums(n, f, q, t, m)
+
+
+def test_what_a_driver_may_not_say_raises_with_the_story() -> None:
+    world = World(3)
+    with pytest.raises(OutOfOrder) as raised:
+        world.labs["m1"].machine.handle(Encoded(bytes(32), bytes(32)), 0.0)
+    assert raised.value.story
+    with pytest.raises(OutOfOrder):
+        world.collector.handle(SumReady(bytes(32), bytes(32), 1, ()), 0.0)
+    world.begin()
+    with pytest.raises(OutOfOrder):
+        world.collector.handle(Begin(()), 0.0)
+
+
+def test_what_a_peer_may_not_say_is_refused_and_changes_nothing() -> None:
+    shop = Workshop(open_world(3))
+    world = World(3)
+    assert isinstance(world.labs["m1"].machine.handle(shop.survivors([1, 2, 3]), 0.0)[0], Refuse)
+    assert world.labs["m1"].machine.phase == "new"
+    world.begin()
+    upload = next(m for m in shop.world.labs["m1"].sent if hasattr(m, "trailer"))
+    world.tell_collector(From("m1", upload))
+    assert world.misconduct[0].violation.check == "out-of-order"
+
+
+def test_every_member_event_has_its_phases() -> None:
+    machine = World(3).labs["m1"].machine
+    assert set(membership.LEGAL) == set(machine._handlers)
+    assert set(collecting._LATE) <= set(collecting.LEGAL)
+
+
+def test_a_state_that_nobody_asked_for_is_out_of_order() -> None:
+    world = run_until(World(3), "collecting")
+    with pytest.raises(OutOfOrder):
+        world.labs["m1"].machine.handle(StateReady(7, bytes(32)), 0.0)
+
+
+def test_everything_told_again_gets_the_same_answer() -> None:
+    for phase in ("signatures", "collecting", "certifying", "revealing"):
+        world = World(4, rounds=2)
+        world.begin().run(until=lambda world, phase=phase: world.collector.phase == phase)
+        for name in world.names:
+            world.lose(name)
+            world.reconnect(name)
+            world.reconnect(name)
+        world.run()
+        assert world.done is not None, phase
+        assert not world.misconduct
+        assert all(not lab.refused for lab in world.labs.values())
+
+
+def test_a_stream_that_breaks_holds_up_a_phase_for_the_reconnect_window_only() -> None:
+    world = World(5, rounds=1)
+    world.kill_before.add(("m5", "Upload"))
+    world.begin().run()
+    assert world.now == pytest.approx(world.windows.reconnect)
+
+
+def test_a_connected_member_that_is_slow_is_waited_for() -> None:
+    world = World(5, rounds=1)
+    world.tamper = lambda member, message: None if member == "m5" and type(message).__name__ == "Upload" else message
+    world.begin().run()
+    assert world.done is not None
+    assert world.windows.round <= world.now < world.windows.round + 2 * world.windows.phase + 1
+
+
+def test_a_checkpoint_gives_the_same_machine() -> None:
+    world = run_until(World(4), "revealing")
+    data = world.collector.checkpoint()
+    again = type(world.collector).from_checkpoint(world.terms, world.windows, world.verify_credential, data)
+    assert again.checkpoint() == data
+    assert again.seats == world.collector.seats
+    assert again.announced == world.collector.announced
+    for event in (Lost("m1"), Connected("m1", 1, INITIAL), Tick()):
+        assert again.handle(event, 5.0) == world.collector.handle(event, 5.0)
+    with pytest.raises(VerificationFailed):
+        type(world.collector).from_checkpoint(world.terms, world.windows, world.verify_credential, data[:-3])
+
+
+def test_a_member_left_out_of_the_roster_is_told_nothing() -> None:
+    world = World(4, rounds=2)
+    world.kill_before.add(("m4", "KeyMessage"))
+    world.begin().run(until=lambda world: world.collector.phase == "gathering")
+    assert not [each for each in world.collector.handle(Connected("m4"), world.now) if isinstance(each, Tell)]
+
+
+def test_a_damaged_journal_is_an_error() -> None:
+    world = run_until(World(3), "collecting")
+    lab = world.labs["m1"]
+    machine = world._machine("m1", lab.signer, lab.weight, 5)
+    with pytest.raises(VerificationFailed):
+        machine.restore({**lab.journal, "state": b"short"})
+
+
+def test_the_private_exchange_key_is_erased_once_the_roster_stands() -> None:
+    world = run_until(World(3), "collecting")
+    formation = world.labs["m1"].machine._votes.get("formation", membership.Formation)
+    assert formation is not None
+    assert formation.private == b""
+
+
+def test_a_close_for_a_later_state_waits_for_that_state() -> None:
+    shop = Workshop(open_world(5))
+    certificate = shop.certificate(range(1, 6), [1, 2, 3, 4])
+    assert shop.tell(1, Close(2, shop.context, bytes(32), bytes(32), 8, certificate)) == []
+    assert shop.refused(1, Close(1, shop.context, bytes(32), bytes(32), 8, certificate)) == "acks"
+
+
+def test_late_words_of_an_attempt_that_is_over_are_harmless() -> None:
+    world = World(3, rounds=1)
+    world.begin().run()
+    machine = world.labs["m1"].machine
+    assert machine.handle(ContributionFailed(bytes(32)), 0.0) == []
+    assert machine.handle(Encoded(bytes(32), bytes(32)), 0.0) == []
+    assert machine.position.round == 2
