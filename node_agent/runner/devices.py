@@ -1,8 +1,8 @@
 """What this machine offers to jobs: its accelerators, processors, memory, and sandbox. Never imports torch.
 
-A device kind is a word: "cuda", "rocm", "xpu", "mps", "cpu". A worker finds it in CONCORD_DEVICE (as torch names it: ROCm's
-is "cuda" too) and sees only the accelerators that it was given, through the variables of each maker and, in the sandbox,
-through the device files that are bound.
+A device kind is a word: "cuda", "rocm", "xpu", "mps", "cpu". A worker finds it in CONCORD_DEVICE (as torch names it:
+ROCm's is "cuda" too) and sees only the accelerators that it was given, through the variables of each maker and, in
+the sandbox, through the device files that are bound.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def _nvidia() -> tuple[Gpu, ...]:
 
 
 def _sysfs(root: Path) -> tuple[Gpu, ...]:
-    """Cards of the kernel's DRM class with their own memory (an Intel processor's graphics has none and is no offer)."""
+    """Cards of the kernel's DRM class with memory of their own (an Intel processor's graphics has none)."""
     found: list[Gpu] = []
     cards = [path for path in (root / "sys/class/drm").glob("card*") if path.name[4:].isdigit()]
     for card in sorted(cards, key=lambda path: int(path.name[4:])):

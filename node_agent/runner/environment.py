@@ -1,4 +1,6 @@
-"""The whole environment of a worker, built from nothing: the agent's own variables, which may hold secrets, never reach it."""
+"""The whole environment of a worker, built from nothing: the agent's own variables, which may hold secrets, never
+reach it.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""What a lead may learn of a task's failure: the class of the exception, the file, the line, the phase. Never its message.
+"""What a lead may learn of a task's failure: the class of the exception, the file, the line, the phase. Never its
+message.
 
-A worker's report is untrusted: code that raises ``type(patient_name, (Exception,), {})`` would send a name as a class. So
-the report is read against the bundle, which all members have: a class must be Python's own or one that the bundle's text
-defines (else its nearest base that is), a file must be one of its files, a line must exist there.
+A worker's report is untrusted: code that raises ``type(patient_name, (Exception,), {})`` would send a name as a
+class. So the report is read against the bundle, which all members have: a class must be Python's own or one that the
+bundle's text defines (else its nearest base that is), a file must be one of its files, a line must exist there.
 """
 
 from __future__ import annotations
@@ -35,7 +36,10 @@ CHECKS: Final[dict[str, tuple[str, str]]] = {
         "the model factory gave no tensors",
         "It must give an nn.Module, an ArrayRecord, a mapping of arrays, or a list of arrays.",
     ),
-    "not-a-message": ("the app returned something else than a Flower Message", "Return Message(content, reply_to=...)."),
+    "not-a-message": (
+        "the app returned something else than a Flower Message",
+        "Return Message(content, reply_to=...).",
+    ),
     "error-reply": ("the app answered with an error or without content", "Return Message(content, reply_to=...)."),
     "array-records": ("the reply does not hold exactly one ArrayRecord", "Put all weights into one ArrayRecord."),
     "metric-records": ("the reply does not hold exactly one MetricRecord", "Put all figures into one MetricRecord."),

@@ -3,9 +3,11 @@
 A job's code is an unmodified Flower app. This module does for one message what Flower's own SuperNode does: it makes a
 ``Message`` with metadata and a ``Context`` that lasts as long as the job, calls the app, and takes the reply apart.
 Names of Flower that its documentation does not promise, all in this file: ``Message(metadata=...)``, the fields of
-``Metadata``, ``ClientApp._registered_funcs`` and ``ClientApp._call``, ``TaskIdentity``, and the .npy bytes inside ``Array``.
+``Metadata``, ``ClientApp._registered_funcs`` and ``ClientApp._call``, ``TaskIdentity``, and the .npy bytes inside
+``Array``.
 
-What it refuses it names by a stable word (``Refused.check``); sentences for people are in failure.py, on the agent's side.
+What it refuses it names by a stable word (``Refused.check``); sentences for people are in failure.py, on the agent's
+side.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, Metadata, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, Metadata, RecordDict
 from flwr.app.constants import DEFAULT_TTL
 from flwr.clientapp import ClientApp
 from flwr.supercore.task_identity import TaskIdentity
@@ -121,7 +123,8 @@ class FlowerApp:
             ttl=DEFAULT_TTL,
             message_type=kind,
         )
-        reply = self._app(Message(metadata=metadata, content=content), self._context)
+        message = Message(metadata=metadata, content=content)  # type: ignore[call-overload]
+        reply = self._app(message, self._context)
         if not isinstance(reply, Message):
             raise Refused("not-a-message", f"the app returned {type(reply).__name__}")
         if reply.has_error() or not reply.has_content():
@@ -192,7 +195,7 @@ def _wants_run_config(make: Any) -> bool:
 
 def _seed_everything(seed: int) -> None:
     random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002 - the app's own code may draw from the global generator
+    np.random.seed(seed % 2**32)
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.manual_seed(seed)
@@ -214,7 +217,9 @@ def array_of(array: NumpyArray) -> Array:
     """Flower's Array of a contiguous NumPy array: byte for byte what ``Array(array)`` makes, with one copy fewer."""
     head = BytesIO()
     np.lib.format.write_array_header_1_0(head, np.lib.format.header_data_from_array_1_0(array))
-    return Array(array.dtype.name, tuple(array.shape), NUMPY_STYPE, b"".join((head.getbuffer(), array.reshape(-1).data)))
+    return Array(
+        array.dtype.name, tuple(array.shape), NUMPY_STYPE, b"".join((head.getbuffer(), array.reshape(-1).data))
+    )
 
 
 def ndarray_of(array: Array) -> NumpyArray:

@@ -1,8 +1,8 @@
 """Taking a file out of a folder that untrusted code can write: never through a link, never more than expected.
 
-The worker may swap its file for a link to a key, a pipe that blocks, or a file that shrinks while it is read. So the folder
-is opened without following links, the file is opened relative to it and must be plain, and its bytes are copied before
-anybody maps them: nothing the worker does later changes what the agent works with.
+The worker may swap its file for a link to a key, a pipe that blocks, or a file that shrinks while it is read. So the
+folder is opened without following links, the file is opened relative to it and must be plain, and its bytes are
+copied before anybody maps them: nothing the worker does later changes what the agent works with.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Final
 
 from federation.errors import FederationError
-
 
 PIECE: Final = 4 << 20
 

@@ -1,7 +1,7 @@
 """The lab's log of one job's tasks: what they print, and tracebacks. Bounded; it never leaves the node.
 
-A task that prints without end neither fills the disk nor keeps the agent busy: beyond the limit its output is read slowly
-and thrown away, which slows the task and nothing else.
+A task that prints without end neither fills the disk nor keeps the agent busy: beyond the limit its output is read
+slowly and thrown away, which slows the task and nothing else.
 """
 
 from __future__ import annotations

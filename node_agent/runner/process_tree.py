@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -14,15 +15,10 @@ PROC: Final = Path("/proc")
 HELD: Final = ("RssAnon:", "RssShmem:")
 
 
-def held_bytes(pid: int) -> int:
-    """Memory that ``pid`` and its descendants hold and that is not a mapped file, which costs nobody anything."""
-    if not (PROC / "self" / "task").is_dir():
-        return _held_portably(pid)
-    return sum(_held(one) for one in descendants(pid))
-
-
 def descendants(pid: int) -> tuple[int, ...]:
     """``pid`` and all below it; processes that end meanwhile are left out."""
+    if not (PROC / "self" / "task").is_dir():
+        return _descendants_portably(pid)
     found, ahead = [], [pid]
     while ahead:
         one = ahead.pop()
@@ -34,18 +30,37 @@ def descendants(pid: int) -> tuple[int, ...]:
     return tuple(found)
 
 
+def _descendants_portably(pid: int) -> tuple[int, ...]:
+    try:
+        return (pid, *(int(child.pid) for child in psutil.Process(pid).children(recursive=True)))
+    except psutil.Error:
+        return (pid,)
+
+
+def held_bytes(pids: Iterable[int]) -> int:
+    """Memory that these processes hold, without mapped files, which cost nobody anything."""
+    return sum(_held(pid) for pid in pids)
+
+
+def runs(pid: int) -> bool:
+    """False for one that is gone, or dead and not yet collected by a slow init."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
+
+
 def _held(pid: int) -> int:
     try:
         lines = (PROC / str(pid) / "status").read_text().splitlines()
     except OSError:
-        return 0
+        return _resident(pid)
     return sum(int(line.split()[1]) << 10 for line in lines if line.startswith(HELD))
 
 
-def _held_portably(pid: int) -> int:
+def _resident(pid: int) -> int:
     try:
-        process = psutil.Process(pid)
-        return sum(int(one.memory_info().rss) for one in (process, *process.children(recursive=True)))
+        return int(psutil.Process(pid).memory_info().rss)
     except psutil.Error:
         return 0
 

@@ -1,8 +1,9 @@
 """The sandbox around a worker: bubblewrap's command line, and whether this machine allows it.
 
-Inside there are: the system's /usr, the Python that runs the agent (sys.prefix and sys.base_prefix), this room's modules, the
-job's bundle, its data sets, and the models the agent lays out, all read-only; and one folder that can be written. There is no
-network, no other process, no home of anybody, no key, no capability, and no way to make another namespace.
+Inside there are: the system's /usr, the Python that runs the agent (sys.prefix and sys.base_prefix), this room's
+modules, the job's bundle, its data sets, and the models the agent lays out, all read-only; and one folder that can be
+written. There is no network, no other process, no home of anybody, no key, no capability, and no way to make another
+namespace.
 
     /concord/lib/node_agent   this room, without the rest of the agent
     /concord/app              the bundle
@@ -32,7 +33,13 @@ ROOT: Final = Path("/concord")
 WORK: Final = "work"
 WORKER_ID: Final = "1000"
 SYSTEM: Final = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
-SYSTEM_FILES: Final = ("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives", "/etc/localtime")
+SYSTEM_FILES: Final = (
+    "/etc/ld.so.cache",
+    "/etc/ld.so.conf",
+    "/etc/ld.so.conf.d",
+    "/etc/alternatives",
+    "/etc/localtime",
+)
 SYSTEM_EXTRAS: Final = ("/nix/store", "/opt/rocm")
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 ISOLATION: Final = (

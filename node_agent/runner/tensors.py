@@ -1,8 +1,9 @@
 """Tensors between agent and worker: safetensors files, read as memory maps, in the order of the model's record.
 
-The format is https://github.com/huggingface/safetensors (format section). Written here, and not by its library, because the
-library sorts by dtype and name: a Flower app that works with lists of arrays depends on the order. The order is that of the
-data, of the header, and of the metadata entry ``order``. Imports numpy only: the worker loads it before the job's code.
+The format is https://github.com/huggingface/safetensors (format section). Written here, and not by its library,
+because the library sorts by dtype and name: a Flower app that works with lists of arrays depends on the order. The
+order is that of the data, of the header, and of the metadata entry ``order``. Imports numpy only: the worker loads it
+before the job's code.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """The agent's end of a worker: starts it in its sandbox, asks one thing at a time, and ends it without leftovers.
 
-Promises: nothing of the worker outlives ``close()``, the agent, or a Ctrl-C; no call outlives its timeout; what the worker
-answers is checked before anybody uses it; what it writes is copied out of its reach before it is read. A worker that broke
-its word (died, hung, used too much memory, talked nonsense) is ended, and the agent may start another.
+Promises: nothing of the worker outlives ``close()``, the agent, or a Ctrl-C; no call outlives its timeout; what the
+worker answers is checked before anybody uses it; what it writes is copied out of its reach before it is read. A
+worker that broke its word (died, hung, used too much memory, talked nonsense) is ended, and the agent may start
+another.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from federation.errors import InvalidUsage, TaskFailed, Unavailable
+from federation.errors import InvalidUsage, Unavailable
 from node_agent.runner import handover
 from node_agent.runner.channel import BadFrame, Frame, pack, receive
 from node_agent.runner.devices import detect_gpus, visible
 from node_agent.runner.environment import worker_environment
 from node_agent.runner.failure import broken_task, task_failed
 from node_agent.runner.lab_log import LabLog
-from node_agent.runner.process_tree import descendants, held_bytes, signal_group
+from node_agent.runner.process_tree import descendants, held_bytes, runs, signal_group
 from node_agent.runner.sandbox import (
     ROOT,
     TEMPORARY_BYTES,
@@ -43,7 +44,8 @@ MODULE: Final = "node_agent.runner.worker_process"
 FAREWELL_SECONDS: Final = 1.0
 TERM_SECONDS: Final = 0.5
 GONE_SECONDS: Final = 5.0
-MEMORY_SECONDS: Final = 0.5
+WATCH_SECONDS: Final = 0.5
+PROCESS_LIMIT: Final = 512
 METRICS_LIMIT: Final = 1024
 INITIAL_LIMIT: Final = 64 << 30
 REPLY_SLACK: Final = 1 << 20
@@ -53,10 +55,11 @@ REPLY_SLACK: Final = 1 << 20
 class WorkerSpec:
     """What one job's worker may see and use.
 
-    ``data_sets``: the first is the app's ``data-path``; all are given by name. ``scratch`` is a folder of the agent's: models
-    must lie in it (the worker reads them there), and the worker can write nothing but its subfolder "work", which is made at
-    the start and erased at the end. ``log`` takes the task's output and tracebacks. ``gpus`` are indices of this machine's
-    offer. ``memory_bytes`` 0 means no limit. ``sandbox`` "none" is for callers whose lab permits it in its policy.
+    ``data_sets``: the first is the app's ``data-path``; all are given by name. ``scratch`` is a folder of the
+    agent's: models must lie in it (the worker reads them there), and the worker can write nothing but its subfolder
+    "work", which is made at the start and erased at the end. ``log`` takes the task's output and tracebacks. ``gpus``
+    are indices of this machine's offer. ``memory_bytes`` 0 means no limit. ``sandbox`` "none" is for callers whose
+    lab permits it in its policy.
     """
 
     bundle: Path
@@ -77,7 +80,9 @@ class WorkerSpec:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """``metrics``: the scalars of the app's MetricRecord, finite or not, without the weight; ``examples``: the weight."""
+    """``metrics``: the scalars of the app's MetricRecord, finite or not, without the weight; ``examples``: the
+    weight.
+    """
 
     metrics: dict[str, float]
     examples: int
@@ -92,7 +97,7 @@ class Worker:
         self._log = log
         self._turn = asyncio.Lock()
         self._exited = asyncio.create_task(process.wait(), name=f"worker {process.pid} exits")
-        self._greedy = asyncio.create_task(self._watch_memory(), name=f"worker {process.pid} memory")
+        self._greedy = asyncio.create_task(self._watch(), name=f"worker {process.pid} limits")
         self._ended: asyncio.Task[None] | None = None
         self._files = 0
         self._reader: asyncio.StreamReader
@@ -153,7 +158,9 @@ class Worker:
         return _reply(await self._ask(request, timeout, "evaluate"), "evaluate")
 
     async def train(self, model: Path, out: Path, config: Mapping[str, Scalar], timeout: float) -> Reply:
-        """Trains on ``model``; the app's arrays, in its order, are in ``out`` afterwards (names and shapes unchecked)."""
+        """Trains on ``model``; the app's arrays, in its order, are in ``out`` afterwards (names and shapes
+        unchecked).
+        """
         name = self._next_name()
         request = {
             "op": "train",
@@ -191,6 +198,8 @@ class Worker:
                 )
                 if self._exited.done() and not answer.done():  # its last words may still be in the socket
                     await asyncio.wait({answer}, timeout=0.1)
+                if answer.done() and isinstance(answer.exception(), EOFError):  # how it died is known in a moment
+                    await asyncio.wait({self._exited}, timeout=1.0)
                 frame = self._judge(answer, phase, timeout)
             except BaseException:
                 # Broken or abandoned in the middle: what the worker would say next belongs to nobody.
@@ -212,12 +221,8 @@ class Worker:
     def _judge(self, answer: asyncio.Task[Frame], phase: str, timeout: float) -> Frame:
         if not answer.done():
             if self._greedy.done():
-                raise broken_task(
-                    "it used more memory than the job may",
-                    phase,
-                    exception="MemoryLimit",
-                    hint=f"The limit is {self._spec.memory_bytes} bytes: ask for more in spec.resources.memory.",
-                )
+                what, exception, hint = self._greedy.result()
+                raise broken_task(what, phase, exception=exception, hint=hint)
             if self._exited.done():
                 raise self._death(phase)
             raise broken_task(
@@ -248,11 +253,25 @@ class Worker:
             hint=f"The agent starts another; {self._spec.log.name} on the node says more.",
         )
 
-    async def _watch_memory(self) -> None:
-        """Ends when the worker holds more than it may."""
+    async def _watch(self) -> tuple[str, str, str]:
+        """Ends when the worker holds more than it may: what happened, its name, and a hint.
+
+        Looked at from outside, because the kernel's own limits do not do: one on address space breaks CUDA and torch,
+        and one on processes does not bind an agent that runs as root.
+        """
         limit = self._spec.memory_bytes
-        while not limit or held_bytes(self.pid) <= limit:
-            await asyncio.sleep(MEMORY_SECONDS if limit else 3600.0)
+        while True:
+            tree = descendants(self.pid)
+            if len(tree) > PROCESS_LIMIT:
+                return (
+                    f"it started more than {PROCESS_LIMIT} processes",
+                    "ProcessLimit",
+                    "Start fewer processes, such as data loaders.",
+                )
+            if limit and held_bytes(tree) > limit:
+                hint = f"The limit is {limit} bytes: ask for more in spec.resources.memory."
+                return "it used more memory than the job may", "MemoryLimit", hint
+            await asyncio.sleep(WATCH_SECONDS)
 
     async def _end(self, *, polite: bool) -> None:
         tree = descendants(self.pid) if not self._exited.done() else ()
@@ -300,7 +319,9 @@ class Worker:
 
 
 def _prepare(spec: WorkerSpec) -> tuple[dict[str, str], list[str]]:
-    """The environment and the command line; makes the worker's folder. Blocking: it tries the sandbox and asks for GPUs."""
+    """The environment and the command line; makes the worker's folder. Blocking: it tries the sandbox and asks for
+    GPUs.
+    """
     work = spec.scratch / WORK
     gpus = [gpu for gpu in detect_gpus() if gpu.index in spec.gpus] if spec.gpus else []
     if len(gpus) != len(spec.gpus):
@@ -375,20 +396,10 @@ def _status(status: int) -> str:
 async def _gone(tree: tuple[int, ...]) -> None:
     """Waits until the kernel has removed what was killed; what escaped its group without a sandbox is killed here."""
     deadline = asyncio.get_running_loop().time() + GONE_SECONDS
-    left = [pid for pid in tree if _runs(pid)]
+    left = [pid for pid in tree if runs(pid)]
     while left and asyncio.get_running_loop().time() < deadline:
         for pid in left:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
         await asyncio.sleep(0.005)
-        left = [pid for pid in left if _runs(pid)]
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+        left = [pid for pid in left if runs(pid)]

@@ -1,8 +1,8 @@
 """The worker itself: ``python -m node_agent.runner.worker_process``, started by worker.py, inside the sandbox.
 
-It answers one request at a time on the socket whose number is in CONCORD_CHANNEL: load, initial, evaluate, train, close.
-What the job's code prints, and every traceback, goes to stdout and stderr, which the agent writes to the lab's log. Of an
-exception only the names of its classes and the place within the bundle are answered, never its text.
+It answers one request at a time on the socket whose number is in CONCORD_CHANNEL: load, initial, evaluate, train,
+close. What the job's code prints, and every traceback, goes to stdout and stderr, which the agent writes to the lab's
+log. Of an exception only the names of its classes and the place within the bundle are answered, never its text.
 """
 
 from __future__ import annotations

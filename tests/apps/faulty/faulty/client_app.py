@@ -1,7 +1,8 @@
 """Goes wrong in the way that run config ``fault`` names.
 
 Run config: ``fault`` (a key of FAULTS, "none", or "evaluate-raise"), ``fault-partition`` (-1: all nodes),
-``fault-round`` (0: every round), ``path`` (what "write-outside" and "read" aim at).
+``fault-round`` (0: every round), ``path`` (what "write-outside", "read" and "socket" aim at). A message's own config
+may name ``fault`` and ``path`` too, for tests that try many with one worker.
 """
 
 import ctypes
@@ -28,6 +29,10 @@ class RowRefused(Exception):
 
 def initial_arrays():
     return {"vector": np.zeros(10, dtype=np.float32), "steps": np.zeros((), dtype=np.int64)}
+
+
+def _path(message, context):
+    return message.content["config"].get("path", context.run_config["path"])
 
 
 def _raise(message, context):
@@ -80,11 +85,11 @@ def _print_forever(message, context):
 
 
 def _socket(message, context):
-    socket.create_connection(("127.0.0.1", int(context.run_config["path"])), timeout=2).close()
+    socket.create_connection(("127.0.0.1", int(_path(message, context))), timeout=2).close()
 
 
 def _write_outside(message, context):
-    Path(context.run_config["path"]).write_text(SECRET)
+    Path(_path(message, context)).write_text(SECRET)
 
 
 def _write_data(message, context):
@@ -96,7 +101,7 @@ def _write_bundle(message, context):
 
 
 def _read(message, context):
-    Path(context.run_config["path"]).read_bytes()
+    Path(_path(message, context)).read_bytes()
 
 
 def _memory(message, context):
@@ -106,7 +111,13 @@ def _memory(message, context):
 
 
 def _files(message, context):
-    return [os.open("/dev/null", os.O_RDONLY) for _ in range(1 << 17)]
+    held = []
+    try:
+        while True:
+            held.append(os.open("/dev/null", os.O_RDONLY))
+    finally:
+        for fd in held:
+            os.close(fd)
 
 
 def _fork_bomb(message, context):
@@ -213,7 +224,8 @@ def _applies(context, message):
 
 @app.train()
 def train(message: Message, context: Context) -> Message:
-    fault = str(context.run_config["fault"]) if _applies(context, message) else "none"
+    config = message.content["config"]
+    fault = str(config.get("fault", context.run_config["fault"])) if _applies(context, message) else "none"
     if fault in FAULTS:
         FAULTS[fault](message, context)
     return _reply(message, fault)
