@@ -1,0 +1,1 @@
+"""A small torch app: see task.py."""
