@@ -1,7 +1,7 @@
 """Pair roots, and what is derived from them: mask seeds, and sealed boxes that carry an owner's shares to one holder.
 
-A box is ChaCha20-Poly1305 under a key of its own (pair root, ctx, owner, holder), so its nonce is constant; ctx, owner, holder and the
-owner's edges are bound as associated data: a box of another owner, holder or attempt does not open.
+A box is ChaCha20-Poly1305 under a key of its own (pair root, ctx, owner, holder), so its nonce is constant; ctx, owner,
+holder and the owner's edges are bound as associated data: a box of another owner, holder or attempt does not open.
 """
 
 from __future__ import annotations
@@ -66,8 +66,7 @@ def unseal(
         data = b""
     if len(data) != SHARE_BYTES * (1 + len(edges)):
         raise ProtocolViolation(
-            f"The sealed shares of member {owner} do not open for member {holder}: they were made for another owner, holder "
-            "or attempt, or were altered.",
+            f"The sealed shares of member {owner} do not open for member {holder}: another owner's, holder's or attempt's.",
             check="box",
             hint="The other holders can rebuild the seed; report it to the operator.",
         )

@@ -1,7 +1,7 @@
 """What signatures certify: the checks that members and the collector make alike.
 
-Nothing here changes state, and everything raises ProtocolViolation with a stable ``check``. Quorums are counted over n, never over R_r
-or U. (docs/protocol/secure-aggregation.md, "Checks".)
+Nothing here changes state, and everything raises ProtocolViolation with a stable ``check``. Quorums are counted over n,
+never over R_r or U. (docs/protocol/secure-aggregation.md, "Checks".)
 """
 
 from __future__ import annotations

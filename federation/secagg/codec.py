@@ -1,7 +1,9 @@
-"""One strict encoding of this room's dataclasses for local journals, driven by their annotations. No pickle; not for peers.
+"""One strict encoding of this room's dataclasses for local journals, driven by their annotations. No pickle; not for
+peers.
 
-bool and int: 8 bytes, big-endian, signed. float: IEEE 754. bytes, str: length and bytes. tuple, set, dict: count and items (sets and dicts
-sorted). Optional and unions of dataclasses: a tag. Dataclass: its fields in order. Whatever is left over, or short, is an error.
+bool and int: 8 bytes, big-endian, signed. float: IEEE 754. bytes, str: length and bytes. tuple, set, dict: count and
+items (sets and dicts sorted). Optional and unions of dataclasses: a tag. Dataclass: its fields in order. Whatever is
+left over, or short, is an error.
 """
 
 from __future__ import annotations

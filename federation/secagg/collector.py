@@ -1,14 +1,16 @@
 """The collector's machine: it carries messages, counts signatures, and finds the masks that are left in a sum.
 
-It is trusted for availability only: whatever it asks for, members check. It promises: a phase closes as soon as everyone that can still
-answer has answered; with too few members it waits for them to return rather than fail; a member that connects is told again whatever it
-can still use; the same stored events give the same machine. It verifies every signature before it counts it, and names who sent a bad one.
+It is trusted for availability only: whatever it asks for, members check. It promises: a phase closes as soon as
+everyone that can still answer has answered; with too few members it waits for them to return rather than fail; a member
+that connects is told again whatever it can still use; the same stored events give the same machine. It verifies every
+signature before it counts it, and names who sent a bad one.
 
-The driver stores each event, with ``now``, before it performs what ``handle`` returns. At a start it replays the stored events (or those
-after a checkpoint), ignoring instructions, performs ``resume()``, then handles, as stored events, ``Lost`` for each of ``present``.
-(docs/protocol/secure-aggregation.md, "The collector".)
+The driver stores each event, with ``now``, before it performs what ``handle`` returns. At a start it replays the stored
+events (or those after a checkpoint), ignoring instructions, performs ``resume()``, then handles, as stored events,
+``Lost`` for each of ``present``. (docs/protocol/secure-aggregation.md, "The collector".)
 
-Room is left for epochs with other members: ``Ledger.epoch`` and ``invited``; a member that was left out of the roster is told nothing.
+Room is left for epochs with other members: ``Ledger.epoch`` and ``invited``; a member that was left out of the roster
+is told nothing.
 """
 
 from __future__ import annotations
@@ -46,7 +48,6 @@ from federation.secagg.events import (
     SumReady,
     TaskBroke,
     Tell,
-    Tick,
     Unmask,
     Windows,
 )
@@ -89,7 +90,8 @@ LEGAL: Final[dict[type, frozenset[str]]] = {
     SumReady: frozenset({"unmasking"}),
     SumFailed: frozenset({"unmasking"}),
 }
-"""Which event is legal in which phase. What may come at any time (Connected, Lost, TaskBroke, StateStored, Tick) is not listed."""
+"""Which event is legal in which phase. What may come at any time (Connected, Lost, TaskBroke, StateStored, Tick) is not
+listed."""
 
 _LATE: Final[dict[type, frozenset[str]]] = {
     KeyMessage: _ROUND | {"signatures"},
@@ -148,10 +150,11 @@ class CollectorMachine:
             Abort: self._take_abort,
         }
 
-    # ------------------------------------------------------------------------------------------------------ from outside
+    # ----------------------------------------------------------------------------------------------------- from outside
 
     def handle(self, event: CollectorEvent, now: float) -> Out:
-        """Raises OutOfOrder for what the driver may not say; a member's bad message gives Misconduct and changes nothing."""
+        """Raises OutOfOrder for what the driver may not say; a member's bad message gives Misconduct and changes
+        nothing."""
         if isinstance(event, From):
             out = self._from(event)
         else:
@@ -185,7 +188,8 @@ class CollectorMachine:
 
     @property
     def phase(self) -> str:
-        """new, keys, signatures, gathering, collecting, certifying, revealing, unmasking, aborting, finishing, done, stuck."""
+        """new, keys, signatures, gathering, collecting, certifying, revealing, unmasking, aborting, finishing, done,
+        stuck."""
         return self._book.phase
 
     @property
@@ -232,7 +236,8 @@ class CollectorMachine:
         return machine
 
     def resume(self, now: float) -> Out:  # noqa: ARG002 - the seam keeps the time
-        """What is pending and would not come by itself: the unmasking, or a state that was asked for. Changes nothing."""
+        """What is pending and would not come by itself: the unmasking, or a state that was asked for. Changes
+        nothing."""
         book = self._book
         if book.phase == "unmasking":
             return [self._unmask()]
@@ -286,9 +291,8 @@ class CollectorMachine:
             return self._help_behind()
         if isinstance(event, SumReady):
             return self._sum_ready(event, now)
-        if isinstance(event, SumFailed):
-            if event.context == self._round_context:
-                return self._void(event.reason)
+        if isinstance(event, SumFailed) and event.context == self._round_context:
+            return self._void(event.reason)
         return []
 
     def _step(self, now: float) -> Out | None:
@@ -296,7 +300,7 @@ class CollectorMachine:
         step = self._steps.get(self._book.phase)
         return None if step is None else step(now)
 
-    # ------------------------------------------------------------------------------------------------------------ waiting
+    # ---------------------------------------------------------------------------------------------------------- waiting
 
     def _enter(self, phase: str, now: float) -> None:
         book = self._book
@@ -304,7 +308,8 @@ class CollectorMachine:
         book.story = (*book.story, f"round {book.round}.{book.attempt}: {phase}")[-_STORY:]
 
     def _waiting(self, missing: Iterable[str], window: float, now: float, absent: float | None = None) -> list[str]:
-        """Who of ``missing`` is still waited for; sets the deadline. ``absent``: how long for those whose stream broke."""
+        """Who of ``missing`` is still waited for; sets the deadline. ``absent``: how long for those whose stream
+        broke."""
         book = self._book
         until = {}
         for member in missing:
@@ -329,7 +334,7 @@ class CollectorMachine:
         names = tuple(self._name(member) if isinstance(member, int) else member for member in members)
         return PhaseChanged(book.epoch, book.round, book.attempt, phase, names, reason)
 
-    # ---------------------------------------------------------------------------------------------------------- formation
+    # -------------------------------------------------------------------------------------------------------- formation
 
     def _form(self, candidates: tuple[str, ...], now: float) -> Out:
         book = self._book
@@ -385,7 +390,7 @@ class CollectorMachine:
             self._book.epoch, self._certain.roster_hash, tuple(signatures[index] for index in sorted(signatures))
         )
 
-    # ---------------------------------------------------------------------------------------------------------- gathering
+    # -------------------------------------------------------------------------------------------------------- gathering
 
     def _step_gathering(self, now: float) -> Out | None:
         book = self._book
@@ -457,7 +462,7 @@ class CollectorMachine:
         book.certified, book.state_digest = best, best[0].state_digest
         return [StateCertified(book.round - 1, book.state_digest, best), *self._help_behind()]
 
-    # ---------------------------------------------------------------------------------------------- upload to certificate
+    # -------------------------------------------------------------------------------------------- upload to certificate
 
     def _step_collecting(self, now: float) -> Out | None:
         book = self._book
@@ -499,7 +504,7 @@ class CollectorMachine:
             Tell(self._everyone, book.certificate),
         ]
 
-    # -------------------------------------------------------------------------------------------------- reveal to the sum
+    # ------------------------------------------------------------------------------------------------ reveal to the sum
 
     @property
     def _gone(self) -> tuple[int, ...]:
@@ -611,7 +616,7 @@ class CollectorMachine:
         digest = best[0].state_digest
         return [StateCertified(book.round - 1, digest, best), JobDone(digest, best)]
 
-    # -------------------------------------------------------------------------------------------------------------- abort
+    # ------------------------------------------------------------------------------------------------------------ abort
 
     def _abort(self, reason: str, now: float) -> Out:
         book = self._book
@@ -634,7 +639,7 @@ class CollectorMachine:
         self._enter("gathering", now)
         return [Discard(context)]
 
-    # ---------------------------------------------------------------------------------------------- messages from members
+    # -------------------------------------------------------------------------------------------- messages from members
 
     def _from(self, event: From) -> Out:
         kind = type(event.message)
@@ -752,7 +757,7 @@ class CollectorMachine:
         book.aborts[message.index] = message
         return []
 
-    # --------------------------------------------------------------------------------- members that return or are behind
+    # -------------------------------------------------------------------------------- members that return or are behind
 
     def _tell_again(self, member: str, now: float) -> Out:  # noqa: ARG002
         book = self._book
@@ -785,7 +790,8 @@ class CollectorMachine:
         return out + self._help_behind(member)
 
     def _behind(self, member: str) -> bool:
-        """Whether the member holds an older state than the certified one, or another, and will not get there by itself."""
+        """Whether the member holds an older state than the certified one, or another, and will not get there by
+        itself."""
         book = self._book
         if not book.certified or member not in book.present:
             return False
@@ -796,7 +802,8 @@ class CollectorMachine:
         return 0 < held < book.round and not applying
 
     def _help_behind(self, only: str | None = None) -> Out:
-        """CatchUp for those that are behind; when the state is not among the blobs, somebody who holds it is asked first."""
+        """CatchUp for those that are behind; when the state is not among the blobs, somebody who holds it is asked
+        first."""
         book = self._book
         members = tuple(seat.member for seat in self.seats if only in (None, seat.member) and self._behind(seat.member))
         if not members:
@@ -825,7 +832,7 @@ class CollectorMachine:
         self._book.asked = ""
         return self._help_behind()
 
-    # ------------------------------------------------------------------------------------------------------------- inside
+    # ----------------------------------------------------------------------------------------------------------- inside
 
     def _bench_of(self, keys: tuple[KeyMessage, ...]) -> Bench:
         book = self._book

@@ -1,9 +1,9 @@
 """A clipped difference as levels of a ring, and a sum of levels as a mean: what every member must compute alike.
 
-x_i = difference * w_i / weight_unit; a chunk's level stands for 2^exponent (public); levels are rounded stochastically with a dither from
-AES-CTR (resolution 2^-16 of a level for rings of 8 and 16 bits) and saturate at +-L, n*L <= 2^(B-1) - 1, so that no sum can wrap. The
-header is 8-byte words: weight, squared norm over clip^2 (2^-32), saturated count, then for each metric value * w/unit and w/unit (2^-32).
-(docs/protocol/secure-aggregation.md, "Encoding".)
+x_i = difference * w_i / weight_unit; a chunk's level stands for 2^exponent (public); levels are rounded stochastically
+with a dither from AES-CTR (resolution 2^-16 of a level for rings of 8 and 16 bits) and saturate at +-L, n*L <= 2^(B-1)
+- 1, so that no sum can wrap. The header is 8-byte words: weight, squared norm over clip^2 (2^-32), saturated count,
+then for each metric value * w/unit and w/unit (2^-32). (docs/protocol/secure-aggregation.md, "Encoding".)
 """
 
 from __future__ import annotations
@@ -162,7 +162,8 @@ class _Quantiser:
 def encode(
     difference: FloatArray | None, header: Header, plan: MaskPlan, encoding: Encoding, scales: npt.NDArray[np.int8]
 ) -> Iterator[bytes]:
-    """One masked chunk each, header LAST. ``difference`` None or empty: header only. Raises TaskFailed on NaN or Inf."""
+    """One masked chunk each, header LAST. ``difference`` None or empty: header only. Raises TaskFailed on NaN or
+    Inf."""
     saturated = 0
     if difference is not None and difference.size:
         size = encoding.chunk_parameters
@@ -183,7 +184,8 @@ def encode(
 
 
 def root_of(update: Buffer, terms: Terms, encoding: Encoding) -> bytes:
-    """The Merkle root of a complete update: the collector's driver compares it with Upload.root before it counts the upload."""
+    """The Merkle root of a complete update: the collector's driver compares it with Upload.root before it counts the
+    upload."""
     view = memoryview(update)
     body = view.nbytes - WORD_BYTES * header_words(terms)
     step = encoding.chunk_parameters * encoding.ring_bits // 8
@@ -195,7 +197,8 @@ def root_of(update: Buffer, terms: Terms, encoding: Encoding) -> bytes:
 
 
 class Accumulator:
-    """The collector's arithmetic: add each update of the cohort, then ``unmask``; ``data`` is the sum. Memory: one update."""
+    """The collector's arithmetic: add each update of the cohort, then ``unmask``; ``data`` is the sum. Memory: one
+    update."""
 
     def __init__(self, terms: Terms, encoding: Encoding, parameters: int) -> None:
         self._encoding = encoding
@@ -245,7 +248,8 @@ class Sum:
             yield self.ring[start : start + self.encoding.chunk_parameters]
 
     def mean(self, scales: npt.NDArray[np.int8]) -> npt.NDArray[np.float64]:
-        """The weighted mean difference, float64[parameters]: S * 2^exponent * unit (exact) / sum of weights (one IEEE division)."""
+        """The weighted mean difference, float64[parameters]: S * 2^exponent * unit (exact) / sum of weights (one IEEE
+        division)."""
         mean = np.empty(self.parameters, dtype=np.float64)
         for index, chunk in enumerate(self.chunks()):
             start = index * self.encoding.chunk_parameters
@@ -258,7 +262,8 @@ class Sum:
 def read_sum(
     data: Buffer, terms: Terms, encoding: Encoding, cohort_size: int, total_weight: int, parameters: int | None = None
 ) -> Sum:
-    """Checks size, ranges and weights; raises ProtocolViolation. ``parameters``: how many the layout has (0 when header-only)."""
+    """Checks size, ranges and weights; raises ProtocolViolation. ``parameters``: how many the layout has (0 when
+    header-only)."""
     words = header_words(terms)
     body = memoryview(data).nbytes - WORD_BYTES * words
     width = encoding.ring_bits // 8
@@ -292,7 +297,7 @@ def _bad(check: str, text: str) -> ProtocolViolation:
     return ProtocolViolation(
         f"{text}: a member sent garbage, or the sum was altered.",
         check=check,
-        hint="The round is void. Ask the operator which members took part, and run the job again without the faulty one.",
+        hint="The round is void. Ask the operator who took part, and run the job again without the faulty member.",
     )
 
 

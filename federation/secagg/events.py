@@ -1,7 +1,9 @@
-"""What goes into the two machines and what comes out. Messages of ``federation.secagg.messages`` are events and payloads as well.
+"""What goes into the two machines and what comes out. Messages of ``federation.secagg.messages`` are events and
+payloads as well.
 
-Ordering rule for both drivers: perform instructions in the order given; a ``Remember`` (member) or the commit of the event
-(collector) is durable before anything after it is performed; every instruction may be performed again after a crash.
+Ordering rule for both drivers: perform instructions in the order given; a ``Remember`` (member) or the commit of the
+event (collector) is durable before anything after it is performed; every instruction may be performed again after a
+crash.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from federation.secagg.messages import (
     Upload,
 )
 
-# ---------------------------------------------------------------------------------------------------------------- shared
+# --------------------------------------------------------------------------------------------------------------- shared
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -54,7 +56,7 @@ class MaskPlan:
     """32-byte key of the rounding dither; empty in the collector's plan"""
 
 
-# ----------------------------------------------------------------------------------------------- the member: what goes in
+# --------------------------------------------------------------------------------------------- the member: what goes in
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,8 @@ class AbortRequest:
 
 @dataclass(frozen=True, slots=True)
 class CatchUp:
-    """The coordinator says: you are behind, this is the certified input of ``round``. A claim until the receipts are checked."""
+    """The coordinator says: you are behind, this is the certified input of ``round``. A claim until the receipts are
+    checked."""
 
     round: int
     state_digest: bytes
@@ -96,9 +99,11 @@ class CatchUp:
 
 @dataclass(frozen=True, slots=True)
 class StateReady:
-    """Local: the driver holds state_round on disk with this digest (initial, or fetched after ``FetchState``, or found at a restart).
+    """Local: the driver holds state_round on disk with this digest (initial, or fetched after ``FetchState``, or found
+    at a restart).
 
-    Harmless to repeat: the machine sends its last receipt and READY again. A member that computed the state itself says SumApplied.
+    Harmless to repeat: the machine sends its last receipt and READY again. A member that computed the state itself says
+    SumApplied.
     """
 
     round: int
@@ -122,7 +127,8 @@ class ContributionFailed:
 
 @dataclass(frozen=True, slots=True)
 class SumApplied:
-    """Local: the certified sum passed its range checks and the outer step gave state_{round+1} with this digest, on disk.
+    """Local: the certified sum passed its range checks and the outer step gave state_{round+1} with this digest, on
+    disk.
 
     A header-only round changes no weights: its digest is that of the state that was evaluated, unchanged.
     """
@@ -157,12 +163,13 @@ MemberEvent = (
     | SumRefused
 )
 
-# --------------------------------------------------------------------------------------------- the member: what comes out
+# ------------------------------------------------------------------------------------------- the member: what comes out
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Remember:
-    """Write (key, value) to the member's journal and fsync before performing anything later. ``value`` None erases the key."""
+    """Write (key, value) to the member's journal and fsync before performing anything later. ``value`` None erases the
+    key."""
 
     key: str
     value: bytes | None
@@ -194,7 +201,8 @@ class FetchState:
 class Contribute:
     """Evaluate and train on state_round, encode, mask with ``plan``, stream to the coordinator, answer Encoded.
 
-    ``weight`` is this member's public bucket. ``weight_unit`` the largest in the roster. ``header_only``: evaluate only.
+    ``weight`` is this member's public bucket. ``weight_unit`` the largest in the roster. ``header_only``: evaluate
+    only.
     """
 
     round: int
@@ -209,7 +217,8 @@ class Contribute:
 
 @dataclass(frozen=True, slots=True)
 class FetchSum:
-    """Get the sum, check it with ``federation.secagg.encoding.read_sum``, apply the outer step, answer SumApplied or SumRefused."""
+    """Get the sum, check it with ``federation.secagg.encoding.read_sum``, apply the outer step, answer SumApplied or
+    SumRefused."""
 
     close: Close
     cohort: tuple[int, ...]
@@ -252,7 +261,7 @@ MemberInstruction = (
     | RoundSettled
 )
 
-# -------------------------------------------------------------------------------------------- the collector: what goes in
+# ------------------------------------------------------------------------------------------ the collector: what goes in
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,7 +301,8 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class TaskBroke:
-    """The member said that its task failed, or refused the round; it stays out of the attempt and need not be waited for."""
+    """The member said that its task failed, or refused the round; it stays out of the attempt and need not be waited
+    for."""
 
     member: str
     reason: str
@@ -331,12 +341,13 @@ class Tick:
 
 CollectorEvent = Begin | From | Connected | Lost | TaskBroke | StateStored | SumReady | SumFailed | Tick
 
-# ------------------------------------------------------------------------------------------ the collector: what comes out
+# ---------------------------------------------------------------------------------------- the collector: what comes out
 
 
 @dataclass(frozen=True, slots=True)
 class Tell:
-    """Queue a message for each of these members that is connected; a member that connects later is told again by the machine.
+    """Queue a message for each of these members that is connected; a member that connects later is told again by the
+    machine.
 
     The driver says Connected for every open stream right before Begin, and after every Hello; Lost when one breaks.
     """
@@ -387,7 +398,8 @@ class Discard:
 
 @dataclass(frozen=True, slots=True)
 class PhaseChanged:
-    """For the store, metrics and people. Phases: forming, announced, collecting, certifying, revealing, closed, aborted, void."""
+    """For the store, metrics and people. Phases: forming, announced, collecting, certifying, revealing, closed,
+    aborted, void."""
 
     epoch: int
     round: int

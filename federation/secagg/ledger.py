@@ -1,4 +1,5 @@
-"""All that the collector's machine knows, as plain values: what a checkpoint holds. Members are named by id or by index."""
+"""All that the collector's machine knows, as plain values: what a checkpoint holds. Members are named by id or by
+index."""
 
 from __future__ import annotations
 

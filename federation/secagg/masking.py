@@ -1,8 +1,8 @@
 """Keystreams of AES-256-CTR, added to ring elements chunk by chunk.
 
-Key = seed, IV = chunk index (8 bytes, big-endian) || 0: so each chunk can be made by itself, in any order, on any thread. A keystream
-read as little-endian unsigned integers of B bits is exactly uniform mod 2^B. Buffers are reused; nothing here allocates by model size.
-(docs/protocol/secure-aggregation.md, "Masks".)
+Key = seed, IV = chunk index (8 bytes, big-endian) || 0: so each chunk can be made by itself, in any order, on any
+thread. A keystream read as little-endian unsigned integers of B bits is exactly uniform mod 2^B. Buffers are reused;
+nothing here allocates by model size. (docs/protocol/secure-aggregation.md, "Masks".)
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
 """The member's machine: what one lab says, and refuses to say, in a job's rounds.
 
-It promises: a vote is remembered on disk before it is signed away, so a restored member says the same bytes or nothing; one roster per
-formation, one contribution, one ACK and one release per attempt; a release (REVEAL, RECOVER) binds the state to the cohort; after an ABORT
-nothing more is said of the attempt. Whatever the coordinator sends is a claim until its signatures are checked; what fails a check gives
-``Refuse`` and changes nothing. Everything may be told again: the answer is the same. The machine has no I/O and no clock.
-(docs/protocol/secure-aggregation.md, "A round".)
+It promises: a vote is remembered on disk before it is signed away, so a restored member says the same bytes or nothing;
+one roster per formation, one contribution, one ACK and one release per attempt; a release (REVEAL, RECOVER) binds the
+state to the cohort; after an ABORT nothing more is said of the attempt. Whatever the coordinator sends is a claim until
+its signatures are checked; what fails a check gives ``Refuse`` and changes nothing. Everything may be told again: the
+answer is the same. The machine has no I/O and no clock. (docs/protocol/secure-aggregation.md, "A round".)
 
-Room is left for a next epoch (later joiners), ML-KEM and the ratchet (pair roots), blind mode, the sum MAC and noise (the plan).
+Room is left for a next epoch (later joiners), ML-KEM and the ratchet (pair roots), blind mode, the sum MAC and noise
+(the plan).
 """
 
 from __future__ import annotations
@@ -104,7 +105,8 @@ LEGAL: Final[dict[type, frozenset[str]]] = {
     SumApplied: frozenset({"training"}),
     SumRefused: frozenset({"training"}),
 }
-"""Which event is legal in which phase. new: no key yet; keyed; signed; seated: n of n signed, no state; training: holds a state."""
+"""Which event is legal in which phase. new: no key yet; keyed; signed; seated: n of n signed, no state; training: holds
+a state."""
 
 _LOCAL: Final = (StateReady, Encoded, ContributionFailed, SumApplied, SumRefused)
 _STORY: Final = 24
@@ -134,7 +136,8 @@ class Place:
 
 
 class MemberMachine:
-    """``sign`` takes a transcript; ``verify_credential`` raises a FederationError for what no officer on the roll signed."""
+    """``sign`` takes a transcript; ``verify_credential`` raises a FederationError for what no officer on the roll
+    signed."""
 
     def __init__(
         self,
@@ -180,7 +183,7 @@ class MemberMachine:
             CatchUp: self._catch_up,
         }
 
-    # ------------------------------------------------------------------------------------------------------ from outside
+    # ----------------------------------------------------------------------------------------------------- from outside
 
     def restore(self, records: Mapping[str, bytes]) -> None:
         """Takes up the journal of a member that was stopped or killed. An attempt that was not uploaded is forfeit."""
@@ -251,7 +254,7 @@ class MemberMachine:
             upload = self._votes.latest("upload", self._epoch, held.round)
             assert upload is None or contribution is not None
 
-    # --------------------------------------------------------------------------------------------------------- formation
+    # -------------------------------------------------------------------------------------------------------- formation
 
     def _form(self, event: Form) -> list[MemberInstruction]:
         known = self._votes.get(FORMATION, Formation)
@@ -334,7 +337,7 @@ class MemberMachine:
             ComputeInitialState(),
         ]
 
-    # ------------------------------------------------------------------------------------------------------------- state
+    # ------------------------------------------------------------------------------------------------------------ state
 
     def _state_ready(self, event: StateReady) -> list[MemberInstruction]:
         held = self._held
@@ -416,7 +419,7 @@ class MemberMachine:
             del self._announced[context]
         return [*self._votes.settle(round_number), RoundSettled(round_number)]
 
-    # ------------------------------------------------------------------------------------------------------------ upload
+    # ----------------------------------------------------------------------------------------------------------- upload
 
     def _announcement(self, event: Announcement) -> list[MemberInstruction]:
         announced = self._certain.check_announcement(event)
@@ -556,7 +559,7 @@ class MemberMachine:
         context, self._computing = self._computing, None
         return [StopContributing(context)]
 
-    # ---------------------------------------------------------------------------------------------- ack, reveal, recover
+    # --------------------------------------------------------------------------------------------- ack, reveal, recover
 
     def _attempt_of(self, context: bytes) -> Announced:
         announced = self._announced.get(context)
@@ -687,7 +690,7 @@ class MemberMachine:
             out += self._ready(event.attempt + 1)
         return out
 
-    # ------------------------------------------------------------------------------------------------------------- close
+    # ------------------------------------------------------------------------------------------------------------ close
 
     def _close(self, event: Close) -> list[MemberInstruction]:
         held = self._held
@@ -751,7 +754,7 @@ class MemberMachine:
             hint="A member sent garbage, or the coordinator altered the sum. The job cannot go on from this round.",
         )
 
-    # ------------------------------------------------------------------------------------------------------------ inside
+    # ----------------------------------------------------------------------------------------------------------- inside
 
     @property
     def _certain(self) -> Bench:

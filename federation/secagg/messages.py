@@ -31,7 +31,8 @@ class RosterSignature:
 
 @dataclass(frozen=True, slots=True)
 class Seat:
-    """A verified place in the roster: what follows from a KeyMessage whose credential is signed by an officer on the roll."""
+    """A verified place in the roster: what follows from a KeyMessage whose credential is signed by an officer on the
+    roll."""
 
     index: int
     member: str
@@ -156,7 +157,8 @@ class Reveal:
 
 @dataclass(frozen=True, slots=True)
 class Recover:
-    """What the coordinator shows a holder: the certificate, whose seeds are missing, and the owner's box for this holder."""
+    """What the coordinator shows a holder: the certificate, whose seeds are missing, and the owner's box for this
+    holder."""
 
     certificate: Certificate
     owner: int

@@ -75,7 +75,8 @@ class Terms:
     """the manifest's digest, 32 bytes"""
     federation: str
     rounds: int
-    """training rounds are 1..rounds; round rounds+1 is header-only and gives the final figures, when ``final_evaluation``"""
+    """training rounds are 1..rounds; round rounds+1 is header-only and gives the final figures, when
+    ``final_evaluation``"""
     final_evaluation: bool
     ring_bits: int
     clip_norm: float

@@ -1,6 +1,7 @@
 """From reveals and recovered shares to the masks that are left in a sum.
 
-Left in the sum over U: PRG(b_i) of each i in U, and PRG(s_ij) of each i in U towards each j that was ready and is not in U.
+Left in the sum over U: PRG(b_i) of each i in U, and PRG(s_ij) of each i in U towards each j that was ready and is not
+in U.
 """
 
 from __future__ import annotations

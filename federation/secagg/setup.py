@@ -1,6 +1,7 @@
 """From key messages to a bench of seats: every check of the roster, the same for members and collector.
 
-Work starts only with n-of-n signatures on one roster hash. Later joiners come in at the next epoch, with a roster of their own.
+Work starts only with n-of-n signatures on one roster hash. Later joiners come in at the next epoch, with a roster of
+their own.
 """
 
 from __future__ import annotations
@@ -66,7 +67,8 @@ def bench_of(
     verify_credential: VerifyCredential,
     verify: Verify,
 ) -> Bench:
-    """The seats of a roster, in its order: sorted by member, nobody and no key twice, enough members and jurisdictions."""
+    """The seats of a roster, in its order: sorted by member, nobody and no key twice, enough members and
+    jurisdictions."""
     if not max(MIN_MEMBERS, terms.min_members) <= len(keys) <= MAX_MEMBERS:
         raise violation("roster-size", f"A roster of {len(keys)} is not what the job allows.")
     seats = []

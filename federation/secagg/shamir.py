@@ -46,7 +46,8 @@ def lagrange(holders: Sequence[int]) -> dict[int, int]:
 
 
 def rebuild(shares: Mapping[int, bytes]) -> bytes:
-    """The secret, from exactly as many shares as the threshold. Raises ProtocolViolation when it is no 32-byte value."""
+    """The secret, from exactly as many shares as the threshold. Raises ProtocolViolation when it is no 32-byte
+    value."""
     weights = lagrange(tuple(shares))
     value = sum(weights[x] * int.from_bytes(share, "big") for x, share in shares.items()) % PRIME
     if value >> (8 * SECRET_BYTES):

@@ -1,8 +1,8 @@
 """Every input of a hash or a signature: a domain label and length-prefixed fields, so that no two inputs read alike.
 
-An input is ``"concord/secagg/v1/" label 0x00`` and then for each field its length (8 bytes, big-endian) and its bytes. Integers are 8
-bytes big-endian, text is UTF-8, a sequence is one field that holds the encoding of its items. Sets come sorted by index.
-(docs/protocol/secure-aggregation.md, "Transcripts".)
+An input is ``"concord/secagg/v1/" label 0x00`` and then for each field its length (8 bytes, big-endian) and its bytes.
+Integers are 8 bytes big-endian, text is UTF-8, a sequence is one field that holds the encoding of its items. Sets come
+sorted by index. (docs/protocol/secure-aggregation.md, "Transcripts".)
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def digest(label: str, *fields: Field) -> bytes:
     return hashlib.sha256(transcript(label, *fields)).digest()
 
 
-# ------------------------------------------------------------------------------------------------------------- formation
+# ------------------------------------------------------------------------------------------------------------ formation
 
 
 def key_transcript(job: bytes, message: KeyMessage) -> bytes:
@@ -69,7 +69,7 @@ def roster_transcript(job: bytes, epoch: int, index: int, roster: bytes) -> byte
     return transcript("roster-signature", job, epoch, roster, index)
 
 
-# ---------------------------------------------------------------------------------------------------------------- rounds
+# --------------------------------------------------------------------------------------------------------------- rounds
 
 
 def context(
@@ -150,7 +150,7 @@ def receipt_transcript(job: bytes, roster: bytes, receipt: Receipt) -> bytes:
     )
 
 
-# --------------------------------------------------------------------------------------------------------------- secrets
+# -------------------------------------------------------------------------------------------------------------- secrets
 
 
 def secret_hash(context_: bytes, owner: int, peer: int, secret: bytes) -> bytes:

@@ -1,7 +1,8 @@
 """What a member must not forget: its seeds, votes and bindings, as records of its journal.
 
-``put`` writes to this mirror and gives the Remember to perform; the machine decides from the mirror alone, so that a restored member decides as the
-one that was killed would have. Votes of settled rounds are erased; a binding of a state to a cohort never is.
+``put`` writes to this mirror and gives the Remember to perform; the machine decides from the mirror alone, so that a
+restored member decides as the one that was killed would have. Votes of settled rounds are erased; a binding of a state
+to a cohort never is.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Protobuf <-> values, bounded; and the collector's events as journal bytes.
 
-``to_proto`` takes a message of ``messages`` or a peer's event of ``events`` and gives its rounds_pb2 twin. Inline payloads
-(Upload.inline_update, Close.inline_sum) are the driver's: it sets or reads them on the protobuf message. Everything that comes from a peer
-is checked here for length, count, range and order, before a machine sees it; nothing here checks a signature.
+``to_proto`` takes a message of ``messages`` or a peer's event of ``events`` and gives its rounds_pb2 twin. Inline
+payloads (Upload.inline_update, Close.inline_sum) are the driver's: it sets or reads them on the protobuf message.
+Everything that comes from a peer is checked here for length, count, range and order, before a machine sees it; nothing
+here checks a signature.
 """
 
 from __future__ import annotations
@@ -122,7 +123,8 @@ def _fill(proto: Any, value: Any) -> None:
 
 
 def from_proto(message: Message) -> Any:
-    """Raises ProtocolViolation(check="malformed-message") on wrong lengths, counts, ranges, order, or an unknown type."""
+    """Raises ProtocolViolation(check="malformed-message") on wrong lengths, counts, ranges, order, or an unknown
+    type."""
     kind = _KINDS.get(type(message).__name__)
     if kind is None:
         raise _malformed(f"{type(message).__name__} is not a message of the protocol")

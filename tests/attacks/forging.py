@@ -1,4 +1,5 @@
-"""A coordinator's workshop: it holds every key of a test federation, so each test says which signatures it may really use."""
+"""A coordinator's workshop: it holds every key of a test federation, so each test says which signatures it may really
+use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Attacks of a malicious coordinator on the sum (docs/protocol/secure-aggregation.md, "Attacks"): each with the outcome named."""
+"""Attacks of a malicious coordinator on the sum (docs/protocol/secure-aggregation.md, "Attacks"): each with the outcome
+named."""
 
 from __future__ import annotations
 
@@ -40,7 +41,7 @@ def refusal(world: World, name: str, message: object) -> str:
     return str(instruction.violation.check)  # type: ignore[union-attr]
 
 
-# ------------------------------------------------------------------------------------------------------------------ setup
+# ---------------------------------------------------------------------------------------------------------------- setup
 
 
 def test_swapped_key_is_refused_by_every_member() -> None:
@@ -97,7 +98,7 @@ def test_two_rosters_stop_the_setup() -> None:
     assert refusal(world, "m1", short) == "roster-signatures"
 
 
-# ------------------------------------------------------------------------------------------------------------------ votes
+# ---------------------------------------------------------------------------------------------------------------- votes
 
 
 @pytest.mark.parametrize("n", [4, 5])
@@ -202,7 +203,7 @@ def test_acks_for_other_survivors_do_not_certify() -> None:
     assert shop.refused(1, certificate) == "acks"
 
 
-# ------------------------------------------------------------------------------------------------------------ differencing
+# --------------------------------------------------------------------------------------------------------- differencing
 
 
 def test_a_withheld_upload_stays_unreadable_after_its_edges_are_revealed() -> None:
@@ -274,7 +275,7 @@ def test_certificate_and_abort_of_one_attempt_leave_the_sum_closed(n: int) -> No
     assert quorums.t > quorums.f
 
 
-# ----------------------------------------------------------------------------------------------------------------- replay
+# --------------------------------------------------------------------------------------------------------------- replay
 
 
 def test_messages_of_another_job_are_refused() -> None:
@@ -316,7 +317,7 @@ def test_messages_of_another_attempt_or_epoch_are_refused() -> None:
     assert shop.refused(1, announcement) == "stale-attempt"
 
 
-# ----------------------------------------------------------------------------------------------------------------- models
+# --------------------------------------------------------------------------------------------------------------- models
 
 
 def test_a_different_model_is_refused() -> None:

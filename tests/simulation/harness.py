@@ -1,7 +1,8 @@
 """A federation in memory: the real machines, ciphers and encoding; a clock, a network and disks that the test holds.
 
-Faults are named: a member is killed just before or after it sends a kind of message, messages are dropped, streams break, the collector is
-killed and replayed. The judge is independent: the sum of every closed round is compared with plain integers over its cohort.
+Faults are named: a member is killed just before or after it sends a kind of message, messages are dropped, streams
+break, the collector is killed and replayed. The judge is independent: the sum of every closed round is compared with
+plain integers over its cohort.
 """
 
 from __future__ import annotations
@@ -183,7 +184,7 @@ class World:
         self.tamper: Callable[[str, Any], Any] = lambda member, message: message
         """what a member's message becomes on its way to the collector; None: lost"""
 
-    # ------------------------------------------------------------------------------------------------------------- parts
+    # ------------------------------------------------------------------------------------------------------------ parts
 
     def verify_credential(self, data: bytes) -> Card:
         if data not in self.cards:
@@ -210,7 +211,7 @@ class World:
         seed = int.from_bytes(hashlib.sha256(label.encode()).digest()[:8], "big")
         return np.random.default_rng(seed).normal(0, 3, self.size).astype(np.float32)
 
-    # --------------------------------------------------------------------------------------------------------- collector
+    # -------------------------------------------------------------------------------------------------------- collector
 
     def tell_collector(self, event: Any) -> None:
         data = wire.event_to_bytes(event)
@@ -310,7 +311,7 @@ class World:
             if lab.alive:
                 self._connected(lab)
 
-    # ----------------------------------------------------------------------------------------------------------- members
+    # ---------------------------------------------------------------------------------------------------------- members
 
     def deliver(self, name: str, event: Any) -> None:
         lab = self.labs[name]
@@ -401,7 +402,7 @@ class World:
         after = hashlib.sha256(before + hashlib.sha256(data).digest()).digest()
         self.deliver(lab.name, SumApplied(fetch.close.context, after))
 
-    # ------------------------------------------------------------------------------------------------------------ faults
+    # ----------------------------------------------------------------------------------------------------------- faults
 
     def kill(self, name: str) -> None:
         lab = self.labs[name]
@@ -431,7 +432,7 @@ class World:
         place = lab.machine.position
         self.tell_collector(Connected(lab.name, place.round, place.state_digest))
 
-    # ----------------------------------------------------------------------------------------------------------- running
+    # ---------------------------------------------------------------------------------------------------------- running
 
     def begin(self) -> World:
         for lab in self.labs.values():

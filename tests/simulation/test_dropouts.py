@@ -1,4 +1,5 @@
-"""Every drop-out pattern, up to renaming, at every phase: an exact sum over the cohort, or a clean wait. Never a wrong sum.
+"""Every drop-out pattern, up to renaming, at every phase: an exact sum over the cohort, or a clean wait. Never a wrong
+sum.
 
 The harness compares each published sum with plain integers; these tests say when a sum must come, and when it must not.
 """
@@ -17,7 +18,8 @@ MOMENTS = ("Ready", "Upload", "Ack", "Reveal", "Receipt")
 
 
 def kill_pattern(n: int, moments: tuple[str, ...], *, back: bool) -> World:
-    """Members m1.. are killed at these moments, in round 1; with ``back`` they start again when nothing more happens."""
+    """Members m1.. are killed at these moments, in round 1; with ``back`` they start again when nothing more
+    happens."""
     world = World(n, stand_in=True, rounds=2, size=4, chunk_parameters=4)
     for name, moment in zip(world.names, moments, strict=False):
         world.kill_before.add((name, moment))

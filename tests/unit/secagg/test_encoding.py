@@ -1,4 +1,5 @@
-"""Levels, sums and means: bit-exact against plain integers, no wrap at the bound, unbiased, and nothing that is not a number."""
+"""Levels, sums and means: bit-exact against plain integers, no wrap at the bound, unbiased, and nothing that is not a
+number."""
 
 from __future__ import annotations
 
