@@ -23,13 +23,13 @@ def main() -> int:
         except KeyboardInterrupt:
             return 130
         finally:
-            # SIGINT first: a benchmark ends its own processes when it is interrupted.
             _end(process)
     return worst
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    for number, patience in ((signal.SIGINT, 20.0), (signal.SIGKILL, 5.0)):
+    """Asks first: a benchmark ends its own processes when it is asked."""
+    for number, patience in ((signal.SIGTERM, 20.0), (signal.SIGKILL, 5.0)):
         if process.poll() is None:
             process.send_signal(number)
             try:
