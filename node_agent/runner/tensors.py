@@ -80,19 +80,28 @@ def read_tensors(path: Path) -> dict[str, Array]:
     length = int.from_bytes(data[:8], "little")
     if length > min(HEADER_LIMIT, size - 8):
         raise ValueError(f"{path.name} has a header of {length} bytes")
-    header = json.loads(data[8 : 8 + length])
-    metadata = header.pop("__metadata__", {})
-    by_data = sorted(header, key=lambda name: header[name]["data_offsets"][0])
-    names = json.loads(metadata["order"]) if "order" in metadata else by_data
-    return {name: _view(data, 8 + length, size, header[name]) for name in names}
+    try:
+        header = json.loads(data[8 : 8 + length])
+        metadata = header.pop("__metadata__", {})
+        by_data = sorted(header, key=lambda name: header[name]["data_offsets"][0])
+        names = json.loads(metadata["order"]) if "order" in metadata else by_data
+        if sorted(names) != sorted(header):
+            raise ValueError("the order names other entries than there are")
+        return {name: _view(data, 8 + length, size, header[name]) for name in names}
+    except UnsupportedTensor:
+        raise
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError, OverflowError) as error:
+        raise ValueError(f"{path.name} is not a sound safetensors file: {error}") from None
 
 
 def _view(data: mmap.mmap, start: int, size: int, entry: dict[str, Any]) -> Array:
     if entry["dtype"] not in DTYPES:
         raise UnsupportedTensor(f"arrays of {entry['dtype']} cannot be read with NumPy")
-    dtype, shape = DTYPES[entry["dtype"]], tuple(int(n) for n in entry["shape"])
+    dtype, shape = DTYPES[entry["dtype"]], tuple(entry["shape"])
     begin, end = entry["data_offsets"]
+    if not all(type(number) is int and number >= 0 for number in (*shape, begin, end)):
+        raise ValueError("an entry's shape or place is not of whole numbers")
     count = math.prod(shape)
-    if not 0 <= begin <= end <= size - start or end - begin != count * dtype.itemsize:
+    if not begin <= end <= size - start or end - begin != count * dtype.itemsize:
         raise ValueError("an entry's bytes do not fit its shape")
     return np.frombuffer(data, dtype=dtype, count=count, offset=start + begin).reshape(shape)

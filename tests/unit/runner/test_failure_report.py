@@ -1,0 +1,66 @@
+"""A worker's report is untrusted: nothing in it reaches the lead unless all members have it in the bundle already."""
+
+from pathlib import Path
+
+import pytest
+
+from node_agent.runner.failure import task_failed
+
+LOG = Path("task.log")
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    (tmp_path / "pkg").mkdir()
+    (tmp_path / "pkg/app.py").write_text("class RowRefused(Exception):\n    pass\n# class Commented\n")
+    (tmp_path / "outside").symlink_to("/etc/hostname")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("classes", "expected"),
+    [
+        (["RowRefused", "Exception"], "RowRefused"),
+        (["patient_4711", "RowRefused", "Exception"], "RowRefused"),
+        (["patient_4711", "KeyError", "LookupError"], "KeyError"),
+        (["patient_4711"], "Exception"),
+        (["Commented"], "Exception"),
+        (["OutOfMemoryError", "RuntimeError"], "OutOfMemoryError"),
+        ([7, None, {}], "Exception"),
+        ("RowRefused", "Exception"),
+        (None, "Exception"),
+    ],
+)
+def test_a_class_is_pythons_or_the_bundles_or_its_nearest_base(bundle, classes, expected):
+    error = task_failed({"classes": classes, "file": "pkg/app.py", "line": 2}, "train", bundle, LOG)
+    assert (error.exception, error.file, error.line) == (expected, "pkg/app.py", 2)
+    assert "patient" not in f"{error.message}{error.hint}"
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "expected"),
+    [
+        ("pkg/app.py", 3, ("pkg/app.py", 3)),
+        ("pkg/app.py", 4711, ("pkg/app.py", 0)),
+        ("pkg/app.py", -1, ("pkg/app.py", 0)),
+        ("pkg/app.py", True, ("", 0)),
+        ("pkg/app.py", "3", ("", 0)),
+        ("patient-4711.py", 1, ("", 0)),
+        ("../secret", 1, ("", 0)),
+        ("/etc/hostname", 1, ("", 0)),
+        ("outside", 1, ("", 0)),
+        ("pkg", 1, ("", 0)),
+        (["x"], 1, ("", 0)),
+        ("x\0y", 1, ("", 0)),
+    ],
+)
+def test_a_place_is_a_line_of_a_file_of_the_bundle(bundle, file, line, expected):
+    error = task_failed({"classes": ["KeyError"], "file": file, "line": line}, "train", bundle, LOG)
+    assert (error.file, error.line) == expected
+
+
+def test_an_unknown_check_is_no_text_for_the_lead(bundle):
+    error = task_failed({"check": "patient 4711", "classes": []}, "train", bundle, LOG)
+    assert "patient" not in f"{error.message}{error.hint}"
+    error = task_failed({"check": ["no-weight"], "classes": []}, "train", bundle, LOG)
+    assert error.exception == "Exception"
