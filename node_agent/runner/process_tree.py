@@ -65,6 +65,16 @@ def _resident(pid: int) -> int:
         return 0
 
 
+def members(group: int) -> tuple[int, ...]:
+    """The processes of a group, orphans of a dead worker among them."""
+    found = []
+    for pid in psutil.pids():
+        with contextlib.suppress(OSError):
+            if os.getpgid(pid) == group:
+                found.append(pid)
+    return tuple(found)
+
+
 def signal_group(group: int, number: signal.Signals) -> None:
     """To every process of the group; none left is fine."""
     with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -26,7 +26,7 @@ from node_agent.runner.devices import detect_gpus, visible
 from node_agent.runner.environment import worker_environment
 from node_agent.runner.failure import broken_task, task_failed
 from node_agent.runner.lab_log import LabLog
-from node_agent.runner.process_tree import descendants, held_bytes, runs, signal_group
+from node_agent.runner.process_tree import descendants, held_bytes, members, runs, signal_group
 from node_agent.runner.sandbox import (
     ROOT,
     TEMPORARY_BYTES,
@@ -282,7 +282,8 @@ class Worker:
         if not self._exited.done():
             signal_group(self.pid, signal.SIGTERM)
             await asyncio.wait({self._exited}, timeout=TERM_SECONDS)
-        signal_group(self.pid, signal.SIGKILL)  # also what a worker without a sandbox left behind in its group
+        tree += members(self.pid)  # what a worker without a sandbox left behind
+        signal_group(self.pid, signal.SIGKILL)
         await self._exited
         await _gone(tree)
         self._greedy.cancel()
