@@ -1,0 +1,113 @@
+"""What each field of a job document means, from its schema: for ``concord explain`` and docs/reference/job.md."""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticUndefined
+
+from federation.errors import NotFound
+from federation.manifest.document import JobDocument, Part, part_type
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    path: str
+    """dotted, beginning with job"""
+    kind: str
+    default: str
+    """empty: the field is required"""
+    meaning: str
+    parent: bool
+
+
+def fields() -> tuple[Field, ...]:
+    """Every field, parents before children."""
+    return tuple(_walk(JobDocument, "job"))
+
+
+def explain(path: str) -> str:
+    """The field at ``path`` (such as job.spec.rounds) and those under it, as text. Raises NotFound."""
+    wanted = path.strip().strip(".") or "job"
+    wanted = wanted if wanted == "job" or wanted.startswith("job.") else f"job.{wanted}"
+    known = {item.path: item for item in fields()}
+    if wanted != "job" and wanted not in known:
+        close = difflib.get_close_matches(wanted, known, 1)
+        raise NotFound(
+            f"There is no field {wanted}.",
+            hint=f"Did you mean {close[0]}?" if close else "Try: concord explain job.spec",
+        )
+    chosen = [item for item in known.values() if item.path == wanted or item.path.startswith(f"{wanted}.")]
+    lines = [] if wanted != "job" else ["job: a TrainingJob document (apiVersion: concord/v1)"]
+    for item in chosen:
+        default = f", default {item.default}" if item.default else ("" if item.parent else ", required")
+        lines.append(f"{item.path} ({item.kind}{default})\n    {item.meaning}")
+    return "\n".join(lines)
+
+
+def reference_page() -> str:
+    """docs/reference/job.md."""
+    lines = [
+        "# The job document",
+        "",
+        "Generated from the schema in `federation/manifest/document.py`; a test compares. `concord explain job` prints the same.",
+        "",
+        "A job of your own takes five lines; the rest are defaults, which `concord describe` and `concord apply --dry-run` show:",
+        "",
+        "```yaml",
+        "apiVersion: concord/v1",
+        "kind: TrainingJob",
+        "metadata: {name: digits}",
+        "spec:",
+        "  {app: ./digits, dataSet: digits}",
+        "```",
+        "",
+        "| field | type | default | meaning |",
+        "|---|---|---|---|",
+    ]
+    for item in fields():
+        default = f"`{item.default}`" if item.default else ("" if item.parent else "required")
+        lines.append(f"| `{item.path}` | {item.kind} | {default} | {item.meaning} |".replace("||", "\\|\\|"))
+    return "\n".join(lines) + "\n"
+
+
+def _walk(model: type[Part], prefix: str) -> Iterator[Field]:
+    for name, info in model.model_fields.items():
+        path = f"{prefix}.{to_camel(name)}"
+        inner = part_type(info.annotation)
+        default = "" if info.default is PydanticUndefined or inner else _shown(info.default)
+        yield Field(
+            path, "object" if inner else _kind(info.annotation), default, info.description or "", inner is not None
+        )
+        if inner:
+            yield from _walk(inner, path)
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return '""' if value == "" else str(value)
+
+
+def _kind(annotation: Any) -> str:
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Literal:
+        return " or ".join(str(item) for item in arguments)
+    if origin is typing.Annotated:
+        return _kind(arguments[0])
+    if origin in {typing.Union, types.UnionType}:
+        return " or ".join(dict.fromkeys(_kind(item) for item in arguments if item is not type(None)))
+    if origin is list:
+        return f"list of {_kind(arguments[0])}"
+    if origin is dict:
+        return f"mapping to {_kind(arguments[1])}"
+    names = {str: "text", int: "whole number", float: "number", bool: "true or false"}
+    return names.get(annotation, "object")

@@ -1,0 +1,201 @@
+"""The node's own policy file and its verdict on a job. First form: leads, jurisdictions, data sets, minimum cohort.
+
+Deny by default: a rule that the file leaves out denies. A further rule or a narrower list never turns a denial into a grant.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field, ValidationError
+
+from federation.errors import InvalidManifest
+from federation.identity.roll import Roll
+from federation.manifest.document import Jurisdiction, Label, Part, Quantity, bytes_of
+from federation.manifest.manifest import Manifest
+from federation.manifest.yaml_source import read_yaml
+
+HOURS: Final = re.compile(r"([01]\d|2[0-4]):([0-5]\d)-([01]\d|2[0-4]):([0-5]\d)")
+ALWAYS: Final = "00:00-24:00"
+
+
+class Rules(Part):
+    leads: list[Label] | None = Field(None, description="research leads whose jobs may run")
+    jurisdictions: list[Jurisdiction] | None = Field(
+        None, description="where the lead's member and all other members may come from"
+    )
+    data_sets: list[str] | None = Field(None, description="data sets that jobs may use")
+    minimum_cohort: Annotated[int, Field(ge=3, le=200)] | None = Field(None, description="no sum of fewer members")
+    minimum_jurisdictions: int = Field(1, ge=1, le=200, description="no job with fewer jurisdictions")
+    strategies: list[str] | None = Field(None, description="outer steps allowed; absent: any")
+    max_rounds: int | None = Field(None, ge=1, description="longest job; absent: any")
+
+
+class PolicyDocument(Part):
+    api_version: Literal["concord/v1"]
+    kind: Literal["NodePolicy"]
+    rules: Rules
+    sandbox: Literal["required", "optional"] = "required"
+    memory_limit: Quantity | None = None
+    hours: str = Field(ALWAYS, pattern=f"^{HOURS.pattern}$")
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    source: str
+    rules: Rules
+    sandbox_required: bool
+    memory_limit: int | None
+    """bytes; None: no limit of its own"""
+    hours: str
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a node asks its policy. ``data_sets`` are the names that the job would use here; ``now`` is local "HH:MM"."""
+
+    manifest: Manifest
+    roll: Roll
+    member: str
+    data_sets: tuple[str, ...]
+    now: str
+    sandbox: str
+    """bubblewrap | none"""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    granted: bool
+    reasons: tuple[str, ...]
+    """when denied, every rule that said no; when granted, which rules said yes"""
+    decided_by: str
+
+
+def load_policy(text: str, source: str) -> Policy:
+    """Raises InvalidManifest with file, line, field, and what to do."""
+    read = read_yaml(text, source)
+    try:
+        document = PolicyDocument.model_validate(read.value)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        path = tuple(problem["loc"])
+        message = "unknown rule." if problem["type"] == "extra_forbidden" else f"{problem['msg']}."
+        raise read.error(message, path, "See docs/reference/policy.md for the vocabulary.") from error
+    limit = document.memory_limit
+    return Policy(
+        source,
+        document.rules,
+        document.sandbox == "required",
+        bytes_of(limit) if limit is not None else None,
+        document.hours,
+    )
+
+
+def evaluate(policy: Policy, question: Question) -> Verdict:
+    """Pure: the same policy and question give the same verdict everywhere."""
+    denials = tuple(sentence for check in CHECKS for sentence in check(policy, question))
+    if denials:
+        return Verdict(False, denials, policy.source)
+    manifest = question.manifest
+    return Verdict(
+        True,
+        (
+            f"lead {manifest.lead.id} is allowed",
+            f"data set {', '.join(question.data_sets)} is allowed",
+            f"at least {manifest.spec.participants.min_members} members take part",
+        ),
+        policy.source,
+    )
+
+
+def _listed(name: str, allowed: list[Any] | None, values: tuple[str, ...], what: str) -> tuple[str, ...]:
+    if allowed is None:
+        return (f"rules.{name}: the policy names none, and what it does not allow it denies",)
+    return tuple(f"rules.{name}: {what} {value} is not allowed" for value in values if value not in allowed)
+
+
+def _leads(policy: Policy, question: Question) -> tuple[str, ...]:
+    return _listed("leads", policy.rules.leads, (question.manifest.lead.id,), "lead")
+
+
+def _jurisdictions(policy: Policy, question: Question) -> tuple[str, ...]:
+    people = question.manifest.spec.participants
+    lead = question.roll.member(question.manifest.lead.member).jurisdiction
+    others = {
+        member.jurisdiction
+        for member in question.roll.members
+        if (not people.members or member.id in people.members)
+        and (not people.jurisdictions or member.jurisdiction in people.jurisdictions)
+    }
+    return _listed("jurisdictions", policy.rules.jurisdictions, tuple(sorted(others | {lead})), "jurisdiction")
+
+
+def _data_sets(policy: Policy, question: Question) -> tuple[str, ...]:
+    if not question.data_sets:
+        return ("rules.dataSets: this node has no data set that the job asks for",)
+    return _listed("dataSets", policy.rules.data_sets, question.data_sets, "data set")
+
+
+def _cohort(policy: Policy, question: Question) -> tuple[str, ...]:
+    least = policy.rules.minimum_cohort
+    if least is None:
+        return ("rules.minimumCohort: the policy names none, and what it does not allow it denies",)
+    offered = question.manifest.spec.participants.min_members
+    if offered < least:
+        return (f"rules.minimumCohort: the job may run with {offered} members, this lab asks for at least {least}",)
+    return ()
+
+
+def _spread(policy: Policy, question: Question) -> tuple[str, ...]:
+    least, offered = policy.rules.minimum_jurisdictions, question.manifest.spec.participants.min_jurisdictions
+    if offered < least:
+        return (f"rules.minimumJurisdictions: the job may run with {offered}, this lab asks for at least {least}",)
+    return ()
+
+
+def _optional(policy: Policy, question: Question) -> tuple[str, ...]:
+    spec = question.manifest.spec
+    denials: tuple[str, ...] = ()
+    if policy.rules.strategies is not None and spec.strategy.name not in policy.rules.strategies:
+        denials += (f"rules.strategies: {spec.strategy.name} is not allowed",)
+    if policy.rules.max_rounds is not None and spec.rounds > policy.rules.max_rounds:
+        denials += (f"rules.maxRounds: the job has {spec.rounds} rounds, this lab allows {policy.rules.max_rounds}",)
+    if policy.memory_limit is not None and question.manifest.memory_bytes > policy.memory_limit:
+        denials += (f"memoryLimit: the job asks for {spec.resources.memory}, more than this lab lends",)
+    return denials
+
+
+def _sandbox(policy: Policy, question: Question) -> tuple[str, ...]:
+    if policy.sandbox_required and question.sandbox == "none":
+        return ("sandbox: this lab runs tasks in a sandbox only, and none is to be had on this node",)
+    return ()
+
+
+def _hours(policy: Policy, question: Question) -> tuple[str, ...]:
+    if within_hours(policy.hours, question.now):
+        return ()
+    return (f"hours: this lab lends the node from {policy.hours}, and it is {question.now}",)
+
+
+def within_hours(hours: str, now: str) -> bool:
+    """Whether "HH:MM" lies in "HH:MM-HH:MM"; a range such as 20:00-06:00 runs over midnight."""
+    begin, end = hours.split("-")
+    return begin <= now < end if begin <= end else now >= begin or now < end
+
+
+CHECKS: Final = (_leads, _jurisdictions, _data_sets, _cohort, _spread, _optional, _sandbox, _hours)
+
+
+__all__ = [
+    "ALWAYS",
+    "InvalidManifest",
+    "Policy",
+    "Question",
+    "Rules",
+    "Verdict",
+    "evaluate",
+    "load_policy",
+    "within_hours",
+]
