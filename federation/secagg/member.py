@@ -344,6 +344,8 @@ class MemberMachine:
         if (event.round, event.state_digest) == (held.round, held.state_digest):
             return self._again()
         catch_up = self._catching_up
+        if event.round < max(held.round, catch_up.round if catch_up is not None else 0):
+            return []  # a later state overtook it
         if catch_up is not None and (event.round, event.state_digest) == (catch_up.round, catch_up.state_digest):
             self._catching_up = None
         elif held.round or event.round != FIRST_ROUND:
@@ -438,8 +440,6 @@ class MemberMachine:
         known = self._votes.get(vote("contribution", self._epoch, announced.round, announced.attempt), Contribution)
         if known is not None and known.context != announced.context:
             raise violation("second-announcement", "One attempt was announced with two different sets of members.")
-        if self._said_abort(announced):
-            raise violation("aborted", "We signed an ABORT for this attempt: nothing more is said of it.")
         out: list[MemberInstruction] = []
         if announced.attempt > 0:
             out += self._see_aborted(announced.round, announced.attempt - 1)
@@ -450,7 +450,7 @@ class MemberMachine:
             return out
         if announced.round > FIRST_ROUND:
             out += self._settle(announced.round - 1)
-        return out + self._contribute(announced)
+        return out if self._said_abort(announced) else out + self._contribute(announced)
 
     def _see_aborted(self, round_number: int, attempt: int) -> list[MemberInstruction]:
         key = vote("aborted", self._epoch, round_number, attempt)

@@ -11,6 +11,7 @@ from itertools import combinations_with_replacement, product
 
 import pytest
 
+from federation.secagg.events import StateReady
 from tests.simulation.harness import World
 
 MOMENTS = ("Ready", "Upload", "Ack", "Reveal", "Receipt")
@@ -183,3 +184,10 @@ def test_final_evaluation_is_a_round_of_headers_only() -> None:
     world.begin().run()
     assert [closed.round for closed in world.closed] == [1, 2]
     assert len(world.sums[world.closed[1].sum_blob]) == 8 * 5
+
+
+def test_a_state_that_a_later_one_overtook_is_dropped() -> None:
+    world = World(4, rounds=3)
+    world.begin().run(until=lambda world: len(world.closed) == 2)
+    world.run(until=lambda world: world.labs["m1"].machine.position.round == 3)
+    assert world.labs["m1"].machine.handle(StateReady(2, bytes(32)), 0.0) == []
