@@ -1,0 +1,140 @@
+"""The coordinator's home: settings, keys and folders. Settings come from coordinator.yaml, then CONCORD_* of the environment."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from federation.errors import InvalidUsage
+
+SETTINGS_FILE = "coordinator.yaml"
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="CONCORD_COORDINATOR_", extra="forbid")
+
+    federation: str = Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
+    listen: str = "127.0.0.1:7443"
+    metrics: str = "127.0.0.1:9464"
+    certificate_hours: float = Field(24.0, gt=0, le=24 * 90)
+    max_update_bytes: int = Field(64 << 30, gt=0)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic-settings names it so
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return env_settings, init_settings
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Paths below one folder, which one process at a time may use."""
+
+    root: Path
+
+    @property
+    def settings(self) -> Path:
+        return self.root / SETTINGS_FILE
+
+    @property
+    def database(self) -> Path:
+        return self.root / "coordinator.db"
+
+    @property
+    def blobs(self) -> Path:
+        return self.root / "blobs"
+
+    @property
+    def spool(self) -> Path:
+        return self.root / "spool"
+
+    @property
+    def run_file(self) -> Path:
+        return self.root / "run.json"
+
+    def key(self, name: str) -> Path:
+        return self.root / "keys" / f"{name}.key"
+
+    @property
+    def ca_certificate(self) -> Path:
+        return self.root / "ca.pem"
+
+    def load(self) -> Settings:
+        """Raises InvalidUsage with the field and what to do."""
+        try:
+            document: Any = yaml.safe_load(self.settings.read_text())
+        except FileNotFoundError as error:
+            raise InvalidUsage(
+                f"{self.root} is not a coordinator's home.",
+                hint="Make one: concord-coordinator init --home DIR --federation NAME",
+            ) from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise InvalidUsage(
+                f"{self.settings} is not valid YAML.", hint="Correct it, or restore it from a backup."
+            ) from error
+        if not isinstance(document, dict):
+            raise InvalidUsage(f"{self.settings} is not a mapping.", hint="Correct it, or restore it from a backup.")
+        try:
+            return Settings(**document)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            place = ".".join(str(part) for part in problem["loc"])
+            raise InvalidUsage(f"{self.settings}: {place}: {problem['msg']}.", hint="Correct that field.") from error
+
+    def read_key(self, name: str) -> bytes:
+        """Raises InvalidUsage when the key is missing, or readable by others."""
+        path = self.key(name)
+        try:
+            mode = path.stat().st_mode
+        except FileNotFoundError as error:
+            raise InvalidUsage(f"The key {path} is missing.", hint="Restore it from a backup.") from error
+        if mode & (stat.S_IRWXG | stat.S_IRWXO):
+            raise InvalidUsage(f"The key {path} can be read by others.", hint=f"Run: chmod 600 {path}")
+        return path.read_bytes()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Raises InvalidUsage when another process runs on this home."""
+        descriptor = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(descriptor)
+            raise InvalidUsage(
+                f"Another coordinator runs on {self.root}.", hint="Stop it first, or use another home."
+            ) from error
+        try:
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def write_private(path: Path, data: bytes, *, replace: bool = False) -> None:
+    """Writes a file with mode 0600 so that it is whole or absent. Raises InvalidUsage when it exists and may not be replaced."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if path.exists() and not replace:
+        raise InvalidUsage(
+            f"{path} is there already.", hint="Nothing was changed. Use another folder, or move it away."
+        )
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(path)

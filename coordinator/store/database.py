@@ -1,0 +1,249 @@
+"""Transactions over SQLite (WAL, synchronous=FULL): one writer, short transactions, and an audit entry with every change."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from sqlalchemy.dialects.sqlite import insert
+
+from coordinator.store import tables
+
+LINES_SHOWN = 200
+BUSY_MILLISECONDS = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class TicketRow:
+    id: str
+    kind: str
+    member: str
+    node: str
+    name: str
+    token_hash: bytes
+    expires: float
+    used: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRow:
+    member: str
+    node: str
+    credential: bytes
+    state: str
+    last_seen: float
+
+
+@dataclass(frozen=True, slots=True)
+class JobRow:
+    digest: str
+    sequence: int
+    name: str
+    state: str
+    reason: str
+    manifest: bytes
+    submitted: float
+    rounds_closed: int
+    roster: tuple[str, ...]
+    epoch: int
+    withdrawal: bytes | None
+    release: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConsentRow:
+    member: str
+    node: str
+    state: str
+    reasons: tuple[str, ...]
+    envelope: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LineRow:
+    sequence: int
+    time: float
+    member: str
+    text: str
+
+
+class Database:
+    """``with database.transaction() as change:`` commits at the end, or rolls everything back."""
+
+    def __init__(self, path: Path) -> None:
+        self._engine = sa.create_engine(
+            f"sqlite:///{path}", poolclass=sa.pool.StaticPool, connect_args={"check_same_thread": False}
+        )
+        sa.event.listen(self._engine, "connect", _prepare)
+        sa.event.listen(self._engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+        path.touch(mode=0o600, exist_ok=True)
+        with self._engine.begin() as connection:
+            config = Config()
+            config.set_main_option("script_location", "coordinator.store:migrations")
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+    @contextmanager
+    def transaction(self) -> Iterator[Change]:
+        with self._engine.begin() as connection:
+            yield Change(connection)
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+
+def _prepare(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={BUSY_MILLISECONDS}"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+class Change:
+    """Reads and writes of one transaction."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self._connection = connection
+
+    def audit(self, now: float, kind: str, subject: str, data: bytes = b"") -> None:
+        values = {"time": now, "kind": kind, "subject": subject, "digest": hashlib.sha256(data).digest()}
+        self._connection.execute(sa.insert(tables.audit_entries).values(values))
+
+    # ------------------------------------------------------------------------------------------ federation and nodes
+
+    def roll(self) -> bytes | None:
+        return self._connection.execute(sa.select(tables.federation.c.roll)).scalar()
+
+    def set_roll(self, roll: bytes) -> None:
+        self._upsert(tables.federation, {"id": 1}, {"roll": roll})
+
+    def add_ticket(self, ticket: TicketRow) -> None:
+        values = {name: getattr(ticket, name) for name in TicketRow.__slots__}
+        self._connection.execute(sa.insert(tables.tickets).values(values))
+
+    def ticket(self, identifier: str) -> TicketRow | None:
+        row = self._connection.execute(sa.select(tables.tickets).where(tables.tickets.c.id == identifier)).one_or_none()
+        return TicketRow(**row._mapping) if row else None
+
+    def use_ticket(self, identifier: str, now: float) -> bool:
+        """Whether this call used it up: false when it was used before."""
+        table = tables.tickets
+        result = self._connection.execute(
+            sa.update(table).where(table.c.id == identifier, table.c.used.is_(None)).values(used=now)
+        )
+        return result.rowcount == 1
+
+    def put_node(self, node: NodeRow) -> None:
+        self._upsert(
+            tables.nodes,
+            {"member": node.member, "node": node.node},
+            {"credential": node.credential, "state": node.state, "last_seen": node.last_seen},
+        )
+
+    def node(self, member: str, node: str) -> NodeRow | None:
+        return next((row for row in self.nodes() if (row.member, row.node) == (member, node)), None)
+
+    def nodes(self) -> tuple[NodeRow, ...]:
+        query = sa.select(tables.nodes).order_by(tables.nodes.c.member, tables.nodes.c.node)
+        return tuple(NodeRow(**row._mapping) for row in self._connection.execute(query))
+
+    # ----------------------------------------------------------------------------------------------------------- jobs
+
+    def add_job(self, digest: str, name: str, manifest: bytes, now: float) -> None:
+        count = self._connection.execute(sa.select(sa.func.count()).select_from(tables.jobs)).scalar_one()
+        self._connection.execute(
+            sa.insert(tables.jobs).values(
+                digest=digest, sequence=count + 1, name=name, state="submitted", reason="", manifest=manifest, submitted=now,
+                rounds_closed=0, roster="[]", epoch=0, withdrawal=None, release="",
+            )
+        )  # fmt: skip
+
+    def update_job(self, digest: str, **values: Any) -> None:
+        if "roster" in values:
+            values["roster"] = json.dumps(list(values["roster"]))
+        self._connection.execute(sa.update(tables.jobs).where(tables.jobs.c.digest == digest).values(**values))
+
+    def jobs(self) -> tuple[JobRow, ...]:
+        rows = self._connection.execute(sa.select(tables.jobs).order_by(tables.jobs.c.sequence))
+        return tuple(JobRow(**{**row._mapping, "roster": tuple(json.loads(row.roster))}) for row in rows)
+
+    def put_consent(self, job: str, consent: ConsentRow) -> None:
+        self._upsert(
+            tables.consents,
+            {"job": job, "member": consent.member, "node": consent.node},
+            {"state": consent.state, "reasons": json.dumps(list(consent.reasons)), "envelope": consent.envelope},
+        )
+
+    def consents(self, job: str) -> tuple[ConsentRow, ...]:
+        table = tables.consents
+        rows = self._connection.execute(
+            sa.select(table).where(table.c.job == job).order_by(table.c.member, table.c.node)
+        )
+        return tuple(
+            ConsentRow(row.member, row.node, row.state, tuple(json.loads(row.reasons)), row.envelope) for row in rows
+        )
+
+    def place(self, job: str, nodes: Sequence[tuple[str, str]]) -> None:
+        for member, node in nodes:
+            self._upsert(tables.placements, {"job": job, "member": member}, {"node": node})
+
+    def placement(self, job: str) -> tuple[tuple[str, str], ...]:
+        table = tables.placements
+        rows = self._connection.execute(sa.select(table).where(table.c.job == job).order_by(table.c.member))
+        return tuple((row.member, row.node) for row in rows)
+
+    # --------------------------------------------------------------------------------------------------------- rounds
+
+    def put_round(self, job: str, number: int, attempt: int, view: bytes) -> None:
+        self._upsert(tables.rounds, {"job": job, "round": number, "attempt": attempt}, {"view": view})
+
+    def rounds(self, job: str) -> tuple[bytes, ...]:
+        table = tables.rounds
+        query = sa.select(table.c.view).where(table.c.job == job).order_by(table.c.round, table.c.attempt)
+        return tuple(self._connection.execute(query).scalars())
+
+    def put_evidence(self, job: str, kind: str, number: int, data: bytes) -> None:
+        self._upsert(tables.evidence, {"job": job, "kind": kind, "number": number}, {"data": data})
+
+    def evidence(self, job: str) -> Mapping[tuple[str, int], bytes]:
+        rows = self._connection.execute(sa.select(tables.evidence).where(tables.evidence.c.job == job))
+        return {(row.kind, row.number): row.data for row in rows}
+
+    def add_event(self, job: str, sequence: int, time: float, data: bytes) -> None:
+        self._connection.execute(sa.insert(tables.events).values(job=job, sequence=sequence, time=time, data=data))
+
+    def events(self, job: str) -> tuple[tuple[int, float, bytes], ...]:
+        table = tables.events
+        rows = self._connection.execute(sa.select(table).where(table.c.job == job).order_by(table.c.sequence))
+        return tuple((row.sequence, row.time, row.data) for row in rows)
+
+    def set_checkpoint(self, job: str, data: bytes) -> None:
+        """The events so far are in it and are dropped."""
+        self._upsert(tables.checkpoints, {"job": job}, {"data": data})
+        self._connection.execute(sa.delete(tables.events).where(tables.events.c.job == job))
+
+    def checkpoint(self, job: str) -> bytes | None:
+        table = tables.checkpoints
+        return self._connection.execute(sa.select(table.c.data).where(table.c.job == job)).scalar()
+
+    # ---------------------------------------------------------------------------------------------------------- story
+
+    def add_line(self, job: str, now: float, text: str, member: str = "") -> None:
+        self._connection.execute(sa.insert(tables.lines).values(job=job, time=now, member=member, text=text[:2000]))
+
+    def lines(self, job: str, after: int = 0) -> tuple[LineRow, ...]:
+        table = tables.lines
+        query = sa.select(table).where(table.c.job == job, table.c.sequence > after).order_by(table.c.sequence.desc())
+        rows = self._connection.execute(query.limit(LINES_SHOWN)).all()
+        return tuple(LineRow(row.sequence, row.time, row.member, row.text) for row in reversed(rows))
+
+    def _upsert(self, table: sa.Table, keys: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+        statement = insert(table).values(**keys, **values)
+        self._connection.execute(statement.on_conflict_do_update(index_elements=list(keys), set_=dict(values)))

@@ -1,0 +1,59 @@
+"""Masked updates on disk, one file for each member of an attempt, until the sum is made. Memory stays flat in members."""
+
+from __future__ import annotations
+
+import mmap
+import shutil
+from pathlib import Path
+
+from federation.errors import InvalidUsage, NotFound
+
+
+class Spool:
+    def __init__(self, root: Path, max_bytes: int) -> None:
+        self._root = root
+        self._max = max_bytes
+        root.mkdir(parents=True, exist_ok=True)
+
+    def held(self, job: bytes, context: bytes, member: str) -> int:
+        path = self._path(job, context, member)
+        return path.stat().st_size if path.exists() else 0
+
+    def append(self, job: bytes, context: bytes, member: str, size: int, offset: int, data: bytes) -> int:
+        """Raises InvalidUsage for a gap or more than ``size``. Returns the bytes held."""
+        if not 0 < size <= self._max:
+            raise InvalidUsage(
+                f"An update of {size} bytes is more than this coordinator takes.", hint="Raise max_update_bytes."
+            )
+        path = self._path(job, context, member)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as stream:
+            held = stream.tell()
+            if offset != held or held + len(data) > size:
+                raise InvalidUsage(f"A part at {offset} does not continue the {held} bytes held of {size}.")
+            stream.write(data)
+            return held + len(data)
+
+    def put(self, job: bytes, context: bytes, member: str, data: bytes) -> None:
+        path = self._path(job, context, member)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+    def open(self, job: bytes, context: bytes, member: str) -> mmap.mmap:
+        """The update, mapped. Raises NotFound."""
+        path = self._path(job, context, member)
+        if not path.exists() or path.stat().st_size == 0:
+            raise NotFound(f"The update of {member} is not in the spool.")
+        with path.open("rb") as stream:
+            return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+
+    def discard(self, job: bytes, context: bytes) -> None:
+        shutil.rmtree(self._root / job.hex() / context.hex(), ignore_errors=True)
+
+    def discard_job(self, job: bytes) -> None:
+        shutil.rmtree(self._root / job.hex(), ignore_errors=True)
+
+    def _path(self, job: bytes, context: bytes, member: str) -> Path:
+        if len(job) != 32 or len(context) != 32:
+            raise InvalidUsage("A job and a context are named by 32 bytes.")
+        return self._root / job.hex() / context.hex() / member

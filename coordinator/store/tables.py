@@ -1,0 +1,127 @@
+"""The schema. A change of state and its audit entry are always written in one transaction."""
+
+from __future__ import annotations
+
+from sqlalchemy import Column, Float, ForeignKey, Integer, LargeBinary, MetaData, String, Table, Text
+
+metadata = MetaData()
+
+federation = Table(
+    "federation",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("roll", LargeBinary, nullable=False),
+)
+
+tickets = Table(
+    "tickets",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("member", String(63), nullable=False),
+    Column("node", String(63), nullable=False),
+    Column("name", String(63), nullable=False),
+    Column("token_hash", LargeBinary, nullable=False),
+    Column("expires", Float, nullable=False),
+    Column("used", Float),
+)
+
+nodes = Table(
+    "nodes",
+    metadata,
+    Column("member", String(63), primary_key=True),
+    Column("node", String(63), primary_key=True),
+    Column("credential", LargeBinary, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("last_seen", Float, nullable=False),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("sequence", Integer, nullable=False),
+    Column("name", String(63), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("manifest", LargeBinary, nullable=False),
+    Column("submitted", Float, nullable=False),
+    Column("rounds_closed", Integer, nullable=False),
+    Column("roster", Text, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("withdrawal", LargeBinary),
+    Column("release", Text, nullable=False),
+)
+
+consents = Table(
+    "consents",
+    metadata,
+    Column("job", ForeignKey("jobs.digest"), primary_key=True),
+    Column("member", String(63), primary_key=True),
+    Column("node", String(63), primary_key=True),
+    Column("state", String(16), nullable=False),
+    Column("reasons", Text, nullable=False),
+    Column("envelope", LargeBinary, nullable=False),
+)
+
+placements = Table(
+    "placements",
+    metadata,
+    Column("job", ForeignKey("jobs.digest"), primary_key=True),
+    Column("member", String(63), primary_key=True),
+    Column("node", String(63), nullable=False),
+)
+
+rounds = Table(
+    "rounds",
+    metadata,
+    Column("job", ForeignKey("jobs.digest"), primary_key=True),
+    Column("round", Integer, primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("view", LargeBinary, nullable=False),
+)
+
+evidence = Table(
+    "evidence",
+    metadata,
+    Column("job", ForeignKey("jobs.digest"), primary_key=True),
+    Column("kind", String(24), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("data", LargeBinary, nullable=False),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("job", ForeignKey("jobs.digest"), primary_key=True),
+    Column("sequence", Integer, primary_key=True),
+    Column("time", Float, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+)
+
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("job", ForeignKey("jobs.digest"), primary_key=True),
+    Column("data", LargeBinary, nullable=False),
+)
+
+lines = Table(
+    "lines",
+    metadata,
+    Column("sequence", Integer, primary_key=True, autoincrement=True),
+    Column("job", String(64), nullable=False, index=True),
+    Column("time", Float, nullable=False),
+    Column("member", String(63), nullable=False),
+    Column("text", Text, nullable=False),
+)
+
+audit_entries = Table(
+    "audit_entries",
+    metadata,
+    Column("sequence", Integer, primary_key=True, autoincrement=True),
+    Column("time", Float, nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("subject", String(200), nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+)
