@@ -53,13 +53,17 @@ def canonical(document: dict[str, Any]) -> bytes:
     """RFC 8785 bytes. Raises InvalidIdentity when a value cannot be written so."""
     try:
         return rfc8785.dumps(document)
-    except (rfc8785.CanonicalizationError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # CanonicalizationError is one; so is a key that is not Unicode
         raise InvalidIdentity("The document holds a value that canonical JSON cannot hold.") from error
 
 
 def seal(document: dict[str, Any], kind: str, keys: Sequence[SigningKey]) -> bytes:
-    """The envelope's bytes, signed by each of ``keys`` (none: a draft that others sign with ``add_signature``)."""
+    """The envelope's bytes, signed by each of ``keys`` (none: a draft that others sign with ``add_signature``).
+
+    Raises InvalidIdentity for what would not read back: 1e20 is written as a whole number too large for JSON.
+    """
     payload = canonical(document)
+    _parse(payload, "payload")
     return _encode(payload, kind, ((key.public, key.sign(pre_authentication(kind, payload))) for key in keys))
 
 

@@ -47,11 +47,14 @@ def hexadecimal(value: object, what: str, length: int) -> bytes:
 
 
 def moment(value: object, what: str) -> datetime:
-    """RFC 3339 in UTC, to the second."""
+    """RFC 3339 in UTC, to the second, in the one way that ``moment_text`` writes it."""
     try:
-        return datetime.strptime(text(value, what), "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
-    except ValueError as error:
-        raise InvalidIdentity(f"The {what} is not a time such as 2026-01-31T12:00:00Z.") from error
+        read = datetime.strptime(text(value, what), "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    except ValueError:
+        read = None
+    if read is None or moment_text(read) != value:
+        raise InvalidIdentity(f"The {what} is not a time such as 2026-01-31T12:00:00Z.")
+    return read
 
 
 def moment_text(value: datetime) -> str:

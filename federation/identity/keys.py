@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
@@ -32,7 +32,7 @@ class SigningKey:
         """Raises InvalidIdentity when ``data`` is not an unencrypted PKCS #8 Ed25519 key."""
         try:
             key = serialization.load_pem_private_key(data, password=None)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
             raise InvalidIdentity(
                 "The key file does not hold a private key.", hint="Restore it from a backup."
             ) from error
@@ -73,11 +73,16 @@ def public_of(identifier: object) -> bytes:
         text = identifier[8:]
         if all(digit in "0123456789abcdef" for digit in text):
             return bytes.fromhex(text)
-    raise InvalidIdentity(f"{identifier!r} is not a key id.", hint="It is ed25519: and 64 lower-case hex digits.")
+    raise InvalidIdentity(
+        f"{str(identifier)[:80]!r} is not a key id.", hint="It is ed25519: and 64 lower-case hex digits."
+    )
 
 
 def transcript(label: str, *fields: bytes | str | int) -> bytes:
-    """An injective encoding to hash or sign: the label, then each field with its kind and its length (8 bytes, big-endian)."""
+    """An injective encoding to hash or sign: the label, then each field with its kind and its length (8 bytes, big-endian).
+
+    Whole numbers are 0..2^64-1; others raise OverflowError.
+    """
     parts = [_framed(b"L", label.encode())]
     for field in fields:
         if isinstance(field, bytes):

@@ -16,7 +16,7 @@ def checked_label(value: object, what: str) -> str:
     """Raises InvalidIdentity when ``value`` is not a lower-case DNS label."""
     if not isinstance(value, str) or not LABEL.fullmatch(value):
         raise InvalidIdentity(
-            f"{what} {value!r} is not a valid name.",
+            f"{what} {str(value)[:80]!r} is not a valid name.",
             hint="Use 1 to 63 lower-case letters, digits and hyphens, beginning and ending with a letter or digit.",
         )
     return value
@@ -26,7 +26,8 @@ def checked_jurisdiction(value: object) -> str:
     """Raises InvalidIdentity when ``value`` is not shaped like an ISO 3166 code."""
     if not isinstance(value, str) or not JURISDICTION.fullmatch(value):
         raise InvalidIdentity(
-            f"{value!r} is not a jurisdiction.", hint="Use an ISO 3166 code such as FR, KE or US-CA, in capitals."
+            f"{str(value)[:80]!r} is not a jurisdiction.",
+            hint="Use an ISO 3166 code such as FR, KE or US-CA, in capitals.",
         )
     return value
 

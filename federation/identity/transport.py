@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import urlsplit
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
@@ -15,6 +15,7 @@ from federation.errors import InvalidIdentity
 from federation.identity.names import checked_label
 
 MAX_CSR: Final = 1 << 14
+SCHEME: Final = "spiffe://"
 NAMED_KINDS: Final = ("lead", "operator", "ticket")
 
 
@@ -46,11 +47,11 @@ class TransportKey:
         """Raises InvalidIdentity when ``data`` is not an unencrypted EC key."""
         try:
             key = serialization.load_pem_private_key(data, password=None)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
             raise InvalidIdentity(
                 "The transport key file does not hold a private key.", hint="Join again with a new ticket."
             ) from error
-        if not isinstance(key, ec.EllipticCurvePrivateKey):
+        if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
             raise InvalidIdentity(
                 "The transport key file holds a key of another kind.", hint="Transport keys are EC P-256."
             )
@@ -86,11 +87,11 @@ def uri_of(principal: Principal, federation: str) -> str:
 
 def principal_of_uri(uri: str) -> Principal:
     """Raises InvalidIdentity when ``uri`` is none of our names."""
-    parts = urlsplit(uri)
-    path = parts.path.split("/")[1:]
-    if parts.scheme != "spiffe" or parts.query or parts.fragment or parts.netloc != parts.netloc.lower():
+    if not uri.startswith(SCHEME):
         raise InvalidIdentity("The certificate does not carry a Concord name.")
-    federation = checked_label(parts.netloc, "federation")
+    # Each part must be a label, so nothing that a URI parser would strip, decode or fold can pass.
+    authority, *path = uri.removeprefix(SCHEME).split("/")
+    federation = checked_label(authority, "federation")
     if len(path) == 4 and path[0] == "member" and path[2] == "node":
         return Principal(
             "node", checked_label(path[1], "member"), checked_label(path[3], "node"), federation=federation
@@ -107,7 +108,13 @@ def principal_of(certificate: bytes) -> Principal:
         loaded = x509.load_pem_x509_certificate(certificate) if pem else x509.load_der_x509_certificate(certificate)
         names = loaded.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         uris = names.get_values_for_type(x509.UniformResourceIdentifier)
-    except (ValueError, x509.ExtensionNotFound) as error:
+    except (
+        ValueError,
+        UnsupportedAlgorithm,
+        x509.ExtensionNotFound,
+        x509.DuplicateExtension,
+        x509.UnsupportedGeneralNameType,
+    ) as error:
         raise InvalidIdentity("The certificate cannot be read, or carries no name.") from error
     if len(uris) != 1:
         raise InvalidIdentity("The certificate does not carry exactly one name.")
