@@ -1,0 +1,1 @@
+"""gRPC servicers: decode, check who calls, call, encode. No decision is made here."""

@@ -1,0 +1,245 @@
+# mypy: disable-error-code="override"
+"""The unary and blob services: Enrolment, Blobs, Jobs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from coordinator.api.calls import Context, admitted, spoken, unary
+from coordinator.api.sessions import Sessions
+from coordinator.jobs.docket import Docket
+from coordinator.jobs.lifecycle import ENDED
+from coordinator.registry.enrolment import Registry
+from coordinator.releases.publisher import Publisher
+from coordinator.store.blobs import Blobs
+from coordinator.store.database import Database, JobRow
+from federation.errors import InvalidUsage
+from federation.manifest.manifest import open_manifest
+from federation.v1 import (
+    blobs_pb2,
+    blobs_pb2_grpc,
+    enrolment_pb2,
+    enrolment_pb2_grpc,
+    jobs_pb2,
+    jobs_pb2_grpc,
+    rounds_pb2,
+)
+
+PART: Final = 1 << 20
+CLIENTS: Final = ("node", "lead", "operator")
+PEOPLE: Final = ("lead", "operator")
+WATCH_PAUSE: Final = 0.05
+"""views of one job are sent at most every so many seconds"""
+PART_SECONDS: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class EnrolmentService(enrolment_pb2_grpc.EnrolmentServicer):
+    registry: Registry
+
+    @unary
+    async def Join(self, request: enrolment_pb2.JoinRequest, context: Context) -> enrolment_pb2.JoinReply:
+        caller = admitted(context, self.registry, "ticket")
+        joined = self.registry.join(caller, request.ticket_id, request.token, request.csr_pem, request.node_credential)
+        return enrolment_pb2.JoinReply(
+            certificate_pem=joined.certificate_pem,
+            ca_pem=self.registry.authority.certificate_pem,
+            roll=joined.roll.envelope,
+            federation=joined.roll.federation,
+        )
+
+    @unary
+    async def Renew(self, request: enrolment_pb2.RenewRequest, context: Context) -> enrolment_pb2.RenewReply:
+        caller = admitted(context, self.registry, *CLIENTS)
+        return enrolment_pb2.RenewReply(certificate_pem=self.registry.renew(caller, request.csr_pem))
+
+
+@dataclass(frozen=True, slots=True)
+class BlobService(blobs_pb2_grpc.BlobsServicer):
+    registry: Registry
+    blobs: Blobs
+
+    @unary
+    async def Put(self, parts: AsyncIterator[blobs_pb2.BlobPart], context: Context) -> blobs_pb2.BlobReceipt:
+        admitted(context, self.registry, *CLIENTS)
+        digest, size, held, complete = b"", 0, 0, False
+        iterator = aiter(parts)
+        while True:
+            try:
+                part = await asyncio.wait_for(anext(iterator), PART_SECONDS)
+            except StopAsyncIteration:
+                break
+            except TimeoutError as error:
+                raise InvalidUsage("The upload stood still for a minute and was ended.", hint="Continue it.") from error
+            if not digest:
+                digest, size = part.digest, part.size
+            if len(part.data) > PART:
+                raise InvalidUsage("A part is larger than 1 MiB.")
+            held, complete = await asyncio.to_thread(self.blobs.append, digest, size, part.offset, part.data)
+            if complete:
+                break
+        return blobs_pb2.BlobReceipt(held=held, complete=complete)
+
+    async def Get(self, request: blobs_pb2.BlobRequest, context: Context) -> AsyncIterator[blobs_pb2.BlobPart]:
+        async with spoken(context):
+            admitted(context, self.registry, *CLIENTS)
+            path = self.blobs.path(request.digest)
+            size = path.stat().st_size
+            with path.open("rb") as stream:
+                stream.seek(min(request.offset, size))
+                offset = stream.tell()
+                first = True
+                while True:
+                    data = stream.read(PART - 64)
+                    if not data and not first:
+                        break
+                    head = {"digest": request.digest, "size": size} if first else {}
+                    yield blobs_pb2.BlobPart(offset=offset, data=data, **head)  # type: ignore[arg-type]
+                    offset, first = offset + len(data), False
+
+    @unary
+    async def Held(self, request: blobs_pb2.BlobRequest, context: Context) -> blobs_pb2.BlobReceipt:
+        admitted(context, self.registry, *CLIENTS)
+        held, complete = self.blobs.held(request.digest)
+        return blobs_pb2.BlobReceipt(held=held, complete=complete)
+
+
+@dataclass(frozen=True, slots=True)
+class JobService(jobs_pb2_grpc.JobsServicer):
+    registry: Registry
+    database: Database
+    docket: Docket
+    sessions: Sessions
+    publisher: Publisher
+
+    @unary
+    async def Submit(self, request: jobs_pb2.SubmitRequest, context: Context) -> jobs_pb2.SubmitReply:
+        caller = admitted(context, self.registry, *PEOPLE)
+        job, created = self.docket.submit(caller, request.manifest)
+        return jobs_pb2.SubmitReply(job=job, created=created)
+
+    @unary
+    async def Get(self, request: jobs_pb2.JobQuery, context: Context) -> jobs_pb2.JobView:
+        admitted(context, self.registry, *CLIENTS)
+        return self._view(self.docket.row(request.job))
+
+    @unary
+    async def List(self, request: jobs_pb2.ListJobsRequest, context: Context) -> jobs_pb2.ListJobsReply:  # noqa: ARG002
+        admitted(context, self.registry, *CLIENTS)
+        with self.database.transaction() as change:
+            rows = change.jobs()
+        return jobs_pb2.ListJobsReply(jobs=[self._view(row, brief=True) for row in reversed(rows)])
+
+    async def Watch(self, request: jobs_pb2.JobQuery, context: Context) -> AsyncIterator[jobs_pb2.JobView]:
+        async with spoken(context):
+            admitted(context, self.registry, *CLIENTS)
+            digest = self.docket.row(request.job).digest
+            while True:
+                changed = asyncio.ensure_future(self.docket.next_change(digest))
+                try:
+                    row = self.docket.row(digest)
+                    yield self._view(row)
+                    if row.state in ENDED:
+                        return
+                    await changed
+                finally:
+                    changed.cancel()
+                await asyncio.sleep(WATCH_PAUSE)
+
+    async def Logs(self, request: jobs_pb2.LogsRequest, context: Context) -> AsyncIterator[jobs_pb2.LogLine]:
+        async with spoken(context):
+            admitted(context, self.registry, *CLIENTS)
+            digest = self.docket.row(request.job).digest
+            seen = 0
+            while True:
+                changed = asyncio.ensure_future(self.docket.next_change(digest))
+                try:
+                    ended = self.docket.row(digest).state in ENDED
+                    with self.database.transaction() as change:
+                        lines = change.lines(digest, seen)
+                    for line in lines:
+                        seen = line.sequence
+                        yield jobs_pb2.LogLine(time=_moment(line.time), member=line.member, text=line.text)
+                    if ended or not request.follow:
+                        return
+                    await changed
+                finally:
+                    changed.cancel()
+
+    @unary
+    async def Withdraw(self, request: jobs_pb2.WithdrawRequest, context: Context) -> jobs_pb2.JobView:
+        caller = admitted(context, self.registry, *PEOPLE)
+        return self._view(self.docket.row(self.docket.withdraw(caller, request.withdrawal)))
+
+    @unary
+    async def GetRelease(self, request: jobs_pb2.JobQuery, context: Context) -> jobs_pb2.ReleaseView:
+        admitted(context, self.registry, *CLIENTS)
+        row = self.docket.row(request.job)
+        files = [
+            jobs_pb2.ReleaseFile(path=path, digest=digest, size=size)
+            for path, digest, size in self.publisher.files(row.release)
+        ]
+        return jobs_pb2.ReleaseView(job=bytes.fromhex(row.digest), files=files)
+
+    @unary
+    async def DescribeFederation(
+        self,
+        request: jobs_pb2.DescribeFederationRequest,  # noqa: ARG002
+        context: Context,
+    ) -> jobs_pb2.FederationView:
+        admitted(context, self.registry, *CLIENTS)
+        roll = self.registry.roll()
+        with self.database.transaction() as change:
+            rows = change.nodes()
+        nodes = []
+        for row in rows:
+            session = self.sessions.get(row.member, row.node)
+            nodes.append(
+                jobs_pb2.NodeView(
+                    member=row.member,
+                    node=row.node,
+                    jurisdiction=roll.member(row.member).jurisdiction,
+                    state=row.state,
+                    connected=session is not None,
+                    last_seen=_moment(row.last_seen),
+                    offer=session.offer if session is not None else rounds_pb2.Offer(),
+                )
+            )
+        return jobs_pb2.FederationView(federation=roll.federation, roll=roll.envelope, nodes=nodes)
+
+    def _view(self, row: JobRow, *, brief: bool = False) -> jobs_pb2.JobView:
+        with self.database.transaction() as change:
+            consents = change.consents(row.digest)
+            rounds = () if brief else change.rounds(row.digest)
+            lines = () if brief else change.lines(row.digest)
+        manifest = open_manifest(row.manifest, self.registry.roll())
+        return jobs_pb2.JobView(
+            job=bytes.fromhex(row.digest),
+            name=row.name,
+            state=row.state,
+            reason=row.reason,
+            lead=manifest.lead.id,
+            created=manifest.created,
+            rounds_total=manifest.spec.rounds,
+            rounds_closed=row.rounds_closed,
+            consents=[
+                jobs_pb2.ConsentView(
+                    member=item.member, node=item.node, state=item.state, reasons=item.reasons, envelope=item.envelope
+                )
+                for item in consents
+            ],
+            rounds=[jobs_pb2.RoundView.FromString(data) for data in rounds],
+            roster=row.roster,
+            epoch=row.epoch,
+            manifest=row.manifest,
+            release=bytes.fromhex(row.release),
+            lines=[f"{_moment(line.time)} {line.member or 'coordinator'}: {line.text}" for line in lines],
+        )
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,1 @@
+"""Jobs: submission, consent, placement, lifecycle."""

@@ -1,0 +1,611 @@
+"""All jobs of the coordinator: submission, asking for consent, placing, starting drivers, ending. One event loop, no locks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final
+
+import structlog
+
+from coordinator.api.sessions import Session, Sessions
+from coordinator.jobs.lifecycle import ENDED, step
+from coordinator.jobs.placement import Capacity, Request, place
+from coordinator.registry.enrolment import Registry
+from coordinator.releases.publisher import Publisher
+from coordinator.rounds.driver import Desk, JobDriver, instruction_bytes
+from coordinator.store.blobs import Blobs
+from coordinator.store.database import ConsentRow, Database, JobRow, NodeRow
+from coordinator.store.spool import Spool
+from coordinator.web.metrics import Metrics
+from federation.errors import FederationError, InvalidManifest, NotFound, PolicyDenied, ProtocolViolation
+from federation.identity.consent import open_consent
+from federation.identity.credential import verify_credential
+from federation.identity.roll import Roll
+from federation.identity.transport import Principal
+from federation.identity.withdrawal import open_withdrawal, withdrawn_job
+from federation.manifest.bundle import unpack
+from federation.manifest.manifest import Manifest, open_manifest
+from federation.secagg import events, wire
+from federation.v1 import rounds_pb2
+
+log = structlog.get_logger()
+ANSWERED: Final = frozenset({"granted", "denied"})
+MIN_PREFIX: Final = 6
+
+
+@dataclass(slots=True, eq=False)
+class Case:
+    """A job that has not ended."""
+
+    manifest: Manifest
+    state: str
+    submitted: float
+    answers: dict[tuple[str, str], ConsentRow] = field(default_factory=dict)
+    placement: tuple[tuple[str, str], ...] = ()
+    driver: JobDriver | None = None
+    timer: asyncio.TimerHandle | None = None
+    publishing: bool = False
+
+    @property
+    def digest(self) -> str:
+        return self.manifest.digest.hex()
+
+
+class Docket:
+    """Implements ``rounds.driver.Ear``."""
+
+    def __init__(
+        self,
+        database: Database,
+        blobs: Blobs,
+        spool: Spool,
+        sessions: Sessions,
+        registry: Registry,
+        publisher: Publisher,
+        metrics: Metrics,
+        clock: Callable[[], float],
+    ) -> None:
+        self._database, self._blobs, self._spool, self._sessions = database, blobs, spool, sessions
+        self._registry, self._publisher, self._metrics, self._clock = registry, publisher, metrics, clock
+        self._cases: dict[str, Case] = {}
+        self._watchers: dict[str, asyncio.Event] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._desk = Desk(database, blobs, spool, sessions.post, clock, self)
+
+    # ----------------------------------------------------------------------------------------------------------- running
+
+    def resume(self) -> None:
+        """After a start: every job that has not ended goes on from the store."""
+        with self._database.transaction() as change:
+            rows = [row for row in change.jobs() if row.state not in ENDED]
+            answers = {row.digest: change.consents(row.digest) for row in rows}
+            placements = {row.digest: change.placement(row.digest) for row in rows}
+        for row in rows:
+            manifest = open_manifest(row.manifest, self._registry.roll())
+            case = Case(manifest, row.state, row.submitted, placement=placements[row.digest])
+            case.answers = {(answer.member, answer.node): answer for answer in answers[row.digest]}
+            self._cases[row.digest] = case
+            if row.state == "running":
+                self._drive(case, fresh=False)
+            else:
+                self._schedule(case)
+
+    async def stop(self) -> None:
+        for case in self._cases.values():
+            if case.timer is not None:
+                case.timer.cancel()
+            if case.driver is not None:
+                await case.driver.stop()
+        for task in list(self._tasks):
+            task.cancel()
+
+    # -------------------------------------------------------------------------------------------------------- submission
+
+    def submit(self, caller: Principal, envelope: bytes) -> tuple[bytes, bool]:
+        """Returns the job's digest and whether it is new. Raises InvalidManifest, InvalidIdentity, PolicyDenied."""
+        roll = self._registry.roll()
+        manifest = open_manifest(envelope, roll)
+        if caller.kind == "lead" and caller.name != manifest.lead.id:
+            raise PolicyDenied(f"The manifest is signed by {manifest.lead.id}, and the connection is {caller.name}'s.")
+        digest = manifest.digest.hex()
+        self._check(manifest, roll)
+        with self._database.transaction() as change:
+            for row in change.jobs():
+                if row.digest == digest:
+                    return manifest.digest, False
+                if row.name == manifest.name and row.state not in ENDED:
+                    raise InvalidManifest(
+                        f"A job named {manifest.name} is {row.state} already.",
+                        hint="Cancel it, wait for its end, or choose another metadata.name.",
+                        field="metadata.name",
+                    )
+            now = self._clock()
+            change.add_job(digest, manifest.name, envelope, now)
+            change.update_job(digest, state=step("submitted", "consulting"), reason="asking the members for consent")
+            change.add_line(digest, now, f"submitted by {manifest.lead.id}")
+            change.audit(now, "job-submitted", digest, envelope)
+        case = Case(manifest, "consulting", now)
+        self._cases[digest] = case
+        for session in self._sessions.all():
+            self._ask(case, session)
+        self._schedule(case)
+        self.changed(digest)
+        return manifest.digest, True
+
+    def _check(self, manifest: Manifest, roll: Roll) -> None:
+        try:
+            data = self._blobs.path(manifest.bundle_digest).read_bytes()
+            if manifest.snapshot is not None:
+                self._blobs.path(manifest.snapshot)
+        except NotFound as error:
+            raise InvalidManifest(
+                "The bundle or snapshot that the manifest names was not uploaded.",
+                hint="Submit with concord apply.",
+                field="spec.bundle",
+            ) from error
+        unpack(data, manifest.bundle_digest)
+        people = manifest.spec.participants
+        possible = [member for member in roll.members if self._invited(manifest, member.id, member.jurisdiction)]
+        places = {member.jurisdiction for member in possible}
+        if len(possible) < people.min_members:
+            raise InvalidManifest(
+                f"The job needs {people.min_members} members, and the roll has {len(possible)} that it allows.",
+                hint="Lower spec.participants.minMembers, or allow more members or jurisdictions.",
+                field="spec.participants.minMembers",
+            )
+        if len(places) < people.min_jurisdictions:
+            raise InvalidManifest(
+                f"The job needs {people.min_jurisdictions} jurisdictions, and the roll has {len(places)} that it allows.",
+                hint="Lower spec.participants.minJurisdictions.",
+                field="spec.participants.minJurisdictions",
+            )
+
+    @staticmethod
+    def _invited(manifest: Manifest, member: str, jurisdiction: str) -> bool:
+        people = manifest.spec.participants
+        return (not people.members or member in people.members) and (
+            not people.jurisdictions or jurisdiction in people.jurisdictions
+        )
+
+    def withdraw(self, caller: Principal, envelope: bytes) -> str:
+        """Raises InvalidIdentity for anybody but the lead, OutOfOrder for a job that has ended."""
+        digest = withdrawn_job(envelope)
+        case = self._cases.get(digest.hex())
+        if case is None:
+            row = self.row(digest.hex())
+            step(row.state, "withdrawn")
+            raise NotFound("There is no such job.")
+        withdrawal = open_withdrawal(envelope, digest, case.manifest.lead.key)
+        if caller.kind == "lead" and caller.name != case.manifest.lead.id:
+            raise PolicyDenied("Only the lead who submitted a job withdraws it.")
+        nodes = set(case.placement) | set(case.answers)
+        self._end(
+            case,
+            "withdrawn",
+            f"withdrawn by {case.manifest.lead.id}: {withdrawal.reason or 'no reason given'}",
+            envelope,
+        )
+        data = instruction_bytes(digest, rounds_pb2.Withdrawn(withdrawal=envelope))
+        for member, node in nodes:
+            self._sessions.post(member, node, data)
+        return digest.hex()
+
+    # ----------------------------------------------------------------------------------------------------------- consent
+
+    def _ask(self, case: Case, session: Session) -> None:
+        roll = self._registry.roll()
+        key = (session.member, session.node)
+        if case.state != "consulting" or key in case.answers and case.answers[key].state in ANSWERED:
+            return
+        if not self._invited(case.manifest, session.member, roll.member(session.member).jurisdiction):
+            return
+        if key not in case.answers:
+            self._answer(case, ConsentRow(session.member, session.node, "asked", (), b""))
+        session.send(instruction_bytes(case.manifest.digest, rounds_pb2.AskConsent(manifest=case.manifest.envelope)))
+
+    def _answer(self, case: Case, answer: ConsentRow) -> None:
+        now = self._clock()
+        with self._database.transaction() as change:
+            change.put_consent(case.digest, answer)
+            if answer.state in ANSWERED:
+                change.add_line(
+                    case.digest, now, f"{answer.state}: {'; '.join(answer.reasons) or 'no reason given'}", answer.member
+                )
+                change.audit(
+                    now, f"consent-{answer.state}", f"{case.digest} {answer.member} {answer.node}", answer.envelope
+                )
+        case.answers[answer.member, answer.node] = answer
+        self._metrics.consents(answer.state)
+        self.changed(case.digest)
+
+    def consented(self, session: Session, envelope: bytes) -> None:
+        """A node's signed answer. Raises InvalidIdentity when it is not its own."""
+        with self._database.transaction() as change:
+            row = change.node(session.member, session.node)
+        if row is None:
+            raise NotFound("The node is not enrolled.")
+        credential = verify_credential(
+            row.credential, self._registry.roll(), datetime.fromtimestamp(self._clock(), UTC)
+        )
+        consent = open_consent(envelope, credential)
+        case = self._cases.get(consent.job.hex())
+        if case is None or case.state != "consulting":
+            return
+        state = "granted" if consent.granted else "denied"
+        self._answer(case, ConsentRow(consent.member, consent.node, state, consent.reasons, envelope))
+        self._consider(case)
+
+    def _schedule(self, case: Case) -> None:
+        """Consider again now and when the windows end: offline nodes are waited for shortly, connected ones longer."""
+        limits = case.manifest.spec.deadlines
+        self._consider(case)
+        if case.state == "consulting":
+            passed = self._clock() - case.submitted
+            waits = [limit - passed for limit in (limits.reconnect_seconds, limits.consent_seconds) if limit > passed]
+            if waits:
+                case.timer = asyncio.get_running_loop().call_later(min(waits) + 0.01, self._schedule, case)
+
+    def _consider(self, case: Case) -> None:
+        if case.state != "consulting":
+            self._place_all()
+            return
+        limits, people = case.manifest.spec.deadlines, case.manifest.spec.participants
+        roll = self._registry.roll()
+        granted = {member for (member, _node), answer in case.answers.items() if answer.state == "granted"}
+        places = {roll.member(member).jurisdiction for member in granted}
+        enough = len(granted) >= people.min_members and len(places) >= people.min_jurisdictions
+        over = self._clock() - case.submitted >= limits.consent_seconds
+        if not over and (not enough or self._still_asked(case)):
+            if not self._still_asked(case) and not self._may_still_come(case):
+                self._end(case, "failed", self._refused(case, granted))
+            return
+        if not enough:
+            self._end(case, "failed", self._refused(case, granted))
+            return
+        self._become(case, "ready", "the members have consented; waiting for a place")
+        self._place_all()
+
+    def _still_asked(self, case: Case) -> bool:
+        """Whether an enrolled node that is invited has not answered and is worth waiting for."""
+        limits = case.manifest.spec.deadlines
+        waited = self._clock() - case.submitted
+        roll = self._registry.roll()
+        with self._database.transaction() as change:
+            nodes = change.nodes()
+        for node in nodes:
+            if not self._invited(case.manifest, node.member, roll.member(node.member).jurisdiction):
+                continue
+            answer = case.answers.get((node.member, node.node))
+            if answer is not None and answer.state in ANSWERED:
+                continue
+            connected = self._sessions.get(node.member, node.node) is not None
+            if waited < (limits.consent_seconds if connected else limits.reconnect_seconds):
+                return True
+        return False
+
+    def _may_still_come(self, case: Case) -> bool:
+        """Whether members that have not denied could still make up the minimum."""
+        roll = self._registry.roll()
+        denied = {member for (member, _node), answer in case.answers.items() if answer.state == "denied"}
+        left = [m for m in roll.members if self._invited(case.manifest, m.id, m.jurisdiction) and m.id not in denied]
+        people = case.manifest.spec.participants
+        return len(left) >= people.min_members and len({m.jurisdiction for m in left}) >= people.min_jurisdictions
+
+    def _refused(self, case: Case, granted: set[str]) -> str:
+        denials = [
+            f"{answer.member}: {'; '.join(answer.reasons)}"
+            for answer in case.answers.values()
+            if answer.state == "denied"
+        ]
+        silent = sorted(answer.member for answer in case.answers.values() if answer.state not in ANSWERED)
+        parts = [f"{len(granted)} members consented, and {case.manifest.spec.participants.min_members} are needed"]
+        parts += ["denied by " + " | ".join(denials)] * bool(denials) + [f"no answer from {', '.join(silent)}"] * bool(
+            silent
+        )
+        return "; ".join(parts)
+
+    # ---------------------------------------------------------------------------------------------------------- placement
+
+    def _place_all(self) -> None:
+        roll = self._registry.roll()
+        running = [case for case in self._cases.values() if case.state == "running"]
+        waiting = [case for case in self._cases.values() if case.state == "ready"]
+        if not waiting:
+            return
+        nodes = [
+            _left(
+                session,
+                roll.member(session.member).jurisdiction,
+                [c for c in running if (session.member, session.node) in c.placement],
+            )
+            for session in self._sessions.all()
+        ]
+        with self._database.transaction() as change:
+            order = {row.digest: row.sequence for row in change.jobs()}
+        decision = place(nodes, [_request(case, order[case.digest]) for case in waiting])
+        for case in waiting:
+            placed = decision.placements.get(case.digest)
+            if placed is None:
+                self._become(case, "ready", decision.explanations[case.digest])
+                continue
+            case.placement = placed
+            now = self._clock()
+            with self._database.transaction() as change:
+                change.place(case.digest, placed)
+                change.audit(now, "placement", case.digest)
+            self._become(case, "running", decision.explanations[case.digest])
+            self._drive(case, fresh=True)
+
+    def _drive(self, case: Case, *, fresh: bool) -> None:
+        driver = JobDriver(self._desk, case.manifest, self._registry.roll(), case.placement)
+        case.driver = driver
+        driver.start()
+        fresh = fresh or driver.machine.phase == "new"
+        if fresh:
+            for member, node in case.placement:
+                if self._sessions.get(member, node) is not None:
+                    driver.say(events.Connected(member))
+            driver.say(events.Begin(case.placement))
+        if driver.done:
+            driver.want_release()
+
+    # ------------------------------------------------------------------------------------------------------------- nodes
+
+    def connected(self, session: Session, hello: rounds_pb2.Hello) -> None:
+        self._seen(session, "active")
+        held = {position.job: position for position in hello.positions}
+        for case in list(self._cases.values()):
+            self._ask(case, session)
+            if case.driver is not None and case.driver.members.get(session.member) == session.node:
+                position = held.get(case.manifest.digest)
+                case.driver.say(
+                    events.Connected(session.member, position.round, position.state_digest)
+                    if position is not None and len(position.state_digest) == 32
+                    else events.Connected(session.member)
+                )
+                if case.driver.done:
+                    case.driver.want_release()
+        for job in held:
+            if job.hex() not in self._cases:
+                self._tell_end(session, job)
+        self._place_all()
+
+    def _tell_end(self, session: Session, job: bytes) -> None:
+        try:
+            row = self.row(job.hex())
+        except NotFound:
+            session.send(instruction_bytes(job, rounds_pb2.JobFailed(reason="the coordinator does not know this job")))
+            return
+        if row.state == "finished":
+            session.send(instruction_bytes(job, rounds_pb2.Finished(rounds=row.rounds_closed)))
+        elif row.withdrawal is not None:
+            session.send(instruction_bytes(job, rounds_pb2.Withdrawn(withdrawal=row.withdrawal)))
+        else:
+            session.send(instruction_bytes(job, rounds_pb2.JobFailed(reason=row.reason)))
+
+    def disconnected(self, session: Session) -> None:
+        self._seen(session, "enrolled")
+        for case in self._cases.values():
+            if case.driver is not None and case.driver.members.get(session.member) == session.node:
+                case.driver.say(events.Lost(session.member))
+
+    def _seen(self, session: Session, state: str) -> None:
+        with self._database.transaction() as change:
+            row = change.node(session.member, session.node)
+            if row is not None:
+                change.put_node(NodeRow(row.member, row.node, row.credential, state, self._clock()))
+
+    def heard(self, session: Session, event: rounds_pb2.NodeEvent) -> None:
+        """One event from a node's stream. A bad one is noted against the node and changes nothing."""
+        kind = event.WhichOneof("event") or ""
+        try:
+            self._hear(session, event, kind)
+        except ProtocolViolation as error:
+            log.warning(
+                "node.violation",
+                member=session.member,
+                node=session.node,
+                kind=kind,
+                check=error.check,
+                detail=error.message,
+            )
+            self._metrics.violation(error.check)
+            self.note(event.job.hex(), session.member, f"refused {kind} ({error.check}): {error.message}")
+        except FederationError as error:
+            log.warning(
+                "node.refused",
+                member=session.member,
+                node=session.node,
+                kind=kind,
+                code=error.code,
+                detail=error.message,
+            )
+            self.note(event.job.hex(), session.member, f"refused {kind} ({error.code}): {error.message}")
+
+    def _hear(self, session: Session, event: rounds_pb2.NodeEvent, kind: str) -> None:
+        if kind == "offer":
+            session.offer = event.offer
+            self._place_all()
+        elif kind == "consent":
+            self.consented(session, event.consent.envelope)
+        elif kind not in {"hello", "pong", ""}:
+            case = self._cases.get(event.job.hex())
+            if case is None or case.driver is None or case.driver.members.get(session.member) != session.node:
+                return
+            self._hear_of_job(case, case.driver, session, event, kind)
+
+    def _hear_of_job(
+        self, case: Case, driver: JobDriver, session: Session, event: rounds_pb2.NodeEvent, kind: str
+    ) -> None:
+        member = session.member
+        if kind == "upload":
+            driver.upload(member, event.upload)
+        elif kind == "state_stored":
+            driver.state_stored(member, event.state_stored)
+        elif kind == "task_failure":
+            failure = event.task_failure
+            place = f" at {failure.file}:{failure.line}" if failure.file else ""
+            text = (
+                f"round {failure.round}: the task failed in {failure.phase}: {failure.exception or 'contract'}{place}"
+            )
+            self.note(case.digest, member, text)
+            driver.say(events.TaskBroke(member, text))
+        elif kind == "refusal":
+            text = f"{event.refusal.code}: {event.refusal.text}"[:1000]
+            self.note(case.digest, member, f"refuses: {text}")
+            driver.say(events.TaskBroke(member, text))
+        elif kind != "progress":
+            driver.say(events.From(member, wire.from_proto(getattr(event, kind))))
+
+    # --------------------------------------------------------------------------------------------------------------- ends
+
+    def _become(self, case: Case, state: str, reason: str) -> None:
+        if state != case.state:
+            step(case.state, state)
+        now = self._clock()
+        with self._database.transaction() as change:
+            change.update_job(case.digest, state=state, reason=reason)
+            if state != case.state:
+                change.add_line(case.digest, now, f"{state}: {reason}")
+                change.audit(now, f"job-{state}", case.digest)
+        case.state = state
+        self.changed(case.digest)
+
+    def _end(self, case: Case, state: str, reason: str, withdrawal: bytes | None = None, release: str = "") -> None:
+        step(case.state, state)
+        now = self._clock()
+        with self._database.transaction() as change:
+            change.update_job(case.digest, state=state, reason=reason, withdrawal=withdrawal, release=release)
+            change.add_line(case.digest, now, f"{state}: {reason}")
+            change.audit(now, f"job-{state}", case.digest, withdrawal or b"")
+        case.state = state
+        self._cases.pop(case.digest, None)
+        if case.timer is not None:
+            case.timer.cancel()
+        if case.driver is not None:
+            self._spawn(case.driver.stop())
+        self._spool.discard_job(case.manifest.digest)
+        self._metrics.job_ended(state)
+        log.info("job.ended", job=case.digest[:12], name=case.manifest.name, state=state, reason=reason)
+        self.changed(case.digest)
+        asyncio.get_running_loop().call_soon(self._place_all)
+
+    def _spawn(self, work: object) -> None:
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)  # type: ignore[arg-type]
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # ------------------------------------------------------------------------------------------------------- driver's ear
+
+    def closed(self, job: str, outcome: str, cohort: int, phases: dict[str, float], received: int) -> None:  # noqa: ARG002
+        self._metrics.round_over(outcome, cohort, phases, received)
+
+    def stuck(self, job: str, reason: str) -> None:
+        case = self._cases.get(job)
+        if case is not None:
+            nodes = case.placement
+            self._end(case, "failed", reason)
+            data = instruction_bytes(case.manifest.digest, rounds_pb2.JobFailed(reason=reason))
+            for member, node in nodes:
+                self._sessions.post(member, node, data)
+
+    def final_state(self, job: str, blob: bytes) -> None:
+        case = self._cases.get(job)
+        if case is not None and not case.publishing:
+            case.publishing = True
+            self._spawn(self._publish(case, blob))
+
+    async def _publish(self, case: Case, blob: bytes) -> None:
+        consents = {
+            answer.member: answer.envelope
+            for answer in case.answers.values()
+            if (answer.member, answer.node) in case.placement
+        }
+        try:
+            release = await asyncio.to_thread(
+                self._publisher.publish, case.manifest, self._registry.roll(), consents, blob
+            )
+        except FederationError as error:
+            log.error("release.failed", job=case.digest[:12], detail=error.message)
+            self.stuck(case.digest, f"The release could not be made: {error.message}")
+            return
+        placement = case.placement
+        self._end(case, "finished", "the release is published", release=release)
+        data = instruction_bytes(case.manifest.digest, rounds_pb2.Finished(rounds=case.manifest.spec.rounds))
+        for member, node in placement:
+            self._sessions.post(member, node, data)
+
+    def driver(self, job: bytes, member: str, node: str) -> JobDriver:
+        """The driver of a job in which this node holds a seat. Raises NotFound."""
+        case = self._cases.get(job.hex())
+        if case is None or case.driver is None or case.driver.members.get(member) != node:
+            raise NotFound("This node has no seat in such a job.", hint="The job may have ended.")
+        return case.driver
+
+    # ------------------------------------------------------------------------------------------------------------ watching
+
+    def changed(self, job: str) -> None:
+        self._watchers.pop(job, asyncio.Event()).set()
+
+    async def next_change(self, job: str) -> None:
+        await self._watchers.setdefault(job, asyncio.Event()).wait()
+
+    def note(self, job: str, member: str, text: str) -> None:
+        if job in self._cases:
+            with self._database.transaction() as change:
+                change.add_line(job, self._clock(), text, member)
+            self.changed(job)
+
+    def row(self, query: str) -> JobRow:
+        """By name (the newest), digest, or unique prefix. Raises NotFound."""
+        with self._database.transaction() as change:
+            rows = change.jobs()
+        named = [row for row in rows if row.name == query]
+        if named:
+            return named[-1]
+        matching = [row for row in rows if len(query) >= MIN_PREFIX and row.digest.startswith(query)]
+        if len(matching) == 1:
+            return matching[0]
+        if matching:
+            raise NotFound(f"{query} fits {len(matching)} jobs.", hint="Give more digits.")
+        raise NotFound(f"There is no job {query[:80]!r}.", hint="See: concord get jobs")
+
+    def states(self) -> dict[str, int]:
+        counts: dict[str, int] = {}
+        for case in self._cases.values():
+            counts[case.state] = counts.get(case.state, 0) + 1
+        return counts
+
+
+def _left(session: Session, jurisdiction: str, running: list[Case]) -> Capacity:
+    """What the node offers, less what the jobs that run there take."""
+    gpus = sorted(gpu.memory_bytes for gpu in session.offer.gpus)
+    cpus, memory = session.offer.cpus, session.offer.memory_bytes
+    for case in running:
+        wanted = case.manifest.spec.resources
+        for _ in range(wanted.gpus):
+            fitting = next((size for size in gpus if size >= case.manifest.gpu_memory_bytes), None)
+            if fitting is not None:
+                gpus.remove(fitting)
+        cpus, memory = cpus - wanted.cpus, memory - case.manifest.memory_bytes
+    return Capacity(session.member, session.node, jurisdiction, True, tuple(gpus), cpus, memory)
+
+
+def _request(case: Case, sequence: int) -> Request:
+    spec, people = case.manifest.spec, case.manifest.spec.participants
+    return Request(
+        job=case.digest,
+        priority=spec.priority,
+        sequence=sequence,
+        gpus=spec.resources.gpus,
+        gpu_memory=case.manifest.gpu_memory_bytes,
+        cpus=spec.resources.cpus,
+        memory=case.manifest.memory_bytes,
+        min_members=people.min_members,
+        max_members=people.max_members,
+        min_jurisdictions=people.min_jurisdictions,
+        consented=tuple(sorted(key for key, answer in case.answers.items() if answer.state == "granted")),
+    )

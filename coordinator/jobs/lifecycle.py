@@ -1,0 +1,27 @@
+"""The life of a job as a table. Illegal steps raise with the job's story."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from federation.errors import OutOfOrder
+
+STEPS: Final[dict[str, frozenset[str]]] = {
+    "submitted": frozenset({"consulting", "withdrawn", "failed"}),
+    "consulting": frozenset({"ready", "withdrawn", "failed"}),
+    "ready": frozenset({"running", "withdrawn", "failed"}),
+    "running": frozenset({"finished", "failed", "withdrawn", "held", "stopped"}),
+    "held": frozenset({"running", "withdrawn", "stopped"}),
+    "finished": frozenset(),
+    "failed": frozenset(),
+    "withdrawn": frozenset(),
+    "stopped": frozenset(),
+}
+ENDED: Final = frozenset(state for state, following in STEPS.items() if not following)
+
+
+def step(state: str, to: str, story: tuple[str, ...] = ()) -> str:
+    """``to``, when a job that is ``state`` may become so. Raises OutOfOrder."""
+    if to not in STEPS[state]:
+        raise OutOfOrder(f"A job that is {state} cannot become {to}.", hint="Nothing was changed.", story=story)
+    return to

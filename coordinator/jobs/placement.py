@@ -1,0 +1,131 @@
+"""Which jobs run where: a pure function of the state. All of a job's nodes or none; by priority, then first come first served.
+
+A job that does not fit waits, and later ones that fit go ahead only when their priority is not lower: nothing overtakes a job of
+its own priority for nodes that it needs. Every decision has a sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """What a node offers, and what is left after the jobs that run there."""
+
+    member: str
+    node: str
+    jurisdiction: str
+    connected: bool
+    gpus: tuple[int, ...]
+    """memory of each free GPU, bytes"""
+    cpus: int
+    memory: int
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    job: str
+    priority: int
+    sequence: int
+    """order of submission"""
+    gpus: int
+    gpu_memory: int
+    cpus: int
+    memory: int
+    min_members: int
+    max_members: int
+    min_jurisdictions: int
+    consented: tuple[tuple[str, str], ...]
+    """(member, node) that consented"""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    placements: Mapping[str, tuple[tuple[str, str], ...]]
+    """job -> (member, node), sorted by member, one seat for each member"""
+    explanations: Mapping[str, str]
+    """job -> why it waits, or where it runs"""
+
+
+def place(nodes: Sequence[Capacity], requests: Sequence[Request]) -> Decision:
+    """Places what fits, gang by gang."""
+    free = {(node.member, node.node): node for node in nodes}
+    placements: dict[str, tuple[tuple[str, str], ...]] = {}
+    explanations: dict[str, str] = {}
+    blocked: set[tuple[str, str]] = set()
+    for request in sorted(requests, key=lambda item: (-item.priority, item.sequence)):
+        chosen, reason = _seats(free, blocked, request)
+        explanations[request.job] = reason
+        if not chosen:
+            blocked |= set(request.consented)
+            continue
+        placements[request.job] = chosen
+        for seat in chosen:
+            free[seat] = _less(free[seat], request)
+    return Decision(placements, explanations)
+
+
+def _seats(
+    free: Mapping[tuple[str, str], Capacity], blocked: set[tuple[str, str]], request: Request
+) -> tuple[tuple[tuple[str, str], ...], str]:
+    seats: dict[str, Capacity] = {}
+    short: list[str] = []
+    for key in sorted(request.consented):
+        node = free.get(key)
+        if node is None or not node.connected:
+            short.append(f"{key[1]} is not connected")
+        elif key in blocked:
+            short.append(f"{key[1]} is kept for a job before it")
+        elif lack := _lack(node, request):
+            short.append(f"{key[1]} {lack}")
+        else:
+            seats.setdefault(node.member, node)
+    chosen = _spread(list(seats.values()), request.max_members)
+    places = len({node.jurisdiction for node in chosen})
+    why = f" ({'; '.join(short[:5])}{'; …' if len(short) > 5 else ''})" if short else ""
+    if len(chosen) < request.min_members:
+        return (), f"waits: it needs {request.min_members} members at once, and {len(chosen)} can take it now{why}"
+    if places < request.min_jurisdictions:
+        return (), f"waits: it needs {request.min_jurisdictions} jurisdictions, and {places} can take it now{why}"
+    placed = tuple(sorted((node.member, node.node) for node in chosen))
+    return placed, f"runs on {', '.join(node for _member, node in placed)}"
+
+
+def _spread(nodes: list[Capacity], most: int) -> list[Capacity]:
+    """At most ``most`` nodes, new jurisdictions first, then by member."""
+    seen: set[str] = set()
+    first: list[Capacity] = []
+    rest: list[Capacity] = []
+    for node in sorted(nodes, key=lambda item: item.member):
+        (rest if node.jurisdiction in seen else first).append(node)
+        seen.add(node.jurisdiction)
+    return (first + rest)[:most]
+
+
+def _lack(node: Capacity, request: Request) -> str:
+    fitting = sum(memory >= request.gpu_memory for memory in node.gpus)
+    if fitting < request.gpus:
+        return f"has {fitting} of {request.gpus} free GPUs that fit"
+    if node.cpus < request.cpus:
+        return f"has {node.cpus} of {request.cpus} free CPUs"
+    if node.memory < request.memory:
+        return f"has {node.memory >> 20} of {request.memory >> 20} MiB free"
+    return ""
+
+
+def _less(node: Capacity, request: Request) -> Capacity:
+    """The smallest GPUs that fit are taken."""
+    left = sorted(node.gpus)
+    for _ in range(request.gpus):
+        left.remove(next(memory for memory in left if memory >= request.gpu_memory))
+    return Capacity(
+        node.member,
+        node.node,
+        node.jurisdiction,
+        node.connected,
+        tuple(left),
+        node.cpus - request.cpus,
+        node.memory - request.memory,
+    )

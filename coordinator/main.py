@@ -1,0 +1,157 @@
+"""`concord-coordinator`: make a home, take the members' roll, hand out tickets, run."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+# Flower is loaded for its outer step's arithmetic in some tools; nothing of it may call home from a service.
+os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+
+import click
+import structlog
+import typer
+import yaml
+
+from coordinator.registry.authority import Authority
+from coordinator.registry.enrolment import principal_for
+from coordinator.service import open_registry, product_version, serve
+from coordinator.settings import Home, Settings, write_private
+from coordinator.store.database import Database
+from federation.errors import FederationError, InvalidUsage, exit_code
+from federation.identity.keys import SigningKey
+from federation.identity.names import checked_label
+
+app = typer.Typer(no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False, add_completion=True)
+HomeOption = Annotated[Path, typer.Option("--home", help="the coordinator's folder", envvar="CONCORD_COORDINATOR_HOME")]
+
+
+@app.command()
+def init(
+    home: HomeOption,
+    federation: Annotated[str, typer.Option(help="the federation's name: a lower-case DNS label")],
+    listen: Annotated[str, typer.Option(help="host:port for nodes and leads; port 0: any")] = "127.0.0.1:7443",
+    metrics: Annotated[
+        str, typer.Option(help="host:port for /metrics, /healthz, /readyz; empty: off")
+    ] = "127.0.0.1:9464",
+) -> None:
+    """Makes the home: settings, the transport authority's key, the release key."""
+    place = Home(home)
+    checked_label(federation, "federation")
+    if place.settings.exists():
+        raise InvalidUsage(f"{home} is a coordinator's home already.", hint="Nothing was changed. Use another folder.")
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    authority = Authority.create(federation, datetime.now(UTC))
+    write_private(place.key("ca"), authority.key.to_pem())
+    write_private(place.key("release"), SigningKey.generate().to_pem())
+    write_private(place.ca_certificate, authority.certificate_pem)
+    document = {"federation": federation, "listen": listen, "metrics": metrics}
+    write_private(place.settings, yaml.safe_dump(document, sort_keys=False).encode())
+    typer.echo(f"made {home}; next: concord-coordinator found --home {home} --roll roll.json", err=True)
+
+
+@app.command()
+def found(home: HomeOption, roll: Annotated[Path, typer.Option(help="the roll that every member has signed")]) -> None:
+    """Takes the membership roll. Only the members' signatures make it valid."""
+    place, settings = _opened(home)
+    try:
+        data = roll.read_bytes()
+    except OSError as error:
+        raise InvalidUsage(f"{roll} cannot be read: {error.strerror}.", hint="Name the signed roll.") from error
+    accepted = open_registry(place, settings, Database(place.database)).found(data)
+    typer.echo(
+        f"federation {accepted.federation}: {len(accepted.members)} members, roll {accepted.digest.hex()[:16]}",
+        err=True,
+    )
+
+
+@app.command()
+def ticket(
+    home: HomeOption,
+    out: Annotated[Path, typer.Option(help="where the ticket is written, mode 0600")],
+    member: Annotated[str, typer.Option(help="for a node: its member")] = "",
+    node: Annotated[str, typer.Option(help="for a node: its name")] = "",
+    lead: Annotated[str, typer.Option(help="for a research lead on the roll")] = "",
+    operator: Annotated[str, typer.Option(help="for an operator")] = "",
+    hours: Annotated[float, typer.Option(help="how long it is good", min=0.01, max=24 * 14)] = 24.0,
+) -> None:
+    """Writes a one-time ticket, with which one node, lead or operator gets its transport certificate."""
+    place, settings = _opened(home)
+    principal = principal_for(member, node, lead, operator)
+    address = settings.listen
+    if address.endswith(":0"):
+        try:
+            address = json.loads(place.run_file.read_bytes())["address"]
+        except (FileNotFoundError, ValueError, KeyError) as error:
+            raise InvalidUsage(
+                "The address is chosen at start, and the coordinator is not running.", hint="Start it first."
+            ) from error
+    write_private(out, open_registry(place, settings, Database(place.database)).ticket(principal, address, hours))
+    typer.echo(
+        f"ticket for {principal.kind} {principal.node or principal.name}: {out} (good once, for {hours:g} h)", err=True
+    )
+
+
+@app.command()
+def run(home: HomeOption) -> None:
+    """Runs the coordinator until SIGTERM or Ctrl-C."""
+    place, settings = _opened(home)
+    _log_to_stderr()
+    with place.locked():
+        asyncio.run(serve(place, settings))
+
+
+@app.command("version")
+def version_command() -> None:
+    """Prints the version."""
+    typer.echo(product_version())
+
+
+def _opened(home: Path) -> tuple[Home, Settings]:
+    place = Home(home)
+    return place, place.load()
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+def main() -> None:
+    """Entry point: errors are sentences, exit codes are those of federation.errors."""
+    try:
+        code = app(standalone_mode=False)
+    except FederationError as error:
+        _say(error)
+        sys.exit(exit_code(error))
+    except (KeyboardInterrupt, typer.Abort):
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _say(error: FederationError) -> None:
+    typer.echo(f"error: {error.message}", err=True)
+    if error.hint:
+        typer.echo(f"  what to do: {error.hint}", err=True)
+
+
+if __name__ == "__main__":
+    main()

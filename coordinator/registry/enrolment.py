@@ -1,0 +1,172 @@
+"""One-time tickets and the certificates that they buy."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from coordinator.registry.authority import Authority
+from coordinator.store.database import Database, NodeRow, TicketRow
+from federation.errors import InvalidIdentity, InvalidUsage, NotFound
+from federation.identity.credential import verify_credential
+from federation.identity.fields import moment_text
+from federation.identity.names import checked_label
+from federation.identity.roll import Roll
+from federation.identity.transport import Principal, TransportKey
+
+REFUSED_STATES = frozenset({"suspended", "revoked"})
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    certificate_pem: bytes
+    roll: Roll
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """Nodes and their transport certificates. ``clock`` gives seconds since 1970."""
+
+    database: Database
+    authority: Authority
+    lifetime: timedelta
+    clock: Callable[[], float]
+
+    def roll(self) -> Roll:
+        """Raises NotFound when no roll was founded yet."""
+        with self.database.transaction() as change:
+            envelope = change.roll()
+        if envelope is None:
+            raise NotFound(
+                "The federation is not founded yet: there is no membership roll.",
+                hint="concord-coordinator found --home DIR --roll roll.json",
+            )
+        return Roll.open(envelope)
+
+    def found(self, envelope: bytes) -> Roll:
+        """Takes the members' signed roll. Raises InvalidIdentity, or InvalidUsage for an older or other roll."""
+        roll = Roll.open(envelope)
+        if roll.federation != self.authority.federation:
+            raise InvalidUsage(
+                f"The roll is of {roll.federation}, this coordinator serves {self.authority.federation}."
+            )
+        with self.database.transaction() as change:
+            present = change.roll()
+            if present is not None and present != envelope and Roll.open(present).version >= roll.version:
+                raise InvalidUsage(
+                    "This coordinator holds another roll of the same or a later version.", hint="Raise the version."
+                )
+            change.set_roll(envelope)
+            change.audit(self.clock(), "roll", roll.federation, envelope)
+        return roll
+
+    def ticket(self, principal: Principal, address: str, hours: float) -> bytes:
+        """A one-time ticket (JSON): a token, and a certificate that opens Enrolment.Join and nothing else."""
+        roll = self.roll()
+        if principal.kind == "node":
+            roll.member(principal.member)
+        elif principal.kind == "lead":
+            roll.lead(principal.name)
+        identifier, token = secrets.token_hex(16), secrets.token_urlsafe(32)
+        now = datetime.fromtimestamp(self.clock(), UTC)
+        expires = now + timedelta(hours=hours)
+        key = TransportKey.generate()
+        certificate = self.authority.issue_for(
+            key.private.public_key(), Principal("ticket", name=identifier), now, timedelta(hours=hours)
+        )
+        row = TicketRow(
+            identifier, principal.kind, principal.member, principal.node, principal.name,
+            _hash(token), expires.timestamp(), None,
+        )  # fmt: skip
+        with self.database.transaction() as change:
+            change.add_ticket(row)
+            change.audit(self.clock(), "ticket", f"{principal.kind} {principal.member}{principal.node}{principal.name}")
+        subject = {"kind": principal.kind, "member": principal.member, "node": principal.node}
+        if principal.kind != "node":
+            subject = {"kind": principal.kind, principal.kind: principal.name}
+        document = {
+            "federation": self.authority.federation,
+            "address": address,
+            "caPem": self.authority.certificate_pem.decode(),
+            "ticketId": identifier,
+            "token": token,
+            "certificatePem": certificate.decode(),
+            "keyPem": key.to_pem().decode(),
+            "expires": moment_text(expires),
+            "subject": subject,
+        }
+        return json.dumps(document, indent=1).encode() + b"\n"
+
+    def join(self, caller: Principal, ticket_id: str, token: str, csr_pem: bytes, credential: bytes) -> Joined:
+        """Raises InvalidIdentity when the ticket is foreign, spent or expired, or the credential is not the member's."""
+        roll = self.roll()
+        now = self.clock()
+        with self.database.transaction() as change:
+            row = change.ticket(ticket_id)
+            if row is None or caller.name != ticket_id or not hmac.compare_digest(row.token_hash, _hash(token)):
+                raise InvalidIdentity(
+                    "The ticket is not one of this coordinator.", hint="Ask its operator for a new one."
+                )
+            if row.expires < now:
+                raise InvalidIdentity("The ticket has expired.", hint="Ask the coordinator's operator for a new one.")
+            principal = Principal(row.kind, row.member, row.node, row.name)
+            if row.kind == "node":
+                self._check_credential(roll, credential, principal, now)
+            certificate = self.authority.issue(csr_pem, principal, datetime.fromtimestamp(now, UTC), self.lifetime)
+            if not change.use_ticket(ticket_id, now):
+                raise InvalidIdentity(
+                    "The ticket was used before; each is good for one enrolment.",
+                    hint="Ask the coordinator's operator for a new one. If you did not use it, somebody else did: tell them.",
+                )
+            if row.kind == "node":
+                change.put_node(NodeRow(row.member, row.node, credential, "enrolled", now))
+            change.audit(now, "enrolment", f"{row.kind} {row.member} {row.node}{row.name}", credential)
+        return Joined(certificate, roll)
+
+    def renew(self, caller: Principal, csr_pem: bytes) -> bytes:
+        """A fresh certificate in the caller's own name. Raises InvalidIdentity when the node is suspended or gone."""
+        self.admit(caller)
+        return self.authority.issue(csr_pem, caller, datetime.fromtimestamp(self.clock(), UTC), self.lifetime)
+
+    def admit(self, caller: Principal) -> None:
+        """Raises InvalidIdentity when this principal may not use the coordinator (any more)."""
+        if caller.federation != self.authority.federation:
+            raise InvalidIdentity("The certificate is of another federation.")
+        if caller.kind == "lead":
+            self.roll().lead(caller.name)
+        elif caller.kind == "node":
+            with self.database.transaction() as change:
+                row = change.node(caller.member, caller.node)
+            if row is None or row.state in REFUSED_STATES:
+                raise InvalidIdentity(f"The node {caller.node} of {caller.member} is not enrolled, or was suspended.")
+
+    @staticmethod
+    def _check_credential(roll: Roll, credential: bytes, principal: Principal, now: float) -> None:
+        verified = verify_credential(credential, roll, datetime.fromtimestamp(now, UTC))
+        if (verified.member, verified.node) != (principal.member, principal.node):
+            raise InvalidIdentity(
+                f"The ticket is for node {principal.node} of {principal.member}, "
+                f"the credential for {verified.node} of {verified.member}."
+            )
+
+
+def principal_for(member: str, node: str, lead: str, operator: str) -> Principal:
+    """Who a ticket is for, from a command's options. Raises InvalidUsage unless it is exactly one."""
+    if member and node and not lead and not operator:
+        return Principal("node", checked_label(member, "member"), checked_label(node, "node"))
+    if lead and not (member or node or operator):
+        return Principal("lead", name=checked_label(lead, "lead"))
+    if operator and not (member or node or lead):
+        return Principal("operator", name=checked_label(operator, "operator"))
+    raise InvalidUsage(
+        "A ticket is for one node, lead or operator.", hint="Give --member and --node, or --lead, or --operator."
+    )
+
+
+def _hash(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()

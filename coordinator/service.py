@@ -1,0 +1,116 @@
+"""One running coordinator: its rooms put together, one gRPC port with mutual TLS, one HTTP address for operators."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import time
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import PackageNotFoundError, version
+
+import grpc
+import structlog
+from prometheus_client import CollectorRegistry
+
+from coordinator.api.node_link import NodeLinkService
+from coordinator.api.services import BlobService, EnrolmentService, JobService
+from coordinator.api.sessions import Sessions
+from coordinator.jobs.docket import Docket
+from coordinator.registry.authority import Authority
+from coordinator.registry.enrolment import Registry
+from coordinator.releases.publisher import Publisher
+from coordinator.settings import Home, Settings, write_private
+from coordinator.store.blobs import Blobs
+from coordinator.store.database import Database
+from coordinator.store.spool import Spool
+from coordinator.web.metrics import Metrics
+from coordinator.web.server import WebServer
+from federation.errors import InvalidUsage
+from federation.identity.keys import SigningKey
+from federation.v1 import blobs_pb2_grpc, enrolment_pb2_grpc, jobs_pb2_grpc
+
+log = structlog.get_logger()
+
+MESSAGE_LIMIT = 4 << 20
+GRACE_SECONDS = 1.0
+OPTIONS: list[tuple[str, int]] = [
+    ("grpc.max_receive_message_length", MESSAGE_LIMIT),
+    ("grpc.max_send_message_length", 64 << 20),
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ("grpc.so_reuseport", 0),
+]
+
+
+def open_registry(home: Home, settings: Settings, database: Database) -> Registry:
+    authority = Authority.load(settings.federation, home.read_key("ca"), home.ca_certificate.read_bytes())
+    return Registry(database, authority, timedelta(hours=settings.certificate_hours), time.time)
+
+
+def product_version() -> str:
+    try:
+        return version("concord-federation")
+    except PackageNotFoundError:
+        return "source"
+
+
+async def serve(home: Home, settings: Settings) -> None:
+    """Runs until SIGTERM or SIGINT. Raises InvalidUsage when an address cannot be listened on."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    database = Database(home.database)
+    registry = open_registry(home, settings, database)
+    blobs, spool, sessions = Blobs(home.blobs), Spool(home.spool, settings.max_update_bytes), Sessions()
+    publisher = Publisher(database, blobs, SigningKey.from_pem(home.read_key("release")), time.time)
+    metrics = Metrics(CollectorRegistry(), product_version())
+    docket = Docket(database, blobs, spool, sessions, registry, publisher, metrics, time.time)
+    metrics.observe(docket.states, lambda: _node_states(database, sessions))
+    web = WebServer(settings.metrics, metrics.registry, lambda: not stop.is_set()) if settings.metrics else None
+    server = grpc.aio.server(options=OPTIONS)
+    server.add_generic_rpc_handlers((NodeLinkService(registry, sessions, docket, spool).handler(),))
+    enrolment_pb2_grpc.add_EnrolmentServicer_to_server(EnrolmentService(registry), server)
+    blobs_pb2_grpc.add_BlobsServicer_to_server(BlobService(registry, blobs), server)
+    jobs_pb2_grpc.add_JobsServicer_to_server(JobService(registry, database, docket, sessions, publisher), server)
+    address = _listen(server, registry.authority, settings.listen)
+    docket.resume()
+    await server.start()
+    document = {"pid": os.getpid(), "address": address, "metrics": web.address if web else ""}
+    write_private(home.run_file, json.dumps(document).encode(), replace=True)
+    log.info("coordinator.ready", **document)
+    await stop.wait()
+    log.info("coordinator.stopping")
+    home.run_file.unlink(missing_ok=True)
+    await docket.stop()
+    await server.stop(GRACE_SECONDS)
+    if web is not None:
+        web.close()
+    database.close()
+
+
+def _listen(server: grpc.aio.Server, authority: Authority, listen: str) -> str:
+    host, _, port = listen.rpartition(":")
+    certificate, key = authority.server(host.strip("[]"), datetime.now(UTC), timedelta(days=90))
+    credentials = grpc.ssl_server_credentials([(key, certificate)], authority.certificate_pem, require_client_auth=True)
+    try:
+        bound = server.add_secure_port(listen, credentials)
+    except RuntimeError as error:
+        raise InvalidUsage(
+            f"{listen} cannot be listened on.", hint="Is another coordinator running? Choose another address."
+        ) from error
+    if bound == 0 or (port != "0" and bound != int(port)):
+        raise InvalidUsage(
+            f"{listen} cannot be listened on.", hint="Is another coordinator running? Choose another address."
+        )
+    return f"{host}:{bound}"
+
+
+def _node_states(database: Database, sessions: Sessions) -> dict[str, int]:
+    connected = len(sessions.all())
+    with database.transaction() as change:
+        return {"connected": connected, "away": len(change.nodes()) - connected}

@@ -1,0 +1,1 @@
+"""What operators watch over HTTP: /metrics, /healthz, /readyz."""

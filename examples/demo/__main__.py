@@ -1,0 +1,209 @@
+"""`python -m examples.demo`: the main job of Concord, whole: join, submit, consent, secure rounds, a lost node, a verified release.
+
+Five members in five jurisdictions, each a node agent in a process of its own with its own folder, keys and database, train a
+digit classifier on scikit-learn's scans, split so that nobody holds more than seven of the ten classes. One node is killed with
+`kill -9` in the middle of a round. Ctrl-C ends every process. The last line on stdout is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from rich.console import Console
+from rich.table import Table
+
+from coordinator.client.sdk import Federation
+from coordinator.client.views import Job
+from examples.demo.board import Board
+from examples.demo.picture import draw
+from examples.local_federation import DataSet, LocalFederation, Member
+from federation.errors import INTERRUPTED_EXIT_CODE, FederationError, exit_code
+from federation.releases.verify import verify_folder
+from models.digits import baselines, partition
+from node_agent.runner.sandbox import detect_sandbox
+
+ROOT = Path(__file__).resolve().parents[2]
+JOB = ROOT / "models" / "digits" / "job.yaml"
+MARK = ".concord-demo"
+PLACES = (
+    ("br", "Laboratory of Brazil", "BR"),
+    ("fr", "Laboratory of France", "FR"),
+    ("in", "Laboratory of India", "IN"),
+    ("jp", "Laboratory of Japan", "JP"),
+    ("ke", "Laboratory of Kenya", "KE"),
+)
+KILL_IN_ROUND = 4
+JOB_SECONDS = 240.0
+
+
+def prepare_folder(folder: Path) -> None:
+    """Empties the folder of an earlier demo; refuses a folder that is somebody else's."""
+    if folder.exists() and any(folder.iterdir()):
+        if not (folder / MARK).exists():
+            raise SystemExit(f"error: {folder} is not empty and is no earlier demo.\n  what to do: name another folder with --folder")
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MARK).touch()
+
+
+@contextmanager
+def step(console: Console, title: str) -> Iterator[None]:
+    console.print(f"[bold]{title}[/bold]")
+    yield
+
+
+def describe_data(console: Console, shards: dict[str, partition.Shard]) -> None:
+    table = Table(title="Who holds what (real scans, Dirichlet 0.3 per class)", title_justify="left")
+    for name in ("member", "jurisdiction", "scans", "classes"):
+        table.add_column(name, justify="right" if name in {"scans"} else "left")
+    for member, _name, jurisdiction in PLACES:
+        shard = shards[member]
+        table.add_row(member, jurisdiction, str(shard.examples), " ".join(str(item) for item in shard.classes))
+    console.print(table)
+
+
+def follow(console: Console, local: LocalFederation, federation: Federation, name: str) -> tuple[Job, str, int, int]:
+    """Watches the job to its end; kills one node in the middle of a round and starts it again once that round has closed.
+
+    Returns the job, the lost member, the round of its loss, and the round in which it was back.
+    """
+    victim = PLACES[2][0]
+    killed_in = 0
+    restarted = False
+    back_in = 0
+    deadline = time.monotonic() + JOB_SECONDS
+    job: Job | None = None
+    with Board(console) as board:
+        for job in federation.watch(name):
+            board.show(job)
+            if time.monotonic() > deadline:
+                raise FederationError(f"The job took longer than {JOB_SECONDS:.0f} s.", hint=f"See the logs in {local.folder}.")
+            current = job.current
+            if current is None:
+                continue
+            if not killed_in and current.round >= KILL_IN_ROUND and current.phase in {"announced", "collecting"}:
+                local.nodes[victim].kill()
+                killed_in = current.round
+                board.note(killed_in, f"{victim} lost (kill -9)")
+            elif killed_in and not restarted and current.round > killed_in:
+                local.nodes[victim].start()
+                restarted = True
+                board.note(current.round, f"{victim} started again")
+            elif restarted and not back_in and victim in current.ready:
+                back_in = current.round
+                board.note(back_in, f"{victim} back")
+    if job is None or job.state != "finished":
+        raise FederationError(
+            f"The job did not finish: {job.reason if job else 'the coordinator said nothing'}", hint=f"See the logs in {local.folder}."
+        )
+    return job, victim, killed_in, back_in
+
+
+def run(folder: Path, console: Console) -> dict[str, object]:
+    started = time.monotonic()
+    report = detect_sandbox()
+    console.print(f"sandbox: {report.kind}" + (f" ({report.reason})" if report.kind == "none" else ""))
+    with step(console, "1. Data: every member's scans stay in its own folder"):
+        shards = partition.write(folder / "data", [member for member, _name, _code in PLACES])
+        describe_data(console, shards)
+    members = [
+        Member(member, title, code, {"digits": DataSet(shards[member].path, shards[member].examples, ("digits", "scans"))})
+        for member, title, code in PLACES
+    ]
+    with step(console, "2. Founding: keys, a roll that all five sign, one-time tickets, mutual TLS"):
+        local = LocalFederation(folder, "demo", members, say=lambda line: console.print(f"   {line}", highlight=False))
+    with local:
+        with step(console, "3. The lead signs and submits a job; every node decides by its own policy file"):
+            console.print("   " + local.concord("apply", "-f", JOB).strip(), highlight=False)
+        with local.client() as federation:
+            name = federation.jobs()[0].name
+            with step(console, f"4. Training {name}"):
+                job, lost, killed_in, back_in = follow(console, local, federation, name)
+        for consent in job.consents:
+            console.print(f"   {consent.member}: {consent.state} ({'; '.join(consent.reasons)})", highlight=False)
+        release = folder / "release"
+        with step(console, "5. Release: fetched, and verified offline"):
+            local.concord("release", "fetch", name, "--out", release)
+    checks = verify_folder(release, trusted_roll=(folder / "roll.json").read_bytes())
+    for check in checks.checks:
+        console.print(f"   {'ok' if check.ok else 'FAILED'}  {check.name}: {check.detail}", highlight=False)
+
+    with step(console, "6. Was it worth it? Accuracy on held-out scans that no member trained on"):
+        test = partition.held_out(folder / "data")
+        joint = baselines.accuracy_of(release / "model.safetensors", test)
+        alone = {member: baselines.alone(shards[member], test) for member, _title, _code in PLACES}
+        pooled = baselines.pooled([shards[member] for member, _title, _code in PLACES], test)
+    table = Table()
+    table.add_column("trained by")
+    table.add_column("accuracy", justify="right")
+    for member, value in alone.items():
+        table.add_row(f"{member} alone", f"{value:.1%}")
+    table.add_row("[bold]joint (this federation)[/bold]", f"[bold]{joint:.1%}[/bold]")
+    table.add_row("pooled (all scans in one place; upper bound)", f"{pooled:.1%}")
+    console.print(table)
+
+    parameters = baselines.parameter_count()
+    training = [item for item in job.rounds if item.phase == "closed" and item.round < job.rounds[-1].round]
+    contributions = sum(len(item.cohort) for item in training)
+    per_parameter = sum(item.bytes_up for item in training) / (contributions * parameters)
+    each = sum(item.bytes_up for item in training) / contributions
+    console.print(
+        f"What left each node: {each / 1e3:.0f} kB of masked update per round = {per_parameter:.2f} bytes per parameter "
+        f"({parameters:,} parameters; plain float32 would be 4). No scan, no single update, no single figure.",
+        highlight=False,
+    )
+    picture = folder / "curves.png"
+    draw(picture, job.rounds, alone, joint, pooled, {killed_in: lost})
+    console.print(f"{lost} was lost in round {killed_in} and back in round {back_in}.", highlight=False)
+    console.print(f"release: {release}\npicture: {picture}", highlight=False)
+    return {
+        "members": len(PLACES),
+        "rounds": job.rounds_total,
+        "lost_node": lost,
+        "lost_in_round": killed_in,
+        "back_in_round": back_in,
+        "accuracy_alone": {member: round(value, 4) for member, value in alone.items()},
+        "accuracy_joint": round(joint, 4),
+        "accuracy_pooled": round(pooled, 4),
+        "bytes_up_per_parameter": round(per_parameter, 3),
+        "seconds": round(time.monotonic() - started, 1),
+        "release": str(release),
+        "release_verified": checks.ok,
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make demo", description=__doc__.splitlines()[0])
+    parser.add_argument("--folder", type=Path, default=Path("runs/demo"), help="where everything is kept (default: runs/demo)")
+    arguments = parser.parse_args()
+
+    def terminate(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, terminate)
+    console = Console()
+    folder = arguments.folder.resolve()
+    try:
+        prepare_folder(folder)
+        result = run(folder, console)
+    except KeyboardInterrupt:
+        print("\ninterrupted: every process of the demo was ended", file=sys.stderr)
+        return INTERRUPTED_EXIT_CODE
+    except FederationError as error:
+        print(f"error: {error.message}\n  what to do: {error.hint or f'see the logs in {folder}'}", file=sys.stderr)
+        return exit_code(error)
+    print(json.dumps(result))
+    return 0 if result["release_verified"] else exit_code(FederationError(""))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
