@@ -1,0 +1,84 @@
+"""A model as one flat vector: its floating entries in order. Integer buffers are not summed and keep the round's value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from federation.errors import TaskFailed
+from federation.weights.tensors import Array
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    name: str
+    start: int
+    stop: int
+    """its place in the flat vector"""
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    entries: tuple[Entry, ...]
+    size: int
+    """parameters that are summed"""
+
+    @staticmethod
+    def of(arrays: Mapping[str, Array]) -> Layout:
+        entries, at = [], 0
+        for name, array in arrays.items():
+            if is_floating(array):
+                entries.append(Entry(name, at, at + array.size, array.shape))
+                at += array.size
+        return Layout(tuple(entries), at)
+
+    def split(self, flat: npt.NDArray[np.floating]) -> Iterator[tuple[Entry, npt.NDArray[np.floating]]]:
+        """Each entry with its part of ``flat``, shaped as the entry: views."""
+        for entry in self.entries:
+            yield entry, flat[entry.start : entry.stop].reshape(entry.shape)
+
+
+def is_floating(array: Array) -> bool:
+    return bool(np.issubdtype(array.dtype, np.floating))
+
+
+def difference(trained: Mapping[str, Array], base: Mapping[str, Array]) -> npt.NDArray[np.float32]:
+    """trained - base, float32[size]. Raises TaskFailed for other names, shapes or types, and for NaN or infinite values."""
+    if list(trained) != list(base):
+        missing, extra = sorted(set(base) - set(trained)), sorted(set(trained) - set(base))
+        what = (
+            f"lacks {', '.join(missing[:3])}"
+            if missing
+            else f"has {', '.join(extra[:3])} besides"
+            if extra
+            else "has another order"
+        )
+        raise _wrong(f"The trained model {what}.")
+    layout = Layout.of(base)
+    flat = np.empty(layout.size, dtype=np.float32)
+    for name, array in base.items():
+        if trained[name].shape != array.shape or trained[name].dtype != array.dtype:
+            raise _wrong(
+                f"The trained array {name} is {trained[name].dtype}{list(trained[name].shape)}, "
+                f"and the model's is {array.dtype}{list(array.shape)}."
+            )
+    with np.errstate(over="ignore", invalid="ignore"):
+        for entry, part in layout.split(flat):
+            np.subtract(trained[entry.name], base[entry.name], out=part, casting="same_kind")
+    if not np.isfinite(flat).all():
+        raise TaskFailed(
+            "The update holds NaN or infinite values.",
+            hint="Lower the learning rate, or look at the data.",
+            phase="reply",
+        )
+    return flat
+
+
+def _wrong(text: str) -> TaskFailed:
+    return TaskFailed(
+        text, hint="A training reply holds the model's own arrays: same names, order, shapes and types.", phase="reply"
+    )
