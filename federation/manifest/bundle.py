@@ -1,21 +1,21 @@
 """The task bundle: a Flower app folder as one canonical archive, so that its digest names the code that members consent to.
 
-The archive is an uncompressed ustar with sorted paths and fixed metadata. Unpacking refuses whatever packing would not write.
+The archive is an uncompressed ustar (POSIX.1-1988, so that `tar` reads it) with sorted paths and fixed metadata, written here byte
+by byte: its digest must not depend on the version of a library. Unpacking reads names and sizes only, packs again, and compares:
+links, devices, sparse or oversized entries and all that packing would not write are refused without being interpreted.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
-import re
-import tarfile
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, Final
 
 from federation.errors import InvalidManifest
+from federation.manifest.schema import LARGEST_WHOLE, REFERENCE
 
 MAX_BYTES: Final = 64 << 20
 MAX_FILES: Final = 2000
@@ -34,7 +34,10 @@ IGNORED_NAMES: Final = frozenset(
     }
 )
 IGNORED_SUFFIXES: Final = (".pyc", ".pyo", ".egg-info")
-REFERENCE: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+BLOCK: Final = 512
+RECORD: Final = 20 * BLOCK
+LONGEST_NAME: Final = 100
+LONGEST_PREFIX: Final = 155
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,25 +96,22 @@ def pack(files: Mapping[str, bytes]) -> Bundle:
             hint=f"A bundle holds 1 to {MAX_FILES} files and at most {MAX_BYTES >> 20} MiB; keep data out of it.",
             field="spec.app",
         )
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-        for path in sorted(files):
-            info = tarfile.TarInfo(checked_path(path))
-            info.size, info.mode, info.mtime = len(files[path]), 0o644, 0
-            try:
-                archive.addfile(info, io.BytesIO(files[path]))
-            except ValueError as error:
-                raise InvalidManifest(
-                    f"The path {path[:80]!r} is too long for an archive.", field="spec.app"
-                ) from error
-    data = stream.getvalue()
-    listed = tuple((path, hashlib.sha256(files[path]).hexdigest(), len(files[path])) for path in sorted(files))
+    paths = [checked_path(path) for path in sorted(files)]
+    folders = {str(folder) for path in paths for folder in PurePosixPath(path).parents}
+    for path in paths:
+        if path in folders:
+            raise InvalidManifest(f"{path!r} is both a file and a folder.", field="spec.app")
+    parts = [part for path in paths for part in (_header(path, len(files[path])), files[path], _padding(files[path]))]
+    parts.append(bytes(2 * BLOCK))
+    length = sum(len(part) for part in parts)
+    data = b"".join([*parts, bytes(-length % RECORD)])
+    listed = tuple((path, hashlib.sha256(files[path]).hexdigest(), len(files[path])) for path in paths)
     return Bundle(data, hashlib.sha256(data).digest(), len(data), listed)
 
 
 def unpack(data: bytes, digest: bytes) -> dict[str, bytes]:
     """The files of a bundle. Raises InvalidManifest unless ``data`` has this digest and is exactly what ``pack`` writes."""
-    if len(data) > MAX_BYTES + (MAX_FILES + 20) * 1024:
+    if len(data) > MAX_BYTES + (MAX_FILES + 20) * 2 * BLOCK:
         raise InvalidManifest("The bundle is too large.", field="spec.bundle")
     if hashlib.sha256(data).digest() != digest:
         raise InvalidManifest(
@@ -119,21 +119,56 @@ def unpack(data: bytes, digest: bytes) -> dict[str, bytes]:
             hint="Fetch it again.",
             field="spec.bundle",
         )
-    files: dict[str, bytes] = {}
-    try:
-        with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
-            for info in archive:
-                stream = archive.extractfile(info) if info.isreg() and len(files) < MAX_FILES else None
-                if stream is None or info.name in files:
-                    raise InvalidManifest("The bundle holds something other than files.", field="spec.bundle")
-                files[checked_path(info.name)] = stream.read()
-    except (tarfile.TarError, ValueError, EOFError, OverflowError) as error:
-        raise InvalidManifest("The bundle is not a readable archive.", field="spec.bundle") from error
-    if pack(files).data != data:
+    files = dict(_entries(data))
+    if not files or pack(files).data != data:
         raise InvalidManifest(
             "The bundle is not in its one canonical encoding.", hint="Pack it with concord apply.", field="spec.bundle"
         )
     return files
+
+
+def _entries(data: bytes) -> Iterator[tuple[str, bytes]]:
+    """Names and contents as the headers have them; whether the headers are good is for the caller to compare."""
+    position = 0
+    while position + BLOCK <= len(data) and data[position]:
+        header = data[position : position + BLOCK]
+        digits = header[124:135]
+        name, prefix = header[:LONGEST_NAME].rstrip(b"\0"), header[345 : 345 + LONGEST_PREFIX].rstrip(b"\0")
+        if not all(digit in b"01234567" for digit in digits) or not (prefix + name).isascii():
+            raise InvalidManifest("The bundle is not a readable archive.", field="spec.bundle")
+        size = int(digits, 8)
+        begin, end = position + BLOCK, position + BLOCK + size
+        yield (prefix + b"/" + name if prefix else name).decode("ascii"), data[begin:end]
+        position = end + -size % BLOCK
+
+
+def _header(path: str, size: int) -> bytes:
+    name, prefix = path, ""
+    if len(path) > LONGEST_NAME:
+        cuts = [index for index, letter in enumerate(path) if letter == "/"]
+        fitting = [cut for cut in cuts if cut <= LONGEST_PREFIX and len(path) - cut - 1 <= LONGEST_NAME]
+        if not fitting:
+            raise InvalidManifest(
+                f"The path {path[:80]!r} is too long for an archive.",
+                hint=f"A file's own name has at most {LONGEST_NAME} characters.",
+                field="spec.app",
+            )
+        prefix, name = path[: fitting[0]], path[fitting[0] + 1 :]
+    before = b"".join(
+        (
+            name.encode().ljust(100, b"\0"),
+            b"0000644\0" + b"0000000\0" * 2,  # mode, owner, group
+            b"%011o\0" % size,
+            b"%011o\0" % 0,  # time
+        )
+    )
+    after = b"0" + bytes(100) + b"ustar\x0000" + bytes(64) + bytes(16) + prefix.encode().ljust(155, b"\0") + bytes(12)
+    checksum = sum(before) + 8 * ord(" ") + sum(after)
+    return before + b"%06o\0 " % checksum + after
+
+
+def _padding(content: bytes) -> bytes:
+    return bytes(-len(content) % BLOCK)
 
 
 def app_info(files: Mapping[str, bytes]) -> AppInfo:
@@ -147,8 +182,12 @@ def app_info(files: Mapping[str, bytes]) -> AppInfo:
         )
     try:
         document = tomllib.loads(text.decode())
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InvalidManifest(f"The app's pyproject.toml cannot be read: {error}.", field="spec.app") from error
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError, UnicodeDecodeError, numbers with too many digits
+        raise InvalidManifest(
+            f"The app's pyproject.toml cannot be read: {str(error)[:200]}.",
+            hint="It is a TOML file in UTF-8.",
+            field="spec.app",
+        ) from error
     flower = _table(_table(_table(document, "tool"), "flwr"), "app")
     components = _table(flower, "components")
     client = components.get("clientapp")
@@ -187,10 +226,12 @@ def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, str | int | f
     for key, value in table.items():
         if isinstance(value, dict):
             result.update(_flat(value, f"{prefix}{key}."))
-        elif isinstance(value, (str, int, float, bool)):
+        elif isinstance(value, (str, bool)) or (isinstance(value, (int, float)) and abs(value) <= LARGEST_WHOLE):
             result[prefix + key] = value
         else:
             raise InvalidManifest(
-                f"[tool.flwr.app.config] {prefix}{key} is not a text, number or boolean.", field="spec.app"
+                f"[tool.flwr.app.config] {prefix}{key} is not a text, a number of reasonable size, or a boolean.",
+                hint="Other values cannot be part of a signed document.",
+                field="spec.app",
             )
     return result

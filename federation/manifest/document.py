@@ -5,86 +5,43 @@ The same schema reads what people write (with ``app``) and what a lead signs (wi
 
 from __future__ import annotations
 
-import difflib
-import re
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from pydantic.alias_generators import to_camel
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
 
-from federation.errors import InvalidManifest
-from federation.identity.names import LABEL
+from federation.manifest.coherence import problems
+from federation.manifest.schema import (
+    Hex32,
+    Jurisdictions,
+    Label,
+    Labels,
+    MetricNames,
+    Name,
+    Names,
+    Number,
+    Part,
+    Quantity,
+    Reference,
+    Seconds,
+    Setting,
+    Text,
+    Versions,
+    explained,
+)
 from federation.manifest.strategy import DEFAULTS, StrategySpec
-from federation.manifest.yaml_source import Path, Source, read_yaml
-from federation.secagg.parameters import CHUNK_PARAMETERS, MAX_MEMBERS, MIN_MEMBERS, Encoding
-
-API_VERSION: Final = "concord/v1"
-KIND: Final = "TrainingJob"
-MIN_LEVELS: Final = 7
-QUANTITY: Final = re.compile(r"(\d+)(Ki|Mi|Gi|Ti|k|M|G|T)?")
-UNITS: Final = {
-    None: 1,
-    "Ki": 1 << 10,
-    "Mi": 1 << 20,
-    "Gi": 1 << 30,
-    "Ti": 1 << 40,
-    "k": 10**3,
-    "M": 10**6,
-    "G": 10**9,
-    "T": 10**12,
-}
-
-
-def bytes_of(quantity: str) -> int:
-    """Bytes of a Kubernetes-style quantity such as 512Mi or 1G. Raises ValueError."""
-    match = QUANTITY.fullmatch(quantity)
-    if not match:
-        raise ValueError("is not a quantity such as 512Mi, 4Gi or 1G")
-    return int(match[1]) * UNITS[match[2]]
-
-
-def _quantity(value: Any) -> Any:
-    if isinstance(value, str):
-        bytes_of(value)
-    return value
-
-
-def _number(value: Any) -> Any:
-    """Whole numbers are fine where a fraction may stand (RFC 8785 writes 100.0 as 100); booleans are not."""
-    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-Label = Annotated[str, Field(pattern=f"^{LABEL.pattern}$")]
-Reference = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
-Quantity = Annotated[str, BeforeValidator(_quantity)]
-Number = Annotated[float, BeforeValidator(_number)]
-Seconds = Annotated[float, BeforeValidator(_number), Field(gt=0, le=30 * 86_400)]
-Hex32 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-MetricName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.\-]{0,63}$")]
-Jurisdiction = Annotated[str, Field(pattern=r"^[A-Z]{2}(-[A-Z0-9]{1,3})?$")]
-
-
-class Part(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid",
-        strict=True,
-        frozen=True,
-        alias_generator=to_camel,
-        validate_by_name=True,
-        validate_by_alias=True,
-    )
+from federation.manifest.yaml_source import Source, read_yaml
+from federation.secagg.parameters import CHUNK_PARAMETERS, MAX_MEMBERS, MIN_MEMBERS
 
 
 class Metadata(Part):
     name: Label = Field(description="the job's name: a lower-case DNS label")
-    description: str = Field("", max_length=2000, description="what it is for, in words that members' people read")
-    labels: dict[str, str] = Field({}, description="free labels")
+    description: Text = Field("", description="what it is for, in words that members' people read")
+    labels: dict[Name, Text] = Field({}, description="free labels")
 
 
 class DataSet(Part):
-    name: str = Field("", max_length=100, description="the data set's name at each node")
-    tags: list[str] = Field([], description="tags that the data set must carry; enough without a name")
+    name: Name | None = Field(None, description="the data set's name at each node")
+    tags: Names = Field([], description="tags that the data set must carry; enough without a name")
 
 
 class Model(Part):
@@ -92,19 +49,19 @@ class Model(Part):
         None,
         description='what makes the first model: "package.task:Net"; default: the app\'s [tool.concord] initial-model',
     )
-    seed: int = Field(0, ge=0, lt=2**53, description="seeds torch, numpy and random before the factory is called")
+    seed: int = Field(0, ge=0, lt=2**32, description="seeds torch, numpy and random before the factory is called")
     snapshot: str | None = Field(
         None,
         pattern=r"^sha256:[0-9a-f]{64}$",
         description="digest of a safetensors file to start from, instead of a factory",
     )
-    snapshot_file: str | None = Field(
+    snapshot_file: Name | None = Field(
         None, description="a safetensors file beside the job document; it is uploaded and replaced by its digest"
     )
 
 
 class Strategy(Part):
-    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+    model_config = ConfigDict(extra="allow")
     name: Literal["FedAvg", "FedProx", "FedAvgM", "FedAdam", "FedYogi", "FedAdagrad"] = Field(
         "FedAvg",
         description="the outer step, as in Flower; its parameters stand beside the name: "
@@ -117,12 +74,11 @@ class Strategy(Part):
 
 
 class Metrics(Part):
-    train: list[MetricName] = Field(
-        ["train_loss", "loss"], max_length=32, description="figures of the training reply that may leave, as sums"
+    train: MetricNames = Field(
+        ["train_loss", "loss"], description="figures of the training reply that may leave, as sums"
     )
-    evaluate: list[MetricName] = Field(
+    evaluate: MetricNames = Field(
         ["eval_loss", "eval_acc", "loss", "accuracy"],
-        max_length=32,
         description="figures of the evaluation reply that may leave, as sums",
     )
 
@@ -133,8 +89,8 @@ class Participants(Part):
     )
     max_members: int = Field(MAX_MEMBERS, ge=MIN_MEMBERS, le=MAX_MEMBERS, description="at most so many are placed")
     min_jurisdictions: int = Field(1, ge=1, le=MAX_MEMBERS, description="from at least so many jurisdictions")
-    jurisdictions: list[Jurisdiction] = Field([], description="only members from these; empty: any")
-    members: list[Label] = Field([], description="only these members are asked; empty: all")
+    jurisdictions: Jurisdictions = Field([], description="only members from these; empty: any")
+    members: Labels = Field([], description="only these members are asked; empty: all")
 
 
 class Resources(Part):
@@ -172,17 +128,27 @@ class Deadlines(Part):
 
 
 class Runtime(Part):
-    python: str = Field(">=3.11", max_length=100, description="Python versions that the job runs on")
-    packages: dict[str, str] = Field(
+    python: Versions = Field(">=3.11", description="Python versions that the job runs on")
+    packages: dict[Name, Versions] = Field(
         {},
         description="packages and versions that must be there; default: the app's dependencies. Nothing is installed",
     )
 
 
+def _file(value: Any) -> Any:
+    """[path, SHA-256 in hex, bytes], as in the bundle."""
+    if not isinstance(value, list) or [type(item) for item in value] != [str, str, int]:
+        raise ValueError("should be [path, SHA-256, bytes]")
+    return tuple(value)
+
+
+BundleFile = Annotated[tuple[str, Hex32, int], BeforeValidator(_file)]
+
+
 class BundleReference(Part):
     digest: Hex32 = Field(description="SHA-256 of the packed app")
     size: int = Field(ge=1, le=1 << 27, description="bytes of the packed app")
-    files: list[list[str | int]] = Field(max_length=2000, description="path, SHA-256 and bytes of each file")
+    files: list[BundleFile] = Field(max_length=2000, description="path, SHA-256 and bytes of each file")
     client_app: Reference = Field(description="the Flower ClientApp that runs")
 
 
@@ -191,12 +157,12 @@ def _data_set(value: Any) -> Any:
 
 
 class Spec(Part):
-    app: str | None = Field(None, max_length=4096, description="a Flower app folder, relative to this document")
+    app: Text | None = Field(None, min_length=1, description="a Flower app folder, relative to this document")
     bundle: BundleReference | None = Field(None, description="the packed app; written by concord apply")
     data_set: Annotated[DataSet, BeforeValidator(_data_set)] = Field(
         description="the data set to train on: its name, or {name, tags}"
     )
-    extra_data_sets: list[str] = Field(
+    extra_data_sets: Names = Field(
         [], max_length=16, description="further data sets, given to the app by name in node_config"
     )
     model: Model = Field(Model.model_validate({}), description="the first model")
@@ -208,7 +174,10 @@ class Spec(Part):
         description='steps of each member per round, given to the app as run_config["local-steps"]',
     )
     strategy: Strategy = Field(Strategy(name="FedAvg"), description="the outer step")
-    run_config: dict[str, str | int | float | bool] = Field({}, description="over the app's own [tool.flwr.app.config]")
+    run_config: dict[Name, Setting] = Field({}, description="over the app's own [tool.flwr.app.config]")
+    run_config_floats: Names = Field(
+        [], description="which of runConfig are fractions that happen to be whole; written by concord apply"
+    )
     metrics: Metrics = Field(
         Metrics.model_validate({}), description="what may leave besides the masked update, as sums"
     )
@@ -216,9 +185,7 @@ class Spec(Part):
         True, description="evaluate each round's model before training (if the app has an evaluate function)"
     )
     final_evaluation: bool = Field(True, description="one more round without training gives the final figures")
-    weight_key: str = Field(
-        "num-examples", min_length=1, max_length=100, description="the metric that holds the example count"
-    )
+    weight_key: Name = Field("num-examples", description="the metric that holds the example count")
     participants: Participants = Field(
         Participants.model_validate({}), description="who may take part, and how many must"
     )
@@ -235,6 +202,12 @@ class Spec(Part):
     error_detail: Literal["location", "none"] = Field(
         "location", description="what the lead learns of a failed task: class, file and line, or nothing"
     )
+
+    @property
+    def settings(self) -> dict[str, str | int | float | bool]:
+        """``run_config`` with every value of the type that was meant: canonical JSON writes 1.0 as 1."""
+        floats = set(self.run_config_floats)
+        return {key: float(value) if key in floats else value for key, value in self.run_config.items()}
 
     @property
     def strategy_spec(self) -> StrategySpec:
@@ -265,13 +238,12 @@ def load_job(text: str, source: str) -> JobDocument:
     """A job as people write it. Raises InvalidManifest with file, line, field, and what to do."""
     read = read_yaml(text, source)
     document = validate(read)
-    if document.spec.app is None or document.spec.bundle is not None:
+    for field, present in (("bundle", document.spec.bundle), ("runConfigFloats", document.spec.run_config_floats)):
+        if present:
+            raise read.error("this is written by concord apply, not by hand.", ("spec", field), "Leave it out.")
+    if document.spec.app is None:
         raise read.error(
-            "name the app's folder here."
-            if document.spec.app is None
-            else "bundle is written by concord apply, not by hand.",
-            ("spec", "app" if document.spec.app is None else "bundle"),
-            "spec.app is a Flower app folder, relative to this document.",
+            "this field is missing.", ("spec", "app"), "It names a Flower app folder, relative to this document."
         )
     return document
 
@@ -283,138 +255,7 @@ def validate(source: Source) -> JobDocument:
     try:
         document = JobDocument.model_validate(source.value)
     except ValidationError as error:
-        raise _explain(source, error) from error
-    _check(source, document)
+        raise explained(source, error, JobDocument, "See concord explain job{field}.") from error
+    for message, path, hint in problems(document.spec):
+        raise source.error(message, ("spec", *path), hint)
     return document
-
-
-def _explain(source: Source, error: ValidationError) -> InvalidManifest:
-    problem = min(error.errors(), key=lambda item: source.line_of(_path(item["loc"], source.value)))
-    path = _path(problem["loc"], source.value)
-    if problem["type"] == "extra_forbidden":
-        known = sorted(_known_fields(path[:-1]))
-        close = difflib.get_close_matches(str(path[-1]), known, 1)
-        hint = f"Did you mean {close[0]}?" if close else f"Known here: {', '.join(known)}."
-        return source.error("unknown field.", path, hint)
-    if problem["type"] == "missing":
-        return source.error(
-            "this field is missing.", path, f"See concord explain job.{'.'.join(str(part) for part in path)}."
-        )
-    got = problem.get("input")
-    shown = f" (got {str(got)[:60]!r})" if isinstance(got, (str, int, float, bool)) else ""
-    message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    return source.error(f"{message}{shown}.", path, f"See concord explain job.{'.'.join(str(part) for part in path)}.")
-
-
-def _path(location: tuple[int | str, ...], value: Any) -> Path:
-    """Drops the parts that pydantic adds for unions; keeps what stands (or is missing) in the document."""
-    path: list[str | int] = []
-    for part in location:
-        in_mapping = isinstance(value, dict) and part in value
-        if in_mapping or (isinstance(value, list) and isinstance(part, int) and part < len(value)):
-            value = value[part]
-        elif isinstance(value, dict) and isinstance(part, str) and part not in {"str", "int", "float", "bool"}:
-            path.append(part)
-            break
-        else:
-            break
-        path.append(part)
-    return tuple(path)
-
-
-def _known_fields(path: Path) -> set[str]:
-    model: Any = JobDocument
-    for part in path:
-        fields = {to_camel(name): item for name, item in model.model_fields.items()}
-        if part not in fields:
-            return set()
-        model = part_type(fields[str(part)].annotation)
-        if model is None:
-            return set()
-    return {to_camel(name) for name in model.model_fields}
-
-
-def part_type(annotation: Any) -> type[Part] | None:
-    """The Part within an annotation such as ``Part | None`` or ``Annotated[Part, ...]``, if there is one."""
-    candidates = [annotation, *getattr(annotation, "__args__", ())]
-    return next((item for item in candidates if isinstance(item, type) and issubclass(item, Part)), None)
-
-
-def _check(source: Source, document: JobDocument) -> None:
-    spec = document.spec
-    people = spec.participants
-    if people.max_members < people.min_members:
-        raise source.error(
-            "is below minMembers.", ("spec", "participants", "maxMembers"), "Raise it, or lower minMembers."
-        )
-    if people.members and len(set(people.members)) < people.min_members:
-        raise source.error(
-            f"names {len(set(people.members))} members, but minMembers is {people.min_members}: the minimum cannot be reached.",
-            ("spec", "participants", "members"),
-            "Name more members, or lower minMembers.",
-        )
-    if people.min_jurisdictions > people.max_members or (
-        people.jurisdictions and people.min_jurisdictions > len(set(people.jurisdictions))
-    ):
-        raise source.error(
-            "cannot be reached with the members and jurisdictions named.",
-            ("spec", "participants", "minJurisdictions"),
-            "Lower it.",
-        )
-    ring = spec.secure_aggregation
-    if not ring.min_scale_exponent <= ring.scale_exponent <= ring.max_scale_exponent:
-        raise source.error(
-            "lies outside minScaleExponent..maxScaleExponent.",
-            ("spec", "secureAggregation", "scaleExponent"),
-            "Move it or the bounds.",
-        )
-    if Encoding.level_bound_of(ring.ring_bits, people.min_members) < MIN_LEVELS:
-        raise source.error(
-            f"leaves fewer than {MIN_LEVELS} levels for {people.min_members} members.",
-            ("spec", "secureAggregation", "ringBits"),
-            "Use 16 or 32.",
-        )
-    if not spec.data_set.name and not spec.data_set.tags:
-        raise source.error("names no data set.", ("spec", "dataSet"), "Give a name, or tags.")
-    if spec.model.snapshot and spec.model.snapshot_file:
-        raise source.error("stands beside snapshotFile.", ("spec", "model", "snapshot"), "Keep one of the two.")
-    if (spec.model.snapshot or spec.model.snapshot_file) and spec.model.factory:
-        raise source.error(
-            "stands beside a snapshot.", ("spec", "model", "factory"), "A job starts from one of the two."
-        )
-    _check_strategy(source, spec)
-    for path, text in [(("spec", "runtime", "python"), spec.runtime.python)] + [
-        (("spec", "runtime", "packages", name), text) for name, text in spec.runtime.packages.items()
-    ]:
-        try:
-            SpecifierSet(text)
-        except InvalidSpecifier as error:
-            raise source.error(
-                f"{text!r} is not a version range.", path, 'Write it as ">=2.4,<3", or "" for any.'
-            ) from error
-    for key, value in spec.run_config.items():
-        if isinstance(value, int) and not isinstance(value, bool) and abs(value) > 2**53 - 1:
-            raise source.error(
-                "is larger than a signed document can hold.", ("spec", "runConfig", key), "Write it as text."
-            )
-
-
-def _check_strategy(source: Source, spec: Spec) -> None:
-    defaults = DEFAULTS[spec.strategy.name]
-    for key, value in (spec.strategy.model_extra or {}).items():
-        path = ("spec", "strategy", key)
-        if key not in defaults:
-            close = difflib.get_close_matches(key, defaults, 1)
-            known = ", ".join(defaults) or "none"
-            raise source.error(
-                f"is no parameter of {spec.strategy.name}.",
-                path,
-                f"Did you mean {close[0]}?" if close else f"Its parameters: {known}.",
-            )
-        if isinstance(defaults[key], bool) != isinstance(value, bool) or not isinstance(value, (bool, int, float)):
-            wanted = "true or false" if isinstance(defaults[key], bool) else "a number"
-            raise source.error(
-                f"must be {wanted} (got {str(value)[:60]!r}).", path, "See concord explain job.spec.strategy."
-            )
-        if not isinstance(value, bool) and (value < 0 or (key.startswith("beta") and value >= 1)):
-            raise source.error(f"is out of range (got {value}).", path, "Rates are at least 0; betas are below 1.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,8 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticUndefined
 
 from federation.errors import NotFound
-from federation.manifest.document import JobDocument, Part, part_type
+from federation.manifest.document import JobDocument
+from federation.manifest.schema import Part, part_type
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +28,9 @@ class Field:
     parent: bool
 
 
-def fields() -> tuple[Field, ...]:
+def fields(document: type[Part] = JobDocument, prefix: str = "job") -> tuple[Field, ...]:
     """Every field, parents before children."""
-    return tuple(_walk(JobDocument, "job"))
+    return tuple(_walk(document, prefix))
 
 
 def explain(path: str) -> str:
@@ -58,23 +59,33 @@ def reference_page() -> str:
         "",
         "Generated from the schema in `federation/manifest/document.py`; a test compares. `concord explain job` prints the same.",
         "",
-        "A job of your own takes five lines; the rest are defaults, which `concord describe` and `concord apply --dry-run` show:",
+        "A job states five things of its own; the rest are defaults, which `concord describe` shows:",
         "",
         "```yaml",
         "apiVersion: concord/v1",
         "kind: TrainingJob",
         "metadata: {name: digits}",
         "spec:",
-        "  {app: ./digits, dataSet: digits}",
+        "  app: ./digits",
+        "  dataSet: digits",
         "```",
         "",
-        "| field | type | default | meaning |",
-        "|---|---|---|---|",
+        "Of YAML 1.2 the core is read: `no` is a country, `1e-3` a number, `22:30` a text. Refused, with line and field: unknown",
+        "or repeated fields, anchors and aliases, tags, several documents, infinities, more than 1 MiB, more than 32 levels.",
+        "",
+        *table(fields()),
     ]
-    for item in fields():
-        default = f"`{item.default}`" if item.default else ("" if item.parent else "required")
-        lines.append(f"| `{item.path}` | {item.kind} | {default} | {item.meaning} |".replace("||", "\\|\\|"))
     return "\n".join(lines) + "\n"
+
+
+def table(listed: Iterable[Field]) -> Iterator[str]:
+    """Lines of a Markdown table."""
+    yield "| field | type | default | meaning |"
+    yield "|---|---|---|---|"
+    for item in listed:
+        default = f"`{item.default}`" if item.default else ("" if item.parent else "required")
+        meaning = item.meaning.replace("|", "\\|")
+        yield f"| `{item.path}` | {item.kind} | {default} | {meaning} |"
 
 
 def _walk(model: type[Part], prefix: str) -> Iterator[Field]:
@@ -105,6 +116,8 @@ def _kind(annotation: Any) -> str:
         return _kind(arguments[0])
     if origin in {typing.Union, types.UnionType}:
         return " or ".join(dict.fromkeys(_kind(item) for item in arguments if item is not type(None)))
+    if origin is tuple:
+        return "[" + ", ".join(_kind(item) for item in arguments) + "]"
     if origin is list:
         return f"list of {_kind(arguments[0])}"
     if origin is dict:

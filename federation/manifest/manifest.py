@@ -10,15 +10,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
 
 from federation.errors import InvalidIdentity, InvalidManifest
-from federation.identity.envelope import open_envelope, seal
-from federation.identity.fields import hexadecimal, moment, text
+from federation.identity.envelope import Opened, canonical, open_envelope, seal
+from federation.identity.fields import hexadecimal, moment
 from federation.identity.keys import SigningKey
 from federation.identity.names import checked_label
 from federation.identity.roll import Roll, RollLead
 from federation.manifest.bundle import AppInfo, Bundle
-from federation.manifest.document import BundleReference, JobDocument, Spec, bytes_of, validate
+from federation.manifest.document import BundleReference, JobDocument, Spec, validate
+from federation.manifest.schema import bytes_of
 from federation.manifest.strategy import StrategySpec
 from federation.manifest.yaml_source import Source
 from federation.secagg.events import Windows
@@ -27,6 +29,7 @@ from federation.secagg.parameters import Terms
 MAX_ENVELOPE = 2 << 20
 OWN_FIELDS = frozenset({"federation", "lead", "created", "nonce"})
 WEIGHTING_EQUAL = "equal"
+NONCE_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +59,12 @@ class Manifest:
     @property
     def run_config(self) -> dict[str, str | int | float | bool]:
         """What the app sees as run_config: its own config, the job's over it, and local-steps."""
-        return dict(self.spec.run_config)
+        return self.spec.settings
 
     @property
     def data_set(self) -> str:
         """The data set's name; empty when the job names tags only."""
-        return self.spec.data_set.name
+        return self.spec.data_set.name or ""
 
     @property
     def bundle_digest(self) -> bytes:
@@ -166,33 +169,38 @@ def seal_manifest(
         "files": [list(item) for item in bundle.files],
         "clientApp": app.client_app,
     }
-    spec["runConfig"] = {**app.config, **document.spec.run_config}
+    settings: dict[str, Any] = {**app.config, **document.spec.run_config}
     if document.spec.local_steps is not None:
-        spec["runConfig"]["local-steps"] = document.spec.local_steps
+        settings["local-steps"] = document.spec.local_steps
+    spec["runConfig"] = settings
+    spec["runConfigFloats"] = sorted(
+        key for key, value in settings.items() if isinstance(value, float) and value.is_integer()
+    )
     _fill_model(spec["model"], app, snapshot)
     if not document.spec.runtime.packages:
         spec["runtime"]["packages"] = packages_of(app.dependencies)
     resolved |= {"federation": federation, "lead": lead_id, "created": created, "nonce": nonce.hex()}
     try:
-        return seal(resolved, "manifest", (lead_key,))
+        envelope = seal(resolved, "manifest", (lead_key,))
+        _read(open_envelope(envelope, "manifest", MAX_ENVELOPE))
     except InvalidIdentity as error:
         raise InvalidManifest(
-            error.message, hint="Write very large numbers as text.", field="spec.runConfig"
+            f"The job cannot be signed: {error.message}",
+            hint="Write very large numbers as text, and keep the document small.",
         ) from error
+    return envelope
 
 
 def open_manifest(envelope: bytes, roll: Roll) -> Manifest:
     """Reads a manifest from its signed bytes: signature of a lead on ``roll``, federation, schema, and completeness.
 
+    Complete: nothing is left to a default, lest two versions of Concord read one signed job in two ways.
     Raises InvalidIdentity for a stranger's, missing or bad signature, InvalidManifest for anything in the document.
     """
     opened = open_envelope(envelope, "manifest", MAX_ENVELOPE)
+    job = _read(opened)
     document = opened.document
-    if not document.keys() >= OWN_FIELDS:
-        raise InvalidManifest(
-            "The manifest lacks federation, lead, created or nonce.", hint="Submit it with concord apply."
-        )
-    lead = roll.lead(checked_label(document["lead"], "lead"))
+    lead = roll.lead(document["lead"])
     if opened.signers != (lead.key,):
         raise InvalidIdentity(
             f"The manifest is not signed by the lead {lead.id} on the membership roll.",
@@ -200,18 +208,32 @@ def open_manifest(envelope: bytes, roll: Roll) -> Manifest:
         )
     if document["federation"] != roll.federation:
         raise InvalidManifest("The manifest is for another federation.", field="federation")
-    created = text(document["created"], "created")
-    moment(created, "created")
-    hexadecimal(document["nonce"], "nonce", 16)
-    inner = {key: value for key, value in document.items() if key not in OWN_FIELDS}
-    job = validate(Source("manifest", inner, {}))
+    return Manifest(envelope, opened.payload, opened.digest, document, job, roll.federation, lead, document["created"])
+
+
+def _read(opened: Opened) -> JobDocument:
+    """The document, checked as far as it can be without a roll."""
+    document = opened.document
+    own = {name: document.get(name) for name in OWN_FIELDS}
+    job = validate(Source("manifest", {key: value for key, value in document.items() if key not in own}, {}))
     if job.spec.bundle is None or job.spec.app is not None or job.spec.model.snapshot_file is not None:
         raise InvalidManifest(
             "The manifest does not name a packed bundle.", hint="Submit it with concord apply.", field="spec.bundle"
         )
     if job.spec.model.factory is None and job.spec.model.snapshot is None:
         raise InvalidManifest("The manifest names no first model.", field="spec.model")
-    return Manifest(envelope, opened.payload, opened.digest, document, job, roll.federation, lead, created)
+    try:
+        checked_label(own["federation"], "federation")
+        checked_label(own["lead"], "lead")
+        moment(own["created"], "created")
+        hexadecimal(own["nonce"], "nonce", NONCE_BYTES)
+    except InvalidIdentity as error:
+        raise InvalidManifest(error.message, hint="Submit it with concord apply.") from error
+    if canonical({**job.resolved(), **own}) != opened.payload:
+        raise InvalidManifest(
+            "The manifest leaves fields to their defaults.", hint="Submit it with concord apply, which fills them in."
+        )
+    return job
 
 
 def examples_bucket(count: int, weighting: str, cap: int) -> int:
@@ -239,13 +261,14 @@ def packages_of(dependencies: tuple[str, ...]) -> dict[str, str]:
                 f"The app's dependency {line[:80]!r} cannot be read.", field="spec.runtime.packages"
             ) from error
         if requirement.marker is None or requirement.marker.evaluate():
-            packages[requirement.name.lower().replace("_", "-")] = str(requirement.specifier)
+            packages[canonicalize_name(requirement.name)] = str(requirement.specifier)
     packages.pop("flwr", None)
     return packages
 
 
 def _fill_model(model: dict[str, Any], app: AppInfo, snapshot: bytes | None) -> None:
-    model.pop("snapshotFile", None)
+    if model.pop("snapshotFile", None) and snapshot is None:
+        raise InvalidManifest("The snapshot file was not uploaded.", field="spec.model.snapshotFile")
     if snapshot is not None:
         model["snapshot"] = f"sha256:{snapshot.hex()}"
     if "snapshot" in model:

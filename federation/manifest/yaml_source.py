@@ -7,6 +7,7 @@ non-text keys, NaN and infinities are refused, as are documents over 1 MiB or de
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from federation.errors import InvalidManifest
 
 MAX_BYTES: Final = 1 << 20
 MAX_DEPTH: Final = 32
+MAX_DIGITS: Final = 400
 
 Path = tuple[str | int, ...]
 
@@ -49,13 +51,26 @@ def dotted(path: Path) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that turns only plain scalars into bool, int, float, null; dates stay text."""
+    """SafeLoader with the plain scalars of YAML 1.2's core schema.
+
+    YAML 1.1 would read the country code NO as false, 1e-3 as text, 010 as eight, and 22:30 as a number of minutes.
+    """
 
 
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
+_Loader.yaml_implicit_resolvers = {}
+TAG: Final = "tag:yaml.org,2002:"
+PLAIN: Final = (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("int", r"[-+]?[0-9]+", "-+0123456789"),
+    (
+        "float",
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
+)
+for _kind, _pattern, _first in PLAIN:
+    _Loader.add_implicit_resolver(TAG + _kind, re.compile(f"^(?:{_pattern})$"), list(_first))
 
 
 def read_yaml(text: str, name: str) -> Source:
@@ -70,7 +85,7 @@ def read_yaml(text: str, name: str) -> Source:
         lines: dict[Path, int] = {}
         if node is None:
             raise InvalidManifest(f"{name} is empty.", hint="Start with apiVersion: concord/v1.", line=1)
-        value = _convert(loader, node, (), lines, name)
+        value = _convert(node, (), lines, name)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = (mark.line + 1) if mark else 1
@@ -107,34 +122,52 @@ def _refuse_anchors(text: str, name: str) -> None:
             depth -= 1
 
 
-def _convert(loader: _Loader, node: yaml.Node, path: Path, lines: dict[Path, int], name: str) -> Any:
-    line = node.start_mark.line + 1
-    lines.setdefault(path, line)
-    if isinstance(node, yaml.MappingNode):
-        return _mapping(loader, node, path, lines, name)
-    if isinstance(node, yaml.SequenceNode):
-        return [_convert(loader, child, (*path, index), lines, name) for index, child in enumerate(node.value)]
-    allowed = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null")}
-    if node.tag not in allowed:
+def _convert(node: yaml.Node, path: Path, lines: dict[Path, int], name: str) -> Any:
+    lines.setdefault(path, node.start_mark.line + 1)
+    if isinstance(node, yaml.MappingNode) and node.tag == TAG + "map":
+        return _mapping(node, path, lines, name)
+    if isinstance(node, yaml.SequenceNode) and node.tag == TAG + "seq":
+        return [_convert(child, (*path, index), lines, name) for index, child in enumerate(node.value)]
+    try:
+        return _scalar(node)
+    except ValueError as error:
+        line = node.start_mark.line + 1
+        field = dotted(path)
         raise InvalidManifest(
-            f"{name}:{line}: {dotted(path)}: the tag {node.tag} is not allowed.", hint="Write a plain value.", line=line
-        )
-    value = loader.construct_object(node)
-    if isinstance(value, float) and not math.isfinite(value):
-        raise InvalidManifest(
-            f"{name}:{line}: {dotted(path)}: not a finite number.",
-            hint="Write a number.",
-            field=dotted(path),
+            f"{name}:{line}: {field}: {error}." if field else f"{name}:{line}: {error}.",
+            hint="Write a plain value.",
+            field=field,
             line=line,
-        )
+        ) from None
+
+
+def _scalar(node: yaml.Node) -> str | int | float | bool | None:
+    text, kind = str(node.value), node.tag.removeprefix(TAG)
+    if not isinstance(node, yaml.ScalarNode) or kind not in {"str", "int", "float", "bool", "null"}:
+        raise ValueError(f"the tag {node.tag[:80]} is not allowed")
+    if kind == "str":
+        return text
+    if not any(name == kind and re.fullmatch(pattern, text) for name, pattern, _ in PLAIN):
+        raise ValueError(f"{text[:60]!r} is not a value of the type that its tag names")
+    if kind == "null":
+        return None
+    if kind == "bool":
+        return text.lower() == "true"
+    if len(text) > MAX_DIGITS:
+        raise ValueError("the number has too many digits")
+    if kind == "int":
+        return int(text)
+    value = float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+    if not math.isfinite(value):
+        raise ValueError("not a finite number")
     return value
 
 
-def _mapping(loader: _Loader, node: yaml.MappingNode, path: Path, lines: dict[Path, int], name: str) -> dict[str, Any]:
+def _mapping(node: yaml.MappingNode, path: Path, lines: dict[Path, int], name: str) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for key_node, value_node in node.value:
         line = key_node.start_mark.line + 1
-        if not isinstance(key_node, yaml.ScalarNode) or key_node.tag != "tag:yaml.org,2002:str":
+        if not isinstance(key_node, yaml.ScalarNode) or key_node.tag != TAG + "str":
             raise InvalidManifest(
                 f"{name}:{line}: a field name is not text.",
                 hint="Put it in quotes if it is meant as a name.",
@@ -144,11 +177,11 @@ def _mapping(loader: _Loader, node: yaml.MappingNode, path: Path, lines: dict[Pa
         child = (*path, key)
         if key in result:
             raise InvalidManifest(
-                f"{name}:{line}: {dotted(child)} stands twice (first on line {lines[child]}).",
+                f"{name}:{line}: {dotted(child)[:200]} stands twice (first on line {lines[child]}).",
                 hint="Keep one of the two.",
                 field=dotted(child),
                 line=line,
             )
         lines[child] = line
-        result[key] = _convert(loader, value_node, child, lines, name)
+        result[key] = _convert(value_node, child, lines, name)
     return result

@@ -5,41 +5,49 @@ Deny by default: a rule that the file leaves out denies. A further rule or a nar
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final, Literal
 
 from pydantic import Field, ValidationError
 
-from federation.errors import InvalidManifest
 from federation.identity.roll import Roll
-from federation.manifest.document import Jurisdiction, Label, Part, Quantity, bytes_of
 from federation.manifest.manifest import Manifest
+from federation.manifest.schema import Jurisdictions, Labels, Names, Part, Quantity, bytes_of, explained
 from federation.manifest.yaml_source import read_yaml
+from federation.secagg.parameters import MAX_MEMBERS, MIN_MEMBERS
 
-HOURS: Final = re.compile(r"([01]\d|2[0-4]):([0-5]\d)-([01]\d|2[0-4]):([0-5]\d)")
+HOURS: Final = r"(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)-(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)"
 ALWAYS: Final = "00:00-24:00"
+StrategyName = Literal["FedAvg", "FedProx", "FedAvgM", "FedAdam", "FedYogi", "FedAdagrad"]
 
 
 class Rules(Part):
-    leads: list[Label] | None = Field(None, description="research leads whose jobs may run")
-    jurisdictions: list[Jurisdiction] | None = Field(
-        None, description="where the lead's member and all other members may come from"
+    leads: Labels | None = Field(None, description="research leads whose jobs may run; absent: none")
+    jurisdictions: Jurisdictions | None = Field(
+        None, description="where the lead's member and the other members of a job may come from; absent: nowhere"
     )
-    data_sets: list[str] | None = Field(None, description="data sets that jobs may use")
-    minimum_cohort: Annotated[int, Field(ge=3, le=200)] | None = Field(None, description="no sum of fewer members")
-    minimum_jurisdictions: int = Field(1, ge=1, le=200, description="no job with fewer jurisdictions")
-    strategies: list[str] | None = Field(None, description="outer steps allowed; absent: any")
-    max_rounds: int | None = Field(None, ge=1, description="longest job; absent: any")
+    data_sets: Names | None = Field(None, description="data sets that jobs may use; absent: none")
+    minimum_cohort: int | None = Field(
+        None, ge=MIN_MEMBERS, le=MAX_MEMBERS, description="no job that may run with fewer members; absent: no job"
+    )
+    minimum_jurisdictions: int = Field(1, ge=1, le=MAX_MEMBERS, description="no job that may run with fewer")
+    strategies: list[StrategyName] | None = Field(None, description="outer steps allowed; absent: any")
+    max_rounds: int | None = Field(None, ge=1, description="no longer job; absent: any")
 
 
 class PolicyDocument(Part):
-    api_version: Literal["concord/v1"]
-    kind: Literal["NodePolicy"]
-    rules: Rules
-    sandbox: Literal["required", "optional"] = "required"
-    memory_limit: Quantity | None = None
-    hours: str = Field(ALWAYS, pattern=f"^{HOURS.pattern}$")
+    api_version: Literal["concord/v1"] = Field(description="concord/v1")
+    kind: Literal["NodePolicy"] = Field(description="NodePolicy")
+    rules: Rules = Field(description="each must say yes")
+    sandbox: Literal["required", "optional"] = Field(
+        "required", description="optional: tasks run even where no sandbox is to be had"
+    )
+    memory_limit: Quantity | None = Field(None, description="no job that asks for more memory; absent: any")
+    hours: str = Field(
+        ALWAYS,
+        pattern=f"^{HOURS}$",
+        description="local time of day at which consent is given; 20:00-06:00 runs over midnight",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +84,12 @@ class Verdict:
 def load_policy(text: str, source: str) -> Policy:
     """Raises InvalidManifest with file, line, field, and what to do."""
     read = read_yaml(text, source)
+    if not isinstance(read.value, dict):
+        raise read.error("a policy is a mapping.", (), "Start with apiVersion: concord/v1 and kind: NodePolicy.")
     try:
         document = PolicyDocument.model_validate(read.value)
     except ValidationError as error:
-        problem = error.errors()[0]
-        path = tuple(problem["loc"])
-        message = "unknown rule." if problem["type"] == "extra_forbidden" else f"{problem['msg']}."
-        raise read.error(message, path, "See docs/reference/policy.md for the vocabulary.") from error
+        raise explained(read, error, PolicyDocument, "See policy{field} in docs/reference/policy.md.") from error
     limit = document.memory_limit
     return Policy(
         source,
@@ -126,7 +133,8 @@ def _jurisdictions(policy: Policy, question: Question) -> tuple[str, ...]:
     others = {
         member.jurisdiction
         for member in question.roll.members
-        if (not people.members or member.id in people.members)
+        if member.id != question.member
+        and (not people.members or member.id in people.members)
         and (not people.jurisdictions or member.jurisdiction in people.jurisdictions)
     }
     return _listed("jurisdictions", policy.rules.jurisdictions, tuple(sorted(others | {lead})), "jurisdiction")
@@ -185,17 +193,13 @@ def within_hours(hours: str, now: str) -> bool:
     return begin <= now < end if begin <= end else now >= begin or now < end
 
 
-CHECKS: Final = (_leads, _jurisdictions, _data_sets, _cohort, _spread, _optional, _sandbox, _hours)
+def _asked(_policy: Policy, question: Question) -> tuple[str, ...]:
+    people, own = question.manifest.spec.participants, question.roll.member(question.member)
+    if people.members and own.id not in people.members:
+        return (f"participants.members: the job does not ask {own.id}",)
+    if people.jurisdictions and own.jurisdiction not in people.jurisdictions:
+        return (f"participants.jurisdictions: the job does not ask members from {own.jurisdiction}",)
+    return ()
 
 
-__all__ = [
-    "ALWAYS",
-    "InvalidManifest",
-    "Policy",
-    "Question",
-    "Rules",
-    "Verdict",
-    "evaluate",
-    "load_policy",
-    "within_hours",
-]
+CHECKS: Final = (_asked, _leads, _jurisdictions, _data_sets, _cohort, _spread, _optional, _sandbox, _hours)

@@ -1,0 +1,112 @@
+"""What a job document's fields must be to one another: minima that can be reached, levels that suffice, one first model."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from federation.manifest.strategy import DEFAULTS
+from federation.secagg.parameters import MAX_MEMBERS, Encoding
+
+if TYPE_CHECKING:
+    from federation.manifest.document import Spec
+
+MIN_LEVELS: Final = 7
+"""with fewer, rounding is coarser than most updates"""
+MAX_RATE: Final = 1e6
+
+Problems = Iterator[tuple[str, tuple[str, ...], str]]
+"""(what is wrong, the field under spec, what to do)"""
+
+
+def problems(spec: Spec) -> Problems:
+    yield from _participants(spec)
+    yield from _ring(spec)
+    yield from _model(spec)
+    yield from _settings(spec)
+    yield from _strategy(spec)
+
+
+def _most_members(spec: Spec) -> int:
+    people = spec.participants
+    return min(people.max_members, len(people.members)) if people.members else people.max_members
+
+
+def _participants(spec: Spec) -> Problems:
+    people = spec.participants
+    if people.max_members < people.min_members:
+        yield "is below minMembers.", ("participants", "maxMembers"), "Raise it, or lower minMembers."
+    if people.members and len(people.members) < people.min_members:
+        yield (
+            f"names {len(people.members)} members, but minMembers is {people.min_members}: the minimum cannot be reached.",
+            ("participants", "members"),
+            "Name more members, or lower minMembers.",
+        )
+    if people.min_jurisdictions > min(_most_members(spec), len(people.jurisdictions) or MAX_MEMBERS):
+        yield (
+            "cannot be reached with the members and jurisdictions named.",
+            ("participants", "minJurisdictions"),
+            "Lower it, or name more.",
+        )
+
+
+def _ring(spec: Spec) -> Problems:
+    ring, most = spec.secure_aggregation, _most_members(spec)
+    if not ring.min_scale_exponent <= ring.scale_exponent <= ring.max_scale_exponent:
+        yield (
+            "lies outside minScaleExponent..maxScaleExponent.",
+            ("secureAggregation", "scaleExponent"),
+            "Move it or the bounds.",
+        )
+    levels = Encoding.level_bound_of(ring.ring_bits, most)
+    if levels < MIN_LEVELS:
+        yield (
+            f"{ring.ring_bits} bits leave {levels} levels to each of up to {most} members; it takes {MIN_LEVELS}.",
+            ("secureAggregation", "ringBits"),
+            f"Use 16, or set participants.maxMembers to {Encoding.level_bound_of(ring.ring_bits, MIN_LEVELS)} or less.",
+        )
+
+
+def _model(spec: Spec) -> Problems:
+    model = spec.model
+    if spec.data_set.name is None and not spec.data_set.tags:
+        yield "names no data set.", ("dataSet",), "Give a name, or tags."
+    if spec.data_set.name in spec.extra_data_sets:
+        yield "names the data set of dataSet again.", ("extraDataSets",), "Name further ones only."
+    if model.snapshot and model.snapshot_file:
+        yield "stands beside snapshotFile.", ("model", "snapshot"), "Keep one of the two."
+    if (model.snapshot or model.snapshot_file) and model.factory:
+        yield "stands beside a snapshot.", ("model", "factory"), "A job starts from one of the two."
+
+
+def _settings(spec: Spec) -> Problems:
+    for key in spec.run_config_floats:
+        value = spec.run_config.get(key)
+        if not isinstance(value, int) or isinstance(value, bool):
+            yield f"{key} is not a whole number of runConfig.", ("runConfigFloats",), "Submit it with concord apply."
+
+
+def _strategy(spec: Spec) -> Problems:
+    defaults = DEFAULTS[spec.strategy.name]
+    for key, value in (spec.strategy.model_extra or {}).items():
+        path = ("strategy", key)
+        if key not in defaults:
+            close = difflib.get_close_matches(key, defaults, 1)
+            known = f"Its parameters: {', '.join(defaults)}." if defaults else "It has no parameters."
+            yield f"is no parameter of {spec.strategy.name}.", path, f"Did you mean {close[0]}?" if close else known
+        elif isinstance(defaults[key], bool) != isinstance(value, bool) or not isinstance(value, (bool, int, float)):
+            wanted = "true or false" if isinstance(defaults[key], bool) else "a number"
+            yield f"must be {wanted} (got {str(value)[:60]!r}).", path, "See concord explain job.spec.strategy."
+        elif not isinstance(value, bool) and not _fits(key, value):
+            yield (
+                f"is out of range (got {str(value)[:60]}).",
+                path,
+                f"Betas and momentum are from 0 to below 1, tau is above 0, rates are 0 to {MAX_RATE:.0f}.",
+            )
+
+
+def _fits(key: str, value: float) -> bool:
+    if key == "tau":
+        return 0 < value <= MAX_RATE
+    return 0 <= value < 1 if key.startswith("beta") or key == "serverMomentum" else 0 <= value <= MAX_RATE

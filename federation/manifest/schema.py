@@ -1,0 +1,169 @@
+"""What the schemas of documents that people write have in common: strict parts, their field types, and errors that help.
+
+Text stays text ("10" is not 10), booleans are not numbers, and a field that nobody knows is an error that names the nearest one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import Annotated, Any, Final
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError
+from pydantic.alias_generators import to_camel
+
+from federation.errors import InvalidManifest
+from federation.identity.names import JURISDICTION, LABEL
+from federation.manifest.yaml_source import Path, Source
+
+LARGEST_WHOLE: Final = 2**53 - 1
+"""beyond it a number of canonical JSON (RFC 8785) is not exact"""
+QUANTITY: Final = re.compile(r"([0-9]{1,15})(Ki|Mi|Gi|Ti|k|M|G|T)?")
+UNITS: Final = {
+    None: 1,
+    "Ki": 1 << 10,
+    "Mi": 1 << 20,
+    "Gi": 1 << 30,
+    "Ti": 1 << 40,
+    "k": 10**3,
+    "M": 10**6,
+    "G": 10**9,
+    "T": 10**12,
+}
+Scalar = str | int | float | bool
+
+
+def bytes_of(quantity: str) -> int:
+    """Bytes of a Kubernetes-style quantity such as 512Mi or 1G. Raises ValueError."""
+    match = QUANTITY.fullmatch(quantity)
+    if not match:
+        raise ValueError("is not a quantity such as 512Mi, 4Gi or 1G")
+    return int(match[1]) * UNITS[match[2]]
+
+
+def _quantity(value: str) -> str:
+    bytes_of(value)
+    return value
+
+
+def _number(value: Any) -> Any:
+    """Whole numbers are fine where a fraction may stand (RFC 8785 writes 100.0 as 100); booleans are not."""
+    whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST_WHOLE
+    return float(value) if whole else value
+
+
+def _scalar(value: Any) -> Scalar:
+    if not isinstance(value, (str, int, float, bool)):
+        raise ValueError("should be a text, a number, or true or false")
+    if not isinstance(value, (str, bool)) and not abs(value) <= LARGEST_WHOLE:
+        raise ValueError("is larger than a signed document can hold exactly; write it as text")
+    return value
+
+
+def _readable(value: str) -> str:
+    """People read it in terminals and on pages: no escape sequences, no half characters."""
+    if not all(part.isprintable() for part in value.splitlines()):
+        raise ValueError("holds control characters or characters that cannot be shown")
+    return value
+
+
+def _versions(value: str) -> str:
+    try:
+        SpecifierSet(value)
+    except InvalidSpecifier:
+        raise ValueError('is not a version range; write it as ">=2.4,<3", or "" for any') from None
+    return value
+
+
+def _once(value: list[str]) -> list[str]:
+    for item in value:
+        if value.count(item) > 1:
+            raise ValueError(f"names {item} twice")
+    return value
+
+
+_REFERENCE: Final = r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*"
+REFERENCE: Final = re.compile(_REFERENCE)
+"""An object in a module: "package.module:name"."""
+
+Label = Annotated[str, Field(pattern=f"^{LABEL.pattern}$")]
+Labels = Annotated[list[Label], Field(max_length=1000), AfterValidator(_once)]
+Reference = Annotated[str, Field(pattern=f"^{_REFERENCE}$", max_length=200)]
+Quantity = Annotated[str, AfterValidator(_quantity)]
+Number = Annotated[float, BeforeValidator(_number)]
+Seconds = Annotated[float, BeforeValidator(_number), Field(gt=0, le=30 * 86_400)]
+Hex32 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+MetricName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.\-]{0,63}$")]
+MetricNames = Annotated[list[MetricName], Field(max_length=32), AfterValidator(_once)]
+Jurisdiction = Annotated[str, Field(pattern=f"^{JURISDICTION.pattern}$")]
+Jurisdictions = Annotated[list[Jurisdiction], Field(max_length=1000), AfterValidator(_once)]
+Text = Annotated[str, Field(max_length=2000), AfterValidator(_readable)]
+Name = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_readable)]
+Names = Annotated[list[Name], Field(max_length=1000), AfterValidator(_once)]
+Versions = Annotated[str, Field(max_length=200), AfterValidator(_versions)]
+Setting = Annotated[Scalar, PlainValidator(_scalar)]
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, alias_generator=to_camel, allow_inf_nan=False, validate_default=False
+    )
+
+
+def part_type(annotation: Any) -> type[Part] | None:
+    """The Part within an annotation such as ``Part | None`` or ``Annotated[Part, ...]``, if there is one."""
+    candidates = [annotation, *getattr(annotation, "__args__", ())]
+    return next((item for item in candidates if isinstance(item, type) and issubclass(item, Part)), None)
+
+
+def explained(source: Source, error: ValidationError, root: type[Part], where: str) -> InvalidManifest:
+    """The first problem in the text, with its line, its field, and what to do; ``where`` tells people to read on."""
+    problem = min(error.errors(include_url=False), key=lambda item: source.line_of(_path(item["loc"], source.value)))
+    path = _path(problem["loc"], source.value)
+    depth = next(
+        (depth for depth in range(len(path)) if path[depth] not in _known_fields(root, path[:depth])), len(path)
+    )
+    see = where.format(field="".join(f".{part}" for part in path[:depth]))
+    if problem["type"] == "extra_forbidden":
+        known = sorted(_known_fields(root, path[:-1]))
+        close = difflib.get_close_matches(str(path[-1]), known, 1)
+        hint = f"Did you mean {close[0]}?" if close else f"Known here: {', '.join(known)}."
+        return source.error("unknown field.", path, hint)
+    if problem["type"] == "missing":
+        return source.error("this field is missing.", path, see)
+    shown = _shown(problem.get("input"))
+    message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    return source.error(f"{message}{shown}.", path, see)
+
+
+def _shown(got: Any) -> str:
+    if isinstance(got, bool):
+        return f" (got {str(got).lower()})"
+    if isinstance(got, str):
+        return f" (got the text {got[:60]!r})"
+    return f" (got {got})" if isinstance(got, (int, float)) and abs(got) < 10**30 else ""
+
+
+def _path(location: tuple[int | str, ...], value: Any) -> Path:
+    """Drops the parts that pydantic adds (for unions, for keys); keeps what stands, or is missing, in the document."""
+    path: list[str | int] = []
+    for part in location:
+        in_mapping = isinstance(value, dict) and part in value
+        if not in_mapping and not (isinstance(value, list) and isinstance(part, int) and part < len(value)):
+            if isinstance(value, dict) and isinstance(part, str) and part not in {"str", "int", "float", "bool"}:
+                path.append(part)
+            break
+        value = value[part]
+        path.append(part)
+    return tuple(path)
+
+
+def _known_fields(root: type[Part], path: Path) -> set[str]:
+    model: type[Part] | None = root
+    for part in path:
+        if model is None:
+            return set()
+        named = {to_camel(name): item for name, item in model.model_fields.items()}
+        model = part_type(named[str(part)].annotation) if part in named else None
+    return {to_camel(name) for name in model.model_fields} if model else set()
