@@ -17,7 +17,7 @@ from coordinator.registry.enrolment import Registry
 from coordinator.releases.publisher import Publisher
 from coordinator.rounds.driver import Desk, JobDriver, instruction_bytes
 from coordinator.store.blobs import Blobs
-from coordinator.store.database import ConsentRow, Database, JobRow, NodeRow
+from coordinator.store.database import ConsentRow, Database, JobRow
 from coordinator.store.spool import Spool
 from coordinator.web.metrics import Metrics
 from federation.errors import FederationError, InvalidManifest, NotFound, PolicyDenied, ProtocolViolation
@@ -34,6 +34,8 @@ from federation.v1 import rounds_pb2
 log = structlog.get_logger()
 ANSWERED: Final = frozenset({"granted", "denied"})
 MIN_PREFIX: Final = 6
+DIGEST_DIGITS: Final = 64
+HEX: Final = frozenset("0123456789abcdef")
 
 
 @dataclass(slots=True, eq=False)
@@ -113,10 +115,10 @@ class Docket:
         digest = manifest.digest.hex()
         self._check(manifest, roll)
         with self._database.transaction() as change:
-            for row in change.jobs():
-                if row.digest == digest:
-                    return manifest.digest, False
-                if row.name == manifest.name and row.state not in ENDED:
+            if change.job(digest) is not None:
+                return manifest.digest, False
+            for row in change.find_jobs(manifest.name, ""):
+                if row.state not in ENDED:
                     raise InvalidManifest(
                         f"A job named {manifest.name} is {row.state} already.",
                         hint="Cancel it, wait for its end, or choose another metadata.name.",
@@ -324,7 +326,7 @@ class Docket:
             for session in self._sessions.all()
         ]
         with self._database.transaction() as change:
-            order = {row.digest: row.sequence for row in change.jobs()}
+            order = {row.digest: row.sequence for case in waiting if (row := change.job(case.digest)) is not None}
         decision = place(nodes, [_request(case, order[case.digest]) for case in waiting])
         for case in waiting:
             placed = decision.placements.get(case.digest)
@@ -394,9 +396,7 @@ class Docket:
 
     def _seen(self, session: Session, state: str) -> None:
         with self._database.transaction() as change:
-            row = change.node(session.member, session.node)
-            if row is not None:
-                change.put_node(NodeRow(row.member, row.node, row.credential, state, self._clock()))
+            change.see_node(session.member, session.node, state, self._clock())
 
     def heard(self, session: Session, event: rounds_pb2.NodeEvent) -> None:
         """One event from a node's stream. A bad one is noted against the node and changes nothing."""
@@ -562,11 +562,9 @@ class Docket:
     def row(self, query: str) -> JobRow:
         """By name (the newest), digest, or unique prefix. Raises NotFound."""
         with self._database.transaction() as change:
-            rows = change.jobs()
-        named = [row for row in rows if row.name == query]
-        if named:
-            return named[-1]
-        matching = [row for row in rows if len(query) >= MIN_PREFIX and row.digest.startswith(query)]
+            if len(query) == DIGEST_DIGITS and (row := change.job(query)) is not None:
+                return row
+            matching = change.find_jobs(query, query if len(query) >= MIN_PREFIX and set(query) <= HEX else "")
         if len(matching) == 1:
             return matching[0]
         if matching:

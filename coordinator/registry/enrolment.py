@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 from coordinator.registry.authority import Authority
 from coordinator.store.database import Database, NodeRow, TicketRow
@@ -46,7 +47,7 @@ class Registry:
                 "The federation is not founded yet: there is no membership roll.",
                 hint="concord-coordinator found --home DIR --roll roll.json",
             )
-        return Roll.open(envelope)
+        return _opened(envelope)
 
     def found(self, envelope: bytes) -> Roll:
         """Takes the members' signed roll. Raises InvalidIdentity, or InvalidUsage for an older or other roll."""
@@ -117,6 +118,12 @@ class Registry:
             principal = Principal(row.kind, row.member, row.node, row.name)
             if row.kind == "node":
                 self._check_credential(roll, credential, principal, now)
+                known = change.node(row.member, row.node)
+                if known is not None and known.state in REFUSED_STATES:
+                    raise InvalidIdentity(
+                        f"The node {row.node} of {row.member} is {known.state}.",
+                        hint="Ask the coordinator's operator why.",
+                    )
             certificate = self.authority.issue(csr_pem, principal, datetime.fromtimestamp(now, UTC), self.lifetime)
             if not change.use_ticket(ticket_id, now):
                 raise InvalidIdentity(
@@ -166,6 +173,12 @@ def principal_for(member: str, node: str, lead: str, operator: str) -> Principal
     raise InvalidUsage(
         "A ticket is for one node, lead or operator.", hint="Give --member and --node, or --lead, or --operator."
     )
+
+
+@lru_cache(maxsize=4)
+def _opened(envelope: bytes) -> Roll:
+    """Checking every member's signature takes milliseconds, and the same bytes are the same roll."""
+    return Roll.open(envelope)
 
 
 def _hash(token: str) -> bytes:

@@ -1,9 +1,14 @@
-"""Transactions over SQLite (WAL, synchronous=FULL): one writer, short transactions, and an audit entry with every change."""
+"""Transactions over SQLite (WAL, synchronous=FULL): one writer, short transactions, and an audit entry with every change.
+
+The service has one connection. Its threads take turns (a release is built, and metrics are read, beside the event loop), and so do
+processes (``concord-coordinator ticket`` beside ``run``): every transaction takes the write lock at its beginning, and waits for it.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -75,15 +80,20 @@ class LineRow:
     text: str
 
 
+def _job(row: Any) -> JobRow:
+    return JobRow(**{**row._mapping, "roster": tuple(json.loads(row.roster))})
+
+
 class Database:
     """``with database.transaction() as change:`` commits at the end, or rolls everything back."""
 
     def __init__(self, path: Path) -> None:
+        self._turn = threading.RLock()
         self._engine = sa.create_engine(
             f"sqlite:///{path}", poolclass=sa.pool.StaticPool, connect_args={"check_same_thread": False}
         )
         sa.event.listen(self._engine, "connect", _prepare)
-        sa.event.listen(self._engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+        sa.event.listen(self._engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
         path.touch(mode=0o600, exist_ok=True)
         with self._engine.begin() as connection:
             config = Config()
@@ -93,7 +103,8 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[Change]:
-        with self._engine.begin() as connection:
+        """Not to be nested: what is needed inside is read inside."""
+        with self._turn, self._engine.begin() as connection:
             yield Change(connection)
 
     def close(self) -> None:
@@ -113,7 +124,13 @@ class Change:
         self._connection = connection
 
     def audit(self, now: float, kind: str, subject: str, data: bytes = b"") -> None:
-        values = {"time": now, "kind": kind, "subject": subject, "digest": hashlib.sha256(data).digest()}
+        values = {
+            "time": now,
+            "kind": kind,
+            "subject": subject,
+            "digest": hashlib.sha256(data).digest(),
+            "payload": data,
+        }
         self._connection.execute(sa.insert(tables.audit_entries).values(values))
 
     # ------------------------------------------------------------------------------------------ federation and nodes
@@ -148,7 +165,17 @@ class Change:
         )
 
     def node(self, member: str, node: str) -> NodeRow | None:
-        return next((row for row in self.nodes() if (row.member, row.node) == (member, node)), None)
+        table = tables.nodes
+        query = sa.select(table).where(table.c.member == member, table.c.node == node)
+        row = self._connection.execute(query).one_or_none()
+        return NodeRow(**row._mapping) if row else None
+
+    def see_node(self, member: str, node: str, state: str, now: float) -> None:
+        """Its stream opened (active) or ended (enrolled). What was suspended or revoked stays so."""
+        table = tables.nodes
+        standing = sa.case((table.c.state.in_(("enrolled", "active")), state), else_=table.c.state)
+        where = (table.c.member == member, table.c.node == node)
+        self._connection.execute(sa.update(table).where(*where).values(state=standing, last_seen=now))
 
     def nodes(self) -> tuple[NodeRow, ...]:
         query = sa.select(tables.nodes).order_by(tables.nodes.c.member, tables.nodes.c.node)
@@ -172,7 +199,20 @@ class Change:
 
     def jobs(self) -> tuple[JobRow, ...]:
         rows = self._connection.execute(sa.select(tables.jobs).order_by(tables.jobs.c.sequence))
-        return tuple(JobRow(**{**row._mapping, "roster": tuple(json.loads(row.roster))}) for row in rows)
+        return tuple(_job(row) for row in rows)
+
+    def job(self, digest: str) -> JobRow | None:
+        row = self._connection.execute(sa.select(tables.jobs).where(tables.jobs.c.digest == digest)).one_or_none()
+        return _job(row) if row else None
+
+    def find_jobs(self, name: str, prefix: str) -> tuple[JobRow, ...]:
+        """The newest job of that name; else those whose digest begins with ``prefix`` (hex digits), if there is one."""
+        table = tables.jobs
+        named = sa.select(table).where(table.c.name == name).order_by(table.c.sequence.desc()).limit(1)
+        found = self._connection.execute(named).all()
+        if not found and prefix:
+            found = self._connection.execute(sa.select(table).where(table.c.digest.startswith(prefix))).all()
+        return tuple(_job(row) for row in found)
 
     def put_consent(self, job: str, consent: ConsentRow) -> None:
         self._upsert(
@@ -191,8 +231,11 @@ class Change:
         )
 
     def place(self, job: str, nodes: Sequence[tuple[str, str]]) -> None:
+        """In place of whatever was decided before."""
+        table = tables.placements
+        self._connection.execute(sa.delete(table).where(table.c.job == job))
         for member, node in nodes:
-            self._upsert(tables.placements, {"job": job, "member": member}, {"node": node})
+            self._connection.execute(sa.insert(table).values(job=job, member=member, node=node))
 
     def placement(self, job: str) -> tuple[tuple[str, str], ...]:
         table = tables.placements

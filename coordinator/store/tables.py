@@ -124,4 +124,5 @@ audit_entries = Table(
     Column("kind", String(32), nullable=False),
     Column("subject", String(200), nullable=False),
     Column("digest", LargeBinary, nullable=False),
+    Column("payload", LargeBinary, nullable=False),
 )
