@@ -29,13 +29,15 @@ sys.addaudithook(hook)
 
 OUTER_STEP = """
 import numpy as np
-from federation.weights.outer_step import StrategySpec, message_config, outer_step
+from federation.manifest.strategy import DEFAULTS, StrategySpec
+from federation.weights.outer_step import message_config, outer_step
 from federation.weights.state import ModelState
-for name in ("FedAvg", "FedProx", "FedAvgM", "FedAdam", "FedYogi", "FedAdagrad"):
-    spec = StrategySpec(name, {})
+for name, parameters in DEFAULTS.items():
+    spec = StrategySpec(name, parameters)
     message_config(spec, 1)
     state = ModelState(1, {"w": np.zeros(4, np.float32)}, {}, np.zeros(1, np.int8))
     outer_step(spec, state, np.ones(4), np.zeros(1, np.int8))
+print("stepped")
 """
 
 IMPORTS = """
@@ -63,7 +65,7 @@ def watched(code: str, home: Path) -> list[str]:
 
 
 def test_flowers_strategies_call_nobody(tmp_path: Path) -> None:
-    assert watched(OUTER_STEP, tmp_path) == []
+    assert watched(OUTER_STEP, tmp_path) == ["stepped"]
 
 
 def test_loading_every_command_and_flowers_client_calls_nobody(tmp_path: Path) -> None:
