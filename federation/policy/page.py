@@ -12,8 +12,8 @@ def reference_page() -> str:
         "",
         "Generated from the schema in `federation/policy/rules.py`; a test compares.",
         "",
-        "`policy.yaml` in the node's folder says which jobs this lab takes part in; nobody else can widen or replace it. Every rule",
-        "must say yes: `leads`, `jurisdictions`, `dataSets` and `minimumCohort` deny everything while they are absent, and every",
+        "`policy.yaml` in the node's folder says which jobs this lab takes part in; nobody else can widen or replace it. Every",
+        "rule must say yes: `leads`, `jurisdictions`, `dataSets` and `minimumCohort` deny everything while they are absent; every",
         "further rule, or narrower list, only takes away. Where a rule says no, the lead reads its sentence in `concord describe`.",
         "",
         "```yaml",
@@ -29,6 +29,6 @@ def reference_page() -> str:
         *table(fields(PolicyDocument, "policy")),
         "",
         "`minimumCohort` and `minimumJurisdictions` are compared with what the job promises (`participants.minMembers` and",
-        "`participants.minJurisdictions`), and `jurisdictions` with every member that the job may bring in, not with those that come.",
+        "`participants.minJurisdictions`), and `jurisdictions` with every member that the job may bring in.",
     ]
     return "\n".join(lines) + "\n"
