@@ -1,0 +1,152 @@
+"""Making a node's home, and entering the federation. Either everything is stored, or nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from federation.errors import InvalidIdentity, InvalidUsage
+from federation.identity.credential import NodeCredential, node_request, verify_credential
+from federation.identity.keys import SigningKey
+from federation.identity.names import checked_label
+from federation.identity.roll import Roll
+from federation.identity.transport import Principal, TransportKey, make_csr, principal_of, uri_of
+from node_agent.link import enrolment as wire
+from node_agent.link.channel import Credentials
+from node_agent.link.route import choose
+from node_agent.settings import Home, NodeSettings, settings_bytes
+from node_agent.store.files import private_folder, write_together
+
+FILE_LIMIT = 1 << 20
+
+POLICY = """\
+# What this node may take part in. A rule that is left out denies; docs/reference/policy.md has the vocabulary.
+apiVersion: concord/v1
+kind: NodePolicy
+rules: {}
+#  leads: [alice]                  # research leads whose jobs may run here
+#  jurisdictions: [FR, KE, BR]     # where the lead and all other members may come from
+#  dataSets: [scans]               # data sets of this node that jobs may use
+#  minimumCohort: 4                # no sum of fewer members
+sandbox: required                  # or optional: tasks may run without one where none is to be had
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    federation: str
+    address: str
+    ca_pem: bytes
+    id: str
+    token: str = field(repr=False)
+    certificate_pem: bytes
+    key_pem: bytes = field(repr=False)
+
+
+def initialise(home: Home, *, federation: str, member: str, node: str, out: Path) -> None:
+    """Keys, settings, a policy that denies all, and the request for the officer. Raises InvalidUsage when there is a home already."""
+    for value, what in ((federation, "federation"), (member, "member"), (node, "node")):
+        checked_label(value, what)
+    if home.settings_file.exists() or home.identity_key.exists():
+        raise InvalidUsage(f"{home.root} is a node's home already.", hint="Nothing was changed. Use another folder.")
+    private_folder(home.root)
+    private_folder(home.identity_key.parent)
+    private_folder(home.jobs)
+    identity, transport = SigningKey.generate(), TransportKey.generate()
+    write_together(
+        {
+            home.identity_key: identity.to_pem(),
+            home.transport_key: transport.to_pem(),
+            home.policy_file: POLICY.encode(),
+            home.settings_file: settings_bytes(NodeSettings(member=member, node=node, federation=federation)),
+        }
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_together({out: node_request(federation, member, node, identity)}, mode=0o644)
+
+
+def join(home: Home, *, ticket_file: Path, credential_file: Path, roll_file: Path | None) -> str:
+    """Enters the federation; returns the route that was taken. Raises InvalidIdentity when anything does not fit."""
+    settings = home.settings()
+    ticket = read_ticket(ticket_file)
+    if ticket.federation != settings.federation:
+        raise InvalidIdentity(f"The ticket is for {ticket.federation}, and this node is of {settings.federation}.")
+    credential = _read(credential_file, "credential")
+    transport = TransportKey.from_pem(home.read(home.transport_key))
+    principal = Principal("node", settings.member, settings.node)
+    route = choose(ticket.address, os.environ)
+    credentials = Credentials(ticket.federation, ticket.ca_pem, ticket.certificate_pem, ticket.key_pem)
+    given = Roll.open(_read(roll_file, "roll")) if roll_file is not None else None
+    if given is not None:
+        check_credential(home, credential, given, settings)
+    csr = make_csr(transport, uri_of(principal, settings.federation))
+    joined = asyncio.run(wire.join(route, credentials, ticket.id, ticket.token, csr, credential))
+    roll = Roll.open(joined.roll)
+    if given is not None and roll.digest != given.digest:
+        raise InvalidIdentity(
+            "The coordinator has another membership roll than the one that you hold.",
+            hint="Nothing was stored. Ask your member's officer which roll is right; a coordinator cannot choose the members.",
+        )
+    check_credential(home, credential, roll, settings)
+    named = principal_of(joined.certificate_pem)
+    if (named.kind, named.member, named.node) != ("node", settings.member, settings.node):
+        raise InvalidIdentity(
+            "The coordinator issued a certificate for another node.", hint="Nothing was stored. Tell its operator."
+        )
+    write_together(
+        {
+            home.credential: credential,
+            home.roll: roll.envelope,
+            home.ca: ticket.ca_pem,
+            home.transport_certificate: joined.certificate_pem,
+            home.settings_file: settings_bytes(settings.model_copy(update={"address": ticket.address})),
+        }
+    )
+    return route.sentence
+
+
+def check_credential(home: Home, envelope: bytes, roll: Roll, settings: NodeSettings) -> NodeCredential:
+    """The credential is this node's, by this member's officer on the roll, for this identity key. Raises InvalidIdentity."""
+    if roll.federation != settings.federation:
+        raise InvalidIdentity(f"The roll is of {roll.federation}, and this node is of {settings.federation}.")
+    credential = verify_credential(envelope, roll, datetime.now(UTC))
+    key = SigningKey.from_pem(home.read(home.identity_key))
+    if (credential.member, credential.node, credential.identity_key) != (settings.member, settings.node, key.public):
+        raise InvalidIdentity(
+            f"The credential is for node {credential.node} of {credential.member}, not for this one.",
+            hint="Have the officer sign this node's own request, the one that concord-node init wrote.",
+        )
+    return credential
+
+
+def read_ticket(path: Path) -> Ticket:
+    """Raises InvalidIdentity when it is no ticket."""
+    try:
+        document: Any = json.loads(_read(path, "ticket"))
+        return Ticket(
+            federation=checked_label(document["federation"], "federation"),
+            address=str(document["address"]),
+            ca_pem=document["caPem"].encode(),
+            id=str(document["ticketId"]),
+            token=str(document["token"]),
+            certificate_pem=document["certificatePem"].encode(),
+            key_pem=document["keyPem"].encode(),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InvalidIdentity(f"{path} is not a ticket.", hint="Ask the coordinator's operator for one.") from error
+
+
+def _read(path: Path, what: str) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(FILE_LIMIT + 1)
+    except OSError as error:
+        raise InvalidUsage(f"The {what} {path} cannot be read: {error.strerror}.", hint="Check the path.") from error
+    if len(data) > FILE_LIMIT:
+        raise InvalidUsage(f"The {what} {path} is larger than {FILE_LIMIT} bytes.")
+    return data

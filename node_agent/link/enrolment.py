@@ -1,0 +1,37 @@
+"""Exchanging a ticket, or a certificate that ends soon, for a transport certificate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from federation.v1 import enrolment_pb2, enrolment_pb2_grpc
+from node_agent.link.channel import CALL_SECONDS, Credentials, open_channel, spoken
+from node_agent.link.route import Route
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    certificate_pem: bytes
+    ca_pem: bytes
+    roll: bytes
+
+
+async def join(
+    route: Route, credentials: Credentials, ticket_id: str, token: str, csr_pem: bytes, credential: bytes
+) -> Joined:
+    """Raises InvalidIdentity when the ticket or credential is refused, Unavailable when nobody answers."""
+    request = enrolment_pb2.JoinRequest(ticket_id=ticket_id, token=token, csr_pem=csr_pem, node_credential=credential)
+    async with open_channel(route, credentials) as channel:
+        with spoken(route):
+            reply = await enrolment_pb2_grpc.EnrolmentStub(channel).Join(request, timeout=CALL_SECONDS)
+    return Joined(reply.certificate_pem, reply.ca_pem, reply.roll)
+
+
+async def renew(route: Route, credentials: Credentials, csr_pem: bytes) -> bytes:
+    """A fresh certificate (PEM)."""
+    async with open_channel(route, credentials) as channel:
+        with spoken(route):
+            reply = await enrolment_pb2_grpc.EnrolmentStub(channel).Renew(
+                enrolment_pb2.RenewRequest(csr_pem=csr_pem), timeout=CALL_SECONDS
+            )
+    return bytes(reply.certificate_pem)

@@ -1,0 +1,207 @@
+"""The node's one stream: events out, instructions in; dialled again for as long as it takes. Beside it: blobs and updates in parts.
+
+Nothing is kept for a broken stream: when it is open again, the coordinator tells what is still of use, and the machines answer alike.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import random
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Final
+
+import grpc
+import structlog
+
+from federation.errors import FederationError, Unavailable, VerificationFailed
+from federation.v1 import blobs_pb2, blobs_pb2_grpc, rounds_pb2, rounds_pb2_grpc
+from node_agent.link.channel import CALL_SECONDS, Credentials, error_of, open_channel, spoken
+from node_agent.link.route import Route
+
+log = structlog.get_logger()
+
+PART: Final = (1 << 20) - 256
+QUEUE_LIMIT: Final = 4096
+FIRST_PAUSE: Final = 0.2
+LONGEST_PAUSE: Final = 15.0
+TRIES: Final = 5
+TRANSFER_SECONDS: Final = 3600.0
+
+
+class Link:
+    """``hello`` builds the first event of each stream; ``hear`` gets each instruction; ``opened`` is told of each connection."""
+
+    def __init__(
+        self,
+        route: Route,
+        credentials: Callable[[], Credentials],
+        hello: Callable[[], rounds_pb2.NodeEvent],
+        hear: Callable[[rounds_pb2.Instruction], None],
+    ) -> None:
+        self.route = route
+        self._credentials, self._hello, self._hear = credentials, hello, hear
+        self._out: asyncio.Queue[rounds_pb2.NodeEvent] = asyncio.Queue(QUEUE_LIMIT)
+        self._channel: grpc.aio.Channel | None = None
+        self._call: grpc.aio.StreamStreamCall[rounds_pb2.NodeEvent, rounds_pb2.Instruction] | None = None
+        self.connected = asyncio.Event()
+
+    def send(self, event: rounds_pb2.NodeEvent) -> None:
+        """Queues an event; dropped while the stream is broken."""
+        if self.connected.is_set():
+            try:
+                self._out.put_nowait(event)
+            except asyncio.QueueFull:
+                self.redial()
+
+    def redial(self) -> None:
+        """Ends the stream; it is opened anew (with a renewed certificate, say)."""
+        if self._call is not None:
+            self._call.cancel()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                if await self._stream():
+                    pause = FIRST_PAUSE
+            except grpc.aio.AioRpcError as error:
+                said = error_of(error, self.route)
+                log.warning("link.broken", detail=said.message, hint=said.hint)
+            except FederationError as error:
+                log.warning("link.refused", detail=error.message, hint=error.hint)
+            finally:
+                self.connected.clear()
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads the dialling, protects nobody
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+    async def _stream(self) -> bool:
+        """One stream from Hello to its end; whether the coordinator said anything."""
+        heard = False
+        async with open_channel(self.route, self._credentials()) as channel:
+            self._channel = channel
+            call = rounds_pb2_grpc.NodeLinkStub(channel).Connect()  # type: ignore[call-arg]
+            self._call = call  # type: ignore[assignment]
+            while not self._out.empty():
+                self._out.get_nowait()
+            await call.write(self._hello())
+            writer = asyncio.get_running_loop().create_task(self._write(call))
+            try:
+                async for instruction in call:
+                    if not heard:
+                        heard = True
+                        self.connected.set()
+                        log.info("link.open", route=self.route.sentence)
+                    self._hear(instruction)
+            except asyncio.CancelledError:
+                if not call.cancelled() or asyncio.current_task().cancelling():  # type: ignore[union-attr]
+                    raise
+            finally:
+                writer.cancel()
+                with contextlib.suppress(
+                    asyncio.CancelledError, grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError
+                ):
+                    await writer
+                call.cancel()
+                self._channel = self._call = None
+        return heard
+
+    async def _write(self, call: object) -> None:
+        while True:
+            await call.write(await self._out.get())  # type: ignore[attr-defined]
+
+    # ------------------------------------------------------------------------------------------------------------ parts
+
+    def _open(self) -> grpc.aio.Channel:
+        if self._channel is None:
+            raise Unavailable(
+                f"The coordinator cannot be reached: {self.route.sentence}.", hint="The node dials again by itself."
+            )
+        return self._channel
+
+    async def put_update(self, job: bytes, context: bytes, path: Path) -> None:
+        """Streams a masked update, from where the coordinator has it. Raises Unavailable or what the coordinator says."""
+        query = rounds_pb2.UpdateQuery(job=job, context=context)
+        size = path.stat().st_size
+        stub = rounds_pb2_grpc.NodeLinkStub(self._open())
+        with spoken(self.route):
+            held = (await stub.HeldUpdate(query, timeout=CALL_SECONDS)).held
+            if held == size:
+                return
+
+            async def parts() -> AsyncIterator[rounds_pb2.UpdatePart]:
+                with path.open("rb") as stream:
+                    stream.seek(held)
+                    offset, first = held, True
+                    while data := stream.read(PART):
+                        head = {"update": query, "size": size} if first else {}
+                        yield rounds_pb2.UpdatePart(offset=offset, data=data, **head)  # type: ignore[arg-type]
+                        offset, first = offset + len(data), False
+
+            receipt = await stub.PutUpdate(parts(), timeout=TRANSFER_SECONDS)
+        if not receipt.complete:
+            raise Unavailable("The update did not arrive whole.", hint="The node sends the rest by itself.")
+
+    async def put_blob(self, digest: bytes, path: Path) -> None:
+        """Raises Unavailable when it cannot be brought to its end."""
+        size = path.stat().st_size
+        stub = blobs_pb2_grpc.BlobsStub(self._open())
+        with spoken(self.route):
+            receipt = await stub.Held(blobs_pb2.BlobRequest(digest=digest), timeout=CALL_SECONDS)
+            if receipt.complete:
+                return
+            held = receipt.held
+
+            async def parts() -> AsyncIterator[blobs_pb2.BlobPart]:
+                with path.open("rb") as stream:
+                    stream.seek(held)
+                    offset, first = held, True
+                    while data := stream.read(PART):
+                        head = {"digest": digest, "size": size} if first else {}
+                        yield blobs_pb2.BlobPart(offset=offset, data=data, **head)  # type: ignore[arg-type]
+                        offset, first = offset + len(data), False
+
+            receipt = await stub.Put(parts(), timeout=TRANSFER_SECONDS)
+        if not receipt.complete:
+            raise Unavailable("The blob did not arrive whole.", hint="The node sends the rest by itself.")
+
+    async def get_blob(self, digest: bytes, path: Path, limit: int) -> None:
+        """Fetches a blob into ``path``, in several tries where it must. Raises VerificationFailed for other bytes than named."""
+        partial = path.with_name(f".{path.name}.part")
+        partial.unlink(missing_ok=True)
+        for attempt in range(TRIES):
+            try:
+                await self._fetch(digest, partial, limit)
+                break
+            except (Unavailable, VerificationFailed):
+                if attempt == TRIES - 1:
+                    raise
+                await asyncio.sleep(FIRST_PAUSE * 2**attempt)
+        partial.replace(path)
+
+    async def _fetch(self, digest: bytes, partial: Path, limit: int) -> None:
+        stub = blobs_pb2_grpc.BlobsStub(self._open())
+        with partial.open("ab") as stream, spoken(self.route):
+            done = stream.tell()
+            call = stub.Get(blobs_pb2.BlobRequest(digest=digest, offset=done), timeout=TRANSFER_SECONDS)
+            async for part in call:
+                if part.offset != done or done + len(part.data) > limit:
+                    raise VerificationFailed(
+                        "The coordinator sent other bytes than were asked for.", hint="Tell its operator."
+                    )
+                stream.write(part.data)
+                done += len(part.data)
+        if await asyncio.to_thread(digest_of, partial) != digest:
+            partial.unlink()
+            raise VerificationFailed(
+                f"What came for {digest.hex()[:16]}… has another digest; it was thrown away.",
+                hint="Tell the coordinator's operator.",
+            )
+
+
+def digest_of(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").digest()

@@ -1,0 +1,232 @@
+"""The lab's record of what it promised: consents and the machines' votes, on disk before anything after them is done.
+
+One SQLite file, readable by its owner alone, locked by one process for as long as it is open. Every write is fsynced before the call
+returns (``synchronous=FULL``); erased records are overwritten (``secure_delete``), and no write-ahead log keeps a copy of a secret.
+A second process that opens the same journal is refused: a node that runs twice would vote twice.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from federation.errors import Unavailable
+from node_agent.store.files import PRIVATE_FILE, sync_folder
+
+VERSION: Final = 1
+
+SCHEMA: Final = """
+-- What this node answered when it was asked to take part in a job. The envelope is its own signed consent or denial, verbatim.
+CREATE TABLE consents (
+    job      BLOB PRIMARY KEY CHECK (length(job) = 32),
+    name     TEXT NOT NULL,
+    lead     TEXT NOT NULL,
+    granted  INTEGER NOT NULL CHECK (granted IN (0, 1)),
+    reasons  TEXT NOT NULL,               -- one a line
+    envelope BLOB NOT NULL,
+    answered TEXT NOT NULL                -- RFC 3339
+) STRICT;
+
+-- A job that this node works on, by the manifest that its lead signed, verbatim. state: active | finished | failed | withdrawn | superseded.
+CREATE TABLE jobs (
+    job      BLOB PRIMARY KEY CHECK (length(job) = 32),
+    manifest BLOB NOT NULL,
+    state    TEXT NOT NULL,
+    reason   TEXT NOT NULL DEFAULT ''
+) STRICT;
+
+-- What a job's machine must not forget (federation.secagg.member): seeds, votes, bindings, position.
+CREATE TABLE records (
+    job   BLOB NOT NULL CHECK (length(job) = 32),
+    key   TEXT NOT NULL,
+    value BLOB NOT NULL,
+    PRIMARY KEY (job, key)
+) STRICT, WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ConsentRecord:
+    job: bytes
+    name: str
+    lead: str
+    granted: bool
+    reasons: tuple[str, ...]
+    envelope: bytes
+    answered: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    job: bytes
+    manifest: bytes
+    state: str
+    reason: str
+
+
+class Journal:
+    """Open it once per process; safe to use from several threads, one write at a time."""
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        """Raises Unavailable when another process holds the journal. ``read_only`` takes no lock and makes no file."""
+        self._path = path
+        self._guard = threading.Lock()
+        if not read_only:
+            made = not path.exists()
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, PRIVATE_FILE))
+            path.chmod(PRIVATE_FILE)
+            if made:
+                sync_folder(path.parent)
+        mode = "ro" if read_only else "rw"
+        self._database = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode={mode}",
+            uri=True,
+            isolation_level=None,
+            check_same_thread=False,
+            timeout=5.0 if read_only else 0.2,
+        )
+        try:
+            if not read_only:
+                self._prepare()
+        except sqlite3.OperationalError as error:
+            self._database.close()
+            if "locked" not in str(error):
+                raise
+            raise Unavailable(
+                f"{path} is in use by another process.",
+                hint="One home runs one node. Stop the other node, or give this one its own home.",
+            ) from None
+
+    def _prepare(self) -> None:
+        run = self._database.execute
+        run("PRAGMA locking_mode=EXCLUSIVE")
+        run("PRAGMA journal_mode=TRUNCATE")
+        run("PRAGMA synchronous=FULL")
+        run("PRAGMA secure_delete=ON")
+        run("BEGIN EXCLUSIVE")
+        (version,) = run("PRAGMA user_version").fetchone()
+        if version == 0:
+            for statement in SCHEMA.split(";\n"):
+                if statement.strip():
+                    run(statement)
+            run(f"PRAGMA user_version={VERSION}")
+        elif version != VERSION:
+            run("ROLLBACK")
+            raise Unavailable(
+                f"{self._path} has form {version}; this program reads form {VERSION}.",
+                hint="Run the version of concord-node that wrote it.",
+            )
+        run("COMMIT")
+
+    def close(self) -> None:
+        with self._guard:
+            self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # ------------------------------------------------------------------------------------------------------ consents
+
+    def answer(self, consent: ConsentRecord, manifest: bytes) -> None:
+        """Keeps an answer; a granted one opens the job. The first answer to a job stays: asking again changes nothing."""
+        with self._guard:
+            self._database.execute("BEGIN IMMEDIATE")
+            self._database.execute(
+                "INSERT INTO consents VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (job) DO UPDATE SET granted=excluded.granted,"
+                " reasons=excluded.reasons, envelope=excluded.envelope, answered=excluded.answered WHERE granted=0",
+                (
+                    consent.job,
+                    consent.name,
+                    consent.lead,
+                    int(consent.granted),
+                    "\n".join(consent.reasons),
+                    consent.envelope,
+                    consent.answered,
+                ),
+            )
+            if consent.granted:
+                self._database.execute(
+                    "INSERT INTO jobs VALUES (?, ?, 'active', '') ON CONFLICT (job) DO NOTHING", (consent.job, manifest)
+                )
+            self._database.execute("COMMIT")
+
+    def consent(self, job: bytes) -> ConsentRecord | None:
+        rows = self._consents("WHERE job=?", (job,))
+        return rows[0] if rows else None
+
+    def consents(self) -> tuple[ConsentRecord, ...]:
+        """All answers, oldest first."""
+        return self._consents("", ())
+
+    def _consents(self, where: str, values: tuple[bytes, ...]) -> tuple[ConsentRecord, ...]:
+        with self._guard:
+            rows = self._database.execute(
+                f"SELECT job, name, lead, granted, reasons, envelope, answered FROM consents {where}"  # noqa: S608 (fixed texts)
+                " ORDER BY answered, job",
+                values,
+            ).fetchall()
+        return tuple(
+            ConsentRecord(job, name, lead, bool(granted), tuple(filter(None, reasons.split("\n"))), envelope, answered)
+            for job, name, lead, granted, reasons, envelope, answered in rows
+        )
+
+    # ---------------------------------------------------------------------------------------------------------- jobs
+
+    def jobs(self, state: str = "active") -> tuple[JobRecord, ...]:
+        with self._guard:
+            rows = self._database.execute(
+                "SELECT job, manifest, state, reason FROM jobs WHERE state=? ORDER BY job", (state,)
+            ).fetchall()
+        return tuple(JobRecord(*row) for row in rows)
+
+    def job(self, job: bytes) -> JobRecord | None:
+        with self._guard:
+            row = self._database.execute("SELECT job, manifest, state, reason FROM jobs WHERE job=?", (job,)).fetchone()
+        return None if row is None else JobRecord(*row)
+
+    def end_job(self, job: bytes, state: str, reason: str = "") -> None:
+        """The job takes its last state, and everything that its machine remembered is erased."""
+        with self._guard:
+            self._database.execute("BEGIN IMMEDIATE")
+            self._database.execute("UPDATE jobs SET state=?, reason=? WHERE job=?", (state, reason, job))
+            self._database.execute("DELETE FROM records WHERE job=?", (job,))
+            self._database.execute("COMMIT")
+
+    # ------------------------------------------------------------------------------------------------------- records
+
+    def remember(self, job: bytes, records: Mapping[str, bytes | None]) -> None:
+        """Writes (or, with None, erases) several records in one transaction: one fsync, all or nothing."""
+        if not records:
+            return
+        with self._guard:
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                for key, value in records.items():
+                    if value is None:
+                        self._database.execute("DELETE FROM records WHERE job=? AND key=?", (job, key))
+                    else:
+                        self._database.execute(
+                            "INSERT INTO records VALUES (?, ?, ?) ON CONFLICT (job, key) DO UPDATE SET value=excluded.value",
+                            (job, key, value),
+                        )
+            except BaseException:
+                self._database.execute("ROLLBACK")
+                raise
+            self._database.execute("COMMIT")
+
+    def records(self, job: bytes) -> dict[str, bytes]:
+        """What ``MemberMachine.restore`` needs."""
+        with self._guard:
+            rows = self._database.execute("SELECT key, value FROM records WHERE job=?", (job,)).fetchall()
+        return dict(rows)
