@@ -145,7 +145,9 @@ def parse_settings(data: bytes, source: str) -> NodeSettings:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(str(part) for part in first["loc"])
-        raise InvalidUsage(f"{source}: {field}: {first['msg']}.", hint="Correct this field; others were not read.") from None
+        raise InvalidUsage(
+            f"{source}: {field}: {first['msg']}.", hint="Correct this field; others were not read."
+        ) from None
 
 
 def settings_bytes(settings: NodeSettings) -> bytes:

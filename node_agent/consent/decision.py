@@ -1,0 +1,83 @@
+"""What this lab says to a job: its own policy file, its own roll, its own data sets and runtime. The answer is signed and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from federation.errors import InvalidManifest
+from federation.identity.consent import Consent
+from federation.identity.roll import Roll
+from federation.manifest.manifest import Manifest, examples_bucket
+from federation.policy.rules import Policy, Question, evaluate
+from node_agent.settings import DataSet
+
+VALID: Final = timedelta(days=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What a decision depends on, besides the job."""
+
+    policy: Policy
+    roll: Roll
+    member: str
+    node: str
+    data_sets: Mapping[str, DataSet]
+    sandbox: str
+    missing: Callable[[str, Mapping[str, str]], tuple[str, ...]]
+    """(python, packages) -> what this node lacks"""
+    now: datetime
+    """local time"""
+
+
+def chosen_data(manifest: Manifest, data_sets: Mapping[str, DataSet]) -> tuple[str, ...]:
+    """The data sets that the job would use here, its own first; empty when there is none that fits."""
+    wanted = manifest.spec.data_set
+    if wanted.name:
+        fitting = [wanted.name] if wanted.name in data_sets else []
+    else:
+        fitting = sorted(data_sets)
+    fitting = [name for name in fitting if set(wanted.tags) <= set(data_sets[name].tags)]
+    extra = list(manifest.spec.extra_data_sets)
+    if not fitting or any(name not in data_sets for name in extra):
+        return ()
+    return (fitting[0], *extra)
+
+
+def decide(manifest: Manifest, at: Situation) -> Consent:
+    """A consent, or a denial with every reason."""
+    names = chosen_data(manifest, at.data_sets)
+    question = Question(manifest, at.roll, at.member, names, at.now.strftime("%H:%M"), at.sandbox)
+    verdict = evaluate(at.policy, question)
+    denials = () if verdict.granted else verdict.reasons
+    denials += tuple(
+        f"data set {name}: its path does not exist on this node"
+        for name in names
+        if not Path(at.data_sets[name].path).exists()
+    )
+    lacks = at.missing(manifest.spec.runtime.python, manifest.spec.runtime.packages)
+    denials += tuple(f"runtime: this node lacks {lack}; nothing is installed for a job" for lack in lacks)
+    weight = 0
+    if names:
+        ring = manifest.spec.secure_aggregation
+        try:
+            weight = examples_bucket(at.data_sets[names[0]].examples, ring.weighting, ring.weight_cap)
+        except InvalidManifest as error:
+            denials += (error.message,)
+    return Consent(
+        job=manifest.digest,
+        member=at.member,
+        node=at.node,
+        granted=not denials,
+        reasons=denials or verdict.reasons,
+        data_set=names[0] if names else "",
+        weight=0 if denials else weight,
+        figures=manifest.figures,
+        lacks=lacks,
+        issued=at.now.replace(microsecond=0),
+        expires=(at.now + VALID).replace(microsecond=0),
+    )

@@ -1,0 +1,21 @@
+"""`concord-node consents`: what this node was asked, and what it answered."""
+
+from __future__ import annotations
+
+from node_agent.settings import Home
+from node_agent.store.journal import Journal
+
+
+def print_consents(home: Home) -> None:
+    if not home.journal.exists():
+        print("nothing was asked yet")
+        return
+    with Journal(home.journal, read_only=True) as journal:
+        records = journal.consents()
+    if not records:
+        print("nothing was asked yet")
+    for record in records:
+        verdict = "granted" if record.granted else "denied"
+        print(f"{record.answered}  {record.name}  {record.job.hex()[:12]}  lead {record.lead}  {verdict}")
+        for reason in record.reasons:
+            print(f"    {reason}")

@@ -1,0 +1,382 @@
+"""Drives the MemberMachine of one job on this node.
+
+One task takes events in order and performs what the machine returns in the order given: consecutive ``Remember`` are one
+transaction and are on disk before anything after them is done. Training, fetching and applying run beside it and come back as
+events, so that a vote never waits for a model. Before each training the lab's own consent is looked up on its own disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import mmap
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import structlog
+
+from federation.errors import (
+    FederationError,
+    OutOfOrder,
+    PolicyDenied,
+    ProtocolViolation,
+    TaskFailed,
+    Unavailable,
+    VerificationFailed,
+)
+from federation.identity.consent import Consent, open_consent
+from federation.identity.credential import NodeCredential, verify_credential
+from federation.identity.keys import SigningKey
+from federation.identity.roll import Roll
+from federation.manifest.manifest import Manifest
+from federation.secagg import events, wire
+from federation.secagg.encoding import Buffer, encoding_of, read_sum
+from federation.secagg.member import Me, MemberMachine
+from federation.secagg.messages import Close, Upload
+from federation.v1 import rounds_pb2
+from federation.weights.layout import Layout
+from federation.weights.outer_step import next_scales, outer_step
+from federation.weights.state import ModelState, read_state
+from node_agent.rounds.files import JobFiles
+from node_agent.rounds.training import Trainer
+from node_agent.store.journal import Journal
+
+log = structlog.get_logger()
+
+INLINE_UPDATE: Final = 512 << 10
+MAX_STATE: Final = 64 << 30
+MAX_SUM: Final = 64 << 30
+SEND_TRIES: Final = 4
+
+
+class Way(Protocol):
+    """What the driver needs of the link: independent of how messages travel."""
+
+    def send(self, event: rounds_pb2.NodeEvent) -> None: ...
+
+    async def put_update(self, job: bytes, context: bytes, path: Path) -> None: ...
+
+    async def put_blob(self, digest: bytes, path: Path) -> None: ...
+
+    async def get_blob(self, digest: bytes, path: Path, limit: int) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Lab:
+    """What all jobs of this node share."""
+
+    journal: Journal
+    key: SigningKey
+    credential: NodeCredential
+    roll: Roll
+    min_cohort: int | None
+    way: Way
+    count: Callable[[str], None]
+    """metrics: one more of ..."""
+
+
+class JobDriver:
+    def __init__(self, lab: Lab, manifest: Manifest, consent: Consent, trainer: Trainer, files: JobFiles) -> None:
+        self._lab, self.manifest, self._trainer, self._files = lab, manifest, trainer, files
+        self._terms = manifest.terms()
+        me = Me(lab.credential.member, lab.credential.node, lab.credential.envelope, consent.weight, lab.min_cohort)
+        self.machine = MemberMachine(self._terms, me, lab.key.sign, self._credential)
+        self._queue: asyncio.Queue[events.MemberEvent] = asyncio.Queue()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._contributing: dict[bytes, asyncio.Task[None]] = {}
+        self._inline_sums: dict[bytes, bytes] = {}
+        self._state: ModelState | None = None
+        self._log = log.bind(job=manifest.digest.hex()[:12], name=manifest.name)
+        records = lab.journal.records(manifest.digest)
+        if records:
+            self.machine.restore(records)
+
+    def start(self) -> None:
+        self._spawn(self._run())
+
+    async def stop(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+        for task in list(self._tasks):
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        await self._trainer.close()
+
+    @property
+    def position(self) -> rounds_pb2.Position:
+        place = self.machine.position
+        return rounds_pb2.Position(
+            job=self.manifest.digest,
+            epoch=place.epoch,
+            roster_hash=place.roster_hash,
+            round=place.round,
+            state_digest=place.state_digest,
+        )
+
+    def hear(self, proto: Any) -> None:
+        """One instruction of the coordinator for this job, as its protobuf message."""
+        if isinstance(proto, rounds_pb2.ProvideState):
+            self._spawn(self._provide(proto.state_digest))
+            return
+        try:
+            event: events.MemberEvent = wire.from_proto(proto)
+        except ProtocolViolation as error:
+            self._refuse(error)
+            return
+        if isinstance(event, Close) and proto.inline_sum:
+            self._inline_sums = {event.context: bytes(proto.inline_sum)}
+        self._queue.put_nowait(event)
+
+    # ----------------------------------------------------------------------------------------------------------- inside
+
+    def _credential(self, envelope: bytes) -> NodeCredential:
+        return verify_credential(envelope, self._lab.roll, datetime.now(UTC))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._log.error("driver.failed", error=type(error).__name__, detail=str(error), exc_info=error)
+
+    async def _run(self) -> None:
+        while True:
+            event = await self._queue.get()
+            try:
+                instructions = self.machine.handle(event, time.time())
+            except OutOfOrder as error:
+                self._log.warning(
+                    "member.out-of-order", event=type(event).__name__, detail=error.message, story=error.story
+                )
+                continue
+            await self._perform(instructions)
+
+    async def _perform(self, instructions: list[events.MemberInstruction]) -> None:
+        pending: dict[str, bytes | None] = {}
+        for instruction in instructions:
+            if isinstance(instruction, events.Remember):
+                pending[instruction.key] = instruction.value
+                continue
+            if pending:
+                await asyncio.to_thread(self._lab.journal.remember, self.manifest.digest, pending)
+                pending = {}
+            self._do(instruction)
+        if pending:
+            await asyncio.to_thread(self._lab.journal.remember, self.manifest.digest, pending)
+
+    def _do(self, instruction: events.MemberInstruction) -> None:
+        match instruction:
+            case events.Send(message=Upload() as upload):
+                self._spawn(self._send_upload(upload))
+            case events.Send():
+                self._send(wire.to_proto(instruction.message))
+            case events.ComputeInitialState():
+                self._spawn(self._initial())
+            case events.FetchState():
+                self._spawn(self._fetch_state(instruction))
+            case events.Contribute():
+                self._contributing[instruction.plan.context] = self._spawn(self._contribute(instruction))
+            case events.FetchSum():
+                self._spawn(self._apply(instruction))
+            case events.StopContributing():
+                if (task := self._contributing.pop(instruction.context, None)) is not None:
+                    task.cancel()
+                self._files.update(instruction.context).unlink(missing_ok=True)
+            case events.Refuse():
+                self._refuse(instruction.violation)
+            case events.RoundSettled():
+                for context in list(self._contributing):
+                    if self._contributing[context].done():
+                        del self._contributing[context]
+                        self._files.update(context).unlink(missing_ok=True)
+            case _:
+                raise OutOfOrder(f"The driver does not know {type(instruction).__name__}.")
+
+    def _send(self, proto: Any) -> None:
+        self._lab.way.send(event_of(self.manifest.digest, proto))
+
+    def _refuse(self, violation: ProtocolViolation) -> None:
+        self._log.warning("protocol.refused", check=violation.check, detail=violation.message, hint=violation.hint)
+        self._lab.count("refusals")
+        self._send(
+            rounds_pb2.Refusal(
+                code=f"{violation.code}/{violation.check}", text=f"{violation.message} {violation.hint}".strip()
+            )
+        )
+
+    def _held(self) -> ModelState:
+        """The state that the machine holds. Raises VerificationFailed when the disk does not."""
+        place = self.machine.position
+        if self._state is None or self._state.round != place.round:
+            self._state = self._files.load(place.round, place.state_digest)
+        return self._state
+
+    # ------------------------------------------------------------------------------------------------------ beside it
+
+    async def _initial(self) -> None:
+        snapshot = None
+        try:
+            if self.manifest.snapshot is not None:
+                snapshot = self._files.root / "snapshot.safetensors"
+                await self._lab.way.get_blob(self.manifest.snapshot, snapshot, MAX_STATE)
+            self._state = await self._trainer.initial(snapshot)
+        except FederationError as error:
+            self._failed(error, 1, "initial-model")
+            return
+        digest = await asyncio.to_thread(self._state.digest)
+        self._queue.put_nowait(events.StateReady(1, digest))
+
+    async def _contribute(self, task: events.Contribute) -> None:
+        context = task.plan.context
+        try:
+            self._check_consent()
+            state = self._held()
+            self._send(rounds_pb2.Progress(round=task.round, activity="training"))
+            root = await self._trainer.contribute(task, state)
+        except FederationError as error:
+            self._queue.put_nowait(events.ContributionFailed(context))
+            self._failed(error, task.round, "train")
+            return
+        self._lab.count("contributions")
+        self._queue.put_nowait(events.Encoded(context, root))
+
+    def _check_consent(self) -> None:
+        """Raises PolicyDenied unless this lab's own disk holds its own valid consent."""
+        record = self._lab.journal.consent(self.manifest.digest)
+        if record is None or not open_consent(record.envelope, self._lab.credential).valid_at(datetime.now(UTC)):
+            raise PolicyDenied(
+                "This lab has not consented to the job, or its consent has expired.", hint="Nothing was trained."
+            )
+
+    def _failed(self, error: FederationError, round_number: int, phase: str) -> None:
+        """The lead learns the class, file and line of a task's exception, never its message; the lab's log has all."""
+        self._log.error(
+            "task.failed", round=round_number, detail=error.message, hint=error.hint, log=str(self._files.task_log)
+        )
+        self._lab.count("task_failures")
+        failure = rounds_pb2.TaskFailure(round=round_number, exception=error.code, phase=phase)
+        if isinstance(error, TaskFailed):
+            failure.phase = error.phase or phase
+            if self.manifest.spec.error_detail == "location":
+                failure.exception = error.exception or error.message[:300]
+                failure.file, failure.line = error.file, error.line
+        self._send(failure)
+
+    async def _send_upload(self, upload: Upload) -> None:
+        """The bytes first (or with it), then the signed trailer; the same bytes however often."""
+        path = self._files.update(upload.context)
+        proto = wire.to_proto(upload)
+        for attempt in range(SEND_TRIES):
+            try:
+                size = path.stat().st_size
+                if size <= INLINE_UPDATE:
+                    proto.inline_update = path.read_bytes()  # type: ignore[attr-defined]
+                else:
+                    await self._lab.way.put_update(self.manifest.digest, upload.context, path)
+                break
+            except FileNotFoundError:
+                self._log.info("update.gone", detail="the masked update was erased; this attempt goes on without it")
+                return
+            except Unavailable as error:
+                self._log.warning("update.interrupted", detail=error.message)
+                if attempt == SEND_TRIES - 1:
+                    return
+                await asyncio.sleep(0.2 * 2**attempt)
+            except FederationError as error:
+                self._log.info("update.refused", detail=error.message)
+                return
+        self._send(proto)
+
+    async def _fetch_state(self, wanted: events.FetchState) -> None:
+        path = self._files.root / "fetched.safetensors"
+        try:
+            await self._lab.way.get_blob(wanted.state_blob, path, MAX_STATE)
+            state = await asyncio.to_thread(read_state, path)
+            if state.round != wanted.round or await asyncio.to_thread(state.digest) != wanted.state_digest:
+                raise VerificationFailed("The state that came is not the one that the members certified.")
+            await asyncio.to_thread(self._files.keep, state)
+        except FederationError as error:
+            self._log.error("state.not-fetched", round=wanted.round, detail=error.message)
+            return
+        self._state = state
+        self._queue.put_nowait(events.StateReady(wanted.round, wanted.state_digest))
+
+    async def _apply(self, fetch: events.FetchSum) -> None:
+        close = fetch.close
+        try:
+            state = self._held()
+            stepped = await self._next(fetch, state)
+        except ProtocolViolation as error:
+            self._queue.put_nowait(events.SumRefused(close.context, error.message))
+            return
+        except FederationError as error:
+            self._log.error("sum.not-applied", round=close.round, detail=error.message)
+            self._queue.put_nowait(events.SumRefused(close.context, error.message))
+            return
+        self._lab.count("rounds")
+        self._state = stepped
+        self._queue.put_nowait(events.SumApplied(close.context, stepped.digest()))
+
+    async def _next(self, fetch: events.FetchSum, state: ModelState) -> ModelState:
+        inline = self._inline_sums.pop(fetch.close.context, None)
+        if inline is not None:
+            if hashlib.sha256(inline).digest() != fetch.close.sum_blob:
+                raise ProtocolViolation("The sum that came is not the one that was announced.", check="sum-digest")
+            return await asyncio.to_thread(self._step, fetch, state, inline)
+        path = self._files.root / "sum"
+        await self._lab.way.get_blob(fetch.close.sum_blob, path, MAX_SUM)
+        with path.open("rb") as stream:
+            data = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        stepped = await asyncio.to_thread(self._step, fetch, state, data)
+        path.unlink(missing_ok=True)
+        return stepped
+
+    def _step(self, fetch: events.FetchSum, state: ModelState, data: Buffer) -> ModelState:
+        """Range checks, then the outer step. Raises ProtocolViolation."""
+        terms = self._terms
+        encoding = encoding_of(terms, fetch.members, fetch.weight_unit)
+        header_only = terms.header_only(fetch.close.round)
+        parameters = 0 if header_only else Layout.of(state.arrays).size
+        total = read_sum(data, terms, encoding, len(fetch.cohort), fetch.total_weight, parameters)
+        if header_only:
+            return state
+        scales = next_scales(state.scales, total.peaks, len(fetch.cohort), encoding.level_bound, total.saturated, terms)
+        stepped = outer_step(self.manifest.strategy, state, total.mean(state.scales), scales)
+        stepped.digest()
+        self._files.keep(stepped)
+        return stepped
+
+    async def _provide(self, digest: bytes) -> None:
+        path = await asyncio.to_thread(self._files.find, digest)
+        if path is None:
+            return
+        try:
+            blob = await asyncio.to_thread(_digest_of, path)
+            await self._lab.way.put_blob(blob, path)
+        except (FederationError, FileNotFoundError) as error:
+            self._log.warning("state.not-provided", detail=str(error))
+            return
+        self._send(rounds_pb2.StateStored(state_digest=digest, blob=blob))
+
+
+def _digest_of(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").digest()
+
+
+def event_of(job: bytes, proto: Any) -> rounds_pb2.NodeEvent:
+    """A NodeEvent that carries ``proto`` in the field of its kind."""
+    kind = type(proto).__name__
+    field = {"KeyMessage": "key", "ConsentReply": "consent"}.get(kind) or "".join(
+        f"_{letter.lower()}" if letter.isupper() else letter for letter in kind
+    ).lstrip("_")
+    return rounds_pb2.NodeEvent(job=job, **{field: proto})

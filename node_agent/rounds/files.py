@@ -1,0 +1,108 @@
+"""The files of one job on this node: bundle, states, what the worker reads, the masked update. Private, and erased at the end."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from federation.errors import VerificationFailed
+from federation.weights.state import ModelState, read_state, write_state
+from federation.weights.tensors import write_arrays
+from node_agent.store.files import private_folder
+
+KEPT_STATES = 2
+SYNC_LIMIT = 8 << 20
+"""states up to this size are synced before they are promised; larger ones are fetched again after a power cut"""
+
+
+@dataclass(frozen=True, slots=True)
+class JobFiles:
+    root: Path
+
+    def prepare(self) -> None:
+        for folder in (self.root, self.states, self.scratch, self.updates):
+            private_folder(folder)
+
+    @property
+    def bundle(self) -> Path:
+        return self.root / "bundle"
+
+    @property
+    def states(self) -> Path:
+        return self.root / "states"
+
+    @property
+    def scratch(self) -> Path:
+        return self.root / "scratch"
+
+    @property
+    def updates(self) -> Path:
+        return self.root / "updates"
+
+    @property
+    def task_log(self) -> Path:
+        return self.root / "task.log"
+
+    def state(self, round_number: int) -> Path:
+        return self.states / f"{round_number}.safetensors"
+
+    def model(self, round_number: int) -> Path:
+        return self.scratch / f"model-{round_number}.safetensors"
+
+    def update(self, context: bytes) -> Path:
+        return self.updates / context.hex()
+
+    def unpack(self, files: Mapping[str, bytes]) -> None:
+        """The task bundle, replacing what is there."""
+        fresh = self.root / "bundle.new"
+        shutil.rmtree(fresh, ignore_errors=True)
+        for path, data in files.items():
+            target = fresh / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data)
+        shutil.rmtree(self.bundle, ignore_errors=True)
+        fresh.replace(self.bundle)
+
+    def keep(self, state: ModelState) -> None:
+        """A state, as its members certify it, and the model in it, as the worker reads it."""
+        path = self.state(state.round)
+        write_state(path, state)
+        self.show(state)
+        if path.stat().st_size <= SYNC_LIMIT:
+            with path.open("rb") as stream:
+                os.fsync(stream.fileno())
+        for old in self.states.glob("*.safetensors"):
+            if old.stem.isdecimal() and int(old.stem) <= state.round - KEPT_STATES:
+                old.unlink(missing_ok=True)
+                self.model(int(old.stem)).unlink(missing_ok=True)
+
+    def show(self, state: ModelState) -> Path:
+        """The model's file for the worker."""
+        path = self.model(state.round)
+        if not path.exists():
+            write_arrays(path, state.arrays)
+        return path
+
+    def load(self, round_number: int, digest: bytes) -> ModelState:
+        """Raises VerificationFailed when the state is missing or another."""
+        state = read_state(self.state(round_number))
+        if state.digest() != digest or state.round != round_number:
+            raise VerificationFailed(f"The state of round {round_number} on disk is not the one that was promised.")
+        return state
+
+    def find(self, digest: bytes) -> Path | None:
+        for path in self.states.glob("*.safetensors"):
+            try:
+                if read_state(path).digest() == digest:
+                    return path
+            except VerificationFailed:
+                continue
+        return None
+
+    def erase_work(self) -> None:
+        """At the job's end: everything but the lab's own log."""
+        for folder in (self.bundle, self.states, self.scratch, self.updates):
+            shutil.rmtree(folder, ignore_errors=True)

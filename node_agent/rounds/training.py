@@ -1,0 +1,124 @@
+"""One contribution: evaluate and train in the warm worker, take the difference, clip, encode, mask, into one file."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+
+from federation.errors import Unavailable
+from federation.manifest.manifest import Manifest
+from federation.secagg.encoding import Header, clip, encode, encoding_of
+from federation.secagg.events import Contribute
+from federation.secagg.merkle import MerkleRoot
+from federation.secagg.parameters import Terms
+from federation.weights.layout import difference
+from federation.weights.outer_step import initial_state, message_config
+from federation.weights.state import ModelState
+from federation.weights.tensors import read_arrays
+from node_agent.rounds.files import JobFiles
+from node_agent.runner.worker import Reply, Worker, WorkerSpec
+
+log = structlog.get_logger()
+
+STARTS = 3
+"""how often a worker that died is started again within one call"""
+
+
+@dataclass(slots=True)
+class Trainer:
+    """Holds the job's one warm worker; calls do not overlap."""
+
+    manifest: Manifest
+    terms: Terms
+    files: JobFiles
+    spec: WorkerSpec
+    _worker: Worker | None = None
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    starts: int = 0
+
+    async def close(self) -> None:
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            await worker.close()
+
+    async def worker(self) -> Worker:
+        if self._worker is None or not self._worker.alive:
+            if self._worker is not None:
+                await self._worker.close()
+            self._worker = None
+            self._worker = await Worker.start(self.spec)
+            self.starts += 1
+        return self._worker
+
+    async def initial(self, snapshot: Path | None) -> ModelState:
+        """state_1, from the manifest's factory and seed or from its snapshot. Raises TaskFailed, Unavailable."""
+        out = self.files.scratch / "initial.safetensors"
+        async with self._turn:
+            if snapshot is not None:
+                out = snapshot
+            else:
+                out.unlink(missing_ok=True)
+                worker = await self.worker()
+                await worker.initial_model(self.manifest.factory or "", self.manifest.seed, out)
+        state = await asyncio.to_thread(initial_state, read_arrays(out), self.terms)
+        await asyncio.to_thread(self.files.keep, state)
+        return state
+
+    async def contribute(self, task: Contribute, state: ModelState) -> bytes:
+        """Writes the masked update of ``task.plan.context`` and returns its Merkle root. Raises TaskFailed, Unavailable."""
+        async with self._turn:
+            for start in range(STARTS):
+                try:
+                    evaluated, trained, out = await self._replies(task, state)
+                    break
+                except Unavailable as error:
+                    log.warning("worker.died", detail=error.message, start=start)
+                    await self.close()
+                    if start == STARTS - 1:
+                        raise
+        return await asyncio.to_thread(self._encode, task, state, evaluated, trained, out)
+
+    async def _replies(self, task: Contribute, state: ModelState) -> tuple[Reply | None, Reply | None, Path]:
+        worker = await self.worker()
+        model = await asyncio.to_thread(self.files.show, state)
+        out = self.files.updates / "trained.safetensors"
+        timeout = self.manifest.windows().round
+        evaluated = trained = None
+        if self.manifest.spec.evaluate and worker.evaluates:
+            evaluated = await worker.evaluate(model, {"server-round": task.round}, timeout)
+        if not task.header_only:
+            out.unlink(missing_ok=True)
+            config = message_config(self.manifest.strategy, task.round)
+            if self.manifest.spec.local_steps is not None:
+                config["local-steps"] = self.manifest.spec.local_steps
+            trained = await worker.train(model, out, config, timeout)
+        return evaluated, trained, out
+
+    def _encode(
+        self, task: Contribute, state: ModelState, evaluated: Reply | None, trained: Reply | None, out: Path
+    ) -> bytes:
+        encoding = encoding_of(self.terms, task.members, task.weight_unit)
+        flat, squared = None, 0.0
+        if trained is not None:
+            flat = difference(read_arrays(out), state.arrays)
+            squared = clip(flat, self.terms.clip_norm)
+        metrics = {**_named("evaluate", evaluated), **_named("train", trained)}
+        header = Header.of(self.terms, task.weight, squared, metrics)
+        tree = MerkleRoot()
+        path = self.files.update(task.plan.context)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as stream:
+            for chunk in encode(flat, header, task.plan, encoding, state.scales):
+                tree.add(chunk)
+                stream.write(chunk)
+        out.unlink(missing_ok=True)
+        return tree.root()
+
+
+def _named(kind: str, reply: Reply | None) -> Mapping[str, float]:
+    return {} if reply is None else {f"{kind}/{name}": value for name, value in reply.metrics.items()}

@@ -1,0 +1,407 @@
+"""One running node: its link, its jobs, its journal. Each instruction goes to the job that it is about."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import structlog
+from cryptography import x509
+
+from federation.errors import FederationError, InvalidIdentity, InvalidUsage, NotFound
+from federation.identity.consent import Consent, open_consent, seal_consent
+from federation.identity.credential import NodeCredential
+from federation.identity.fields import moment_text
+from federation.identity.keys import SigningKey
+from federation.identity.roll import Roll
+from federation.identity.transport import Principal, TransportKey, make_csr, uri_of
+from federation.identity.withdrawal import open_withdrawal
+from federation.manifest.bundle import unpack
+from federation.manifest.manifest import Manifest, open_manifest
+from federation.policy.rules import load_policy
+from federation.v1 import rounds_pb2
+from node_agent.consent.decision import Situation, chosen_data, decide
+from node_agent.enrolment import check_credential
+from node_agent.link.channel import Credentials
+from node_agent.link.enrolment import renew
+from node_agent.link.route import choose
+from node_agent.link.stream import Link
+from node_agent.rounds.driver import JobDriver, Lab, event_of
+from node_agent.rounds.files import JobFiles
+from node_agent.rounds.training import Trainer
+from node_agent.runner.devices import local_offer
+from node_agent.runner.runtime import missing_runtime
+from node_agent.runner.sandbox import detect_sandbox
+from node_agent.runner.worker import WorkerSpec
+from node_agent.settings import Home, NodeSettings
+from node_agent.store.files import write_whole
+from node_agent.store.journal import ConsentRecord, Journal
+from node_agent.telemetry.metrics import MetricsServer, NodeMetrics
+
+log = structlog.get_logger()
+
+RENEW_SHARE = 2 / 3
+BUNDLE_LIMIT = 128 << 20
+
+
+class NodeAgent:
+    def __init__(self, home: Home, settings: NodeSettings, journal: Journal) -> None:
+        self.home, self.settings, self.journal = home, settings, journal
+        self.key = SigningKey.from_pem(home.read(home.identity_key))
+        self.transport = TransportKey.from_pem(home.read(home.transport_key))
+        self.roll = Roll.open(home.read(home.roll, 4 << 20))
+        self.credential: NodeCredential = check_credential(home, home.read(home.credential), self.roll, settings)
+        self.policy = load_policy(home.read(home.policy_file).decode(), str(home.policy_file))
+        self.sandbox = detect_sandbox()
+        self.offer = local_offer()
+        self.jobs: dict[bytes, JobDriver] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._asked: dict[bytes, asyncio.Task[None]] = {}
+        route = choose(settings.address, os.environ)
+        self.link = Link(route, self._credentials, self._hello, self._hear)
+        self.metrics = NodeMetrics(product_version(), self.link.connected.is_set, lambda: len(self.jobs))
+        self.lab = Lab(
+            journal,
+            self.key,
+            self.credential,
+            self.roll,
+            self.policy.rules.minimum_cohort,
+            self.link,
+            self.metrics.count,
+        )
+
+    # ---------------------------------------------------------------------------------------------------------- running
+
+    async def run(self, stop: asyncio.Event) -> None:
+        log.info("node.route", route=self.link.route.sentence)
+        log.info("node.sandbox", sandbox=self.sandbox.kind, reason=self.sandbox.reason, hint=self.sandbox.hint)
+        for record in self.journal.jobs():
+            try:
+                await self._take_up(open_manifest(record.manifest, self.roll), fetch=False)
+            except FederationError as error:
+                log.error("job.not-resumed", job=record.job.hex()[:12], detail=error.message)
+        work = [self._spawn(self.link.run()), self._spawn(self._renew())]
+        await stop.wait()
+        for task in work:
+            task.cancel()
+        for task in list(self._tasks):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        for driver in list(self.jobs.values()):
+            await driver.stop()
+
+    def _spawn(self, work: Any) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("node.failed", error=type(error).__name__, detail=str(error), exc_info=error)
+
+    def _credentials(self) -> Credentials:
+        home = self.home
+        return Credentials(
+            self.settings.federation,
+            home.read(home.ca),
+            home.read(home.transport_certificate),
+            home.read(home.transport_key),
+        )
+
+    async def _renew(self) -> None:
+        """A fresh transport certificate after two thirds of the old one's time; tried again until it is there."""
+        while True:
+            certificate = x509.load_pem_x509_certificate(self.home.read(self.home.transport_certificate))
+            begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+            due = begin + (end - begin) * RENEW_SHARE
+            await asyncio.sleep(max(1.0, (due - datetime.now(UTC)).total_seconds()))
+            principal = Principal("node", self.settings.member, self.settings.node)
+            csr = make_csr(self.transport, uri_of(principal, self.settings.federation))
+            try:
+                fresh = await renew(self.link.route, self._credentials(), csr)
+            except FederationError as error:
+                log.warning("certificate.not-renewed", detail=error.message, ends=str(end))
+                await asyncio.sleep(30.0)
+                continue
+            write_whole(self.home.transport_certificate, fresh)
+            log.info("certificate.renewed")
+            self.link.redial()
+
+    # ------------------------------------------------------------------------------------------------------ instructions
+
+    def _hello(self) -> rounds_pb2.NodeEvent:
+        offer = rounds_pb2.Offer(
+            gpus=[rounds_pb2.Gpu(model=gpu.model, memory_bytes=gpu.memory_bytes) for gpu in self.offer.gpus],
+            cpus=self.offer.cpus,
+            memory_bytes=self.offer.memory_bytes,
+            hours=self.policy.hours,
+            sandbox=self.offer.sandbox,
+            python=self.offer.python,
+            device=self.offer.device,
+        )
+        hello = rounds_pb2.Hello(
+            member=self.settings.member,
+            node=self.settings.node,
+            offer=offer,
+            positions=[driver.position for driver in self.jobs.values()],
+            version=product_version(),
+        )
+        return rounds_pb2.NodeEvent(hello=hello)
+
+    def _hear(self, instruction: rounds_pb2.Instruction) -> None:
+        kind = instruction.WhichOneof("instruction") or ""
+        body = getattr(instruction, kind, None)
+        if isinstance(body, rounds_pb2.Welcome):
+            self._welcome(body)
+        elif isinstance(body, rounds_pb2.AskConsent):
+            if instruction.job not in self._asked:
+                self._asked[instruction.job] = self._spawn(self._consider(instruction.job, body.manifest))
+        elif isinstance(body, rounds_pb2.Ping):
+            self.link.send(event_of(b"", rounds_pb2.Pong(nonce=body.nonce)))
+        elif isinstance(body, rounds_pb2.Withdrawn):
+            self._withdrawn(instruction.job, body.withdrawal)
+        elif isinstance(body, rounds_pb2.Finished):
+            self._end(instruction.job, "finished", "")
+        elif isinstance(body, rounds_pb2.JobFailed):
+            self._end(instruction.job, "failed", body.reason[:1000])
+        elif (driver := self.jobs.get(instruction.job)) is not None and body is not None:
+            driver.hear(body)
+
+    def _welcome(self, welcome: rounds_pb2.Welcome) -> None:
+        """The coordinator's roll changes nothing here: this node believes the roll that it joined with."""
+        try:
+            roll = Roll.open(welcome.roll)
+        except FederationError as error:
+            log.warning("roll.refused", detail=error.message)
+            return
+        if roll.digest != self.roll.digest:
+            log.warning(
+                "roll.differs",
+                held=self.roll.version,
+                offered=roll.version,
+                hint="Join again when your officer signed it.",
+            )
+
+    async def _consider(self, job: bytes, envelope: bytes) -> None:
+        """Decide once, keep the answer on disk, then say it."""
+        try:
+            record = self.journal.consent(job)
+            if record is None or not record.granted:
+                manifest = open_manifest(envelope, self.roll)
+                if manifest.digest != job:
+                    raise InvalidIdentity("The coordinator asks about another job than the manifest's.")
+                consent = await asyncio.to_thread(decide, manifest, self._situation())
+                if consent.granted:
+                    await self._fetch_bundle(manifest)
+                sealed = seal_consent(consent, self.key)
+                record = ConsentRecord(
+                    job,
+                    manifest.name,
+                    manifest.lead.id,
+                    consent.granted,
+                    consent.reasons,
+                    sealed,
+                    moment_text(consent.issued),
+                )
+                await asyncio.to_thread(self.journal.answer, record, envelope)
+                self.metrics.count("consents_granted" if consent.granted else "consents_denied")
+                log.info(
+                    "consent.answered",
+                    job=job.hex()[:12],
+                    name=manifest.name,
+                    granted=consent.granted,
+                    reasons=consent.reasons,
+                )
+                if consent.granted:
+                    await self._take_up(manifest, fetch=False)
+            self.link.send(event_of(job, rounds_pb2.ConsentReply(envelope=record.envelope)))
+        except FederationError as error:
+            log.error("consent.refused", job=job.hex()[:12], code=error.code, detail=error.message)
+            self.link.send(
+                event_of(job, rounds_pb2.Refusal(code=error.code, text=f"{error.message} {error.hint}"[:1000]))
+            )
+        finally:
+            self._asked.pop(job, None)
+
+    def _situation(self) -> Situation:
+        return Situation(
+            policy=load_policy(self.home.read(self.home.policy_file).decode(), str(self.home.policy_file)),
+            roll=self.roll,
+            member=self.settings.member,
+            node=self.settings.node,
+            data_sets=self.settings.data_sets,
+            sandbox=self.sandbox.kind,
+            missing=missing_runtime,
+            now=datetime.now().astimezone(),
+        )
+
+    def _files(self, job: bytes) -> JobFiles:
+        return JobFiles(self.home.jobs / job.hex())
+
+    async def _fetch_bundle(self, manifest: Manifest) -> None:
+        files = self._files(manifest.digest)
+        files.prepare()
+        packed = files.root / "bundle.tar"
+        await self.link.get_blob(manifest.bundle_digest, packed, BUNDLE_LIMIT)
+        files.unpack(unpack(packed.read_bytes(), manifest.bundle_digest))
+
+    async def _take_up(self, manifest: Manifest, *, fetch: bool) -> None:
+        """Starts the driver of a job that this lab consented to. Raises NotFound when its consent is not on disk."""
+        record = self.journal.consent(manifest.digest)
+        if record is None or not record.granted:
+            raise NotFound("There is no consent to this job on this node's disk.")
+        files = self._files(manifest.digest)
+        files.prepare()
+        if fetch or not files.bundle.exists():
+            await self._fetch_bundle(manifest)
+        consent = open_consent(record.envelope, self.credential)
+        driver = JobDriver(
+            self.lab,
+            manifest,
+            consent,
+            Trainer(manifest, manifest.terms(), files, self._spec(manifest, consent, files)),
+            files,
+        )
+        self.jobs[manifest.digest] = driver
+        driver.start()
+
+    def _spec(self, manifest: Manifest, consent: Consent, files: JobFiles) -> WorkerSpec:
+        return worker_spec(manifest, consent.data_set, self.settings, files, self.roll, self.sandbox.kind)
+
+    def _withdrawn(self, job: bytes, envelope: bytes) -> None:
+        driver = self.jobs.get(job)
+        if driver is None:
+            return
+        try:
+            withdrawal = open_withdrawal(envelope, job, driver.manifest.lead.key)
+        except FederationError as error:
+            log.warning("withdrawal.refused", detail=error.message)
+            return
+        self._end(job, "withdrawn", withdrawal.reason)
+
+    def _end(self, job: bytes, state: str, reason: str) -> None:
+        driver = self.jobs.pop(job, None)
+        if driver is not None:
+            log.info("job.ended", job=job.hex()[:12], name=driver.manifest.name, state=state, reason=reason)
+            self._spawn(self._close(driver, job, state, reason))
+
+    async def _close(self, driver: JobDriver, job: bytes, state: str, reason: str) -> None:
+        await driver.stop()
+        await asyncio.to_thread(self.journal.end_job, job, state, reason)
+        await asyncio.to_thread(self._files(job).erase_work)
+
+
+def worker_spec(
+    manifest: Manifest, data_set: str, settings: NodeSettings, files: JobFiles, roll: Roll, sandbox: str
+) -> WorkerSpec:
+    """What the job's worker sees: its data sets, its devices, its limits; the member's index on the roll as partition-id."""
+    names = [data_set, *(name for name in chosen_data(manifest, settings.data_sets) if name != data_set)]
+    members = [member.id for member in roll.members]
+    return WorkerSpec(
+        bundle=files.bundle,
+        data_sets={name: Path(settings.data_sets[name].path) for name in names},
+        scratch=files.scratch,
+        log=files.task_log,
+        client_app=manifest.client_app,
+        run_config=manifest.run_config,
+        partition_id=members.index(settings.member),
+        num_partitions=len(members),
+        weight_key=manifest.spec.weight_key,
+        sandbox=sandbox,
+        gpus=tuple(range(manifest.spec.resources.gpus)),
+        memory_bytes=manifest.memory_bytes,
+        cpus=manifest.spec.resources.cpus,
+    )
+
+
+def product_version() -> str:
+    try:
+        return version("concord-federation")
+    except PackageNotFoundError:
+        return "source"
+
+
+def serve(home: Home) -> None:
+    """Runs the node until SIGTERM or SIGINT. Raises InvalidUsage, NotFound or InvalidIdentity when it cannot start."""
+    _log_to_stderr()
+    settings = home.settings()
+    if not settings.address:
+        raise InvalidUsage("This node has not joined its federation yet.", hint="Run concord-node join with a ticket.")
+    for path in (home.identity_key, home.transport_key):
+        if path.exists() and path.stat().st_mode & 0o077:
+            raise InvalidUsage(f"The key {path} can be read by others.", hint=f"Run: chmod 600 {path}")
+    with _locked(home), Journal(home.journal) as journal:
+        asyncio.run(_serve(home, settings, journal))
+
+
+async def _serve(home: Home, settings: NodeSettings, journal: Journal) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    agent = NodeAgent(home, settings, journal)
+    server = (
+        MetricsServer(settings.metrics, agent.metrics.registry, agent.link.connected.is_set)
+        if settings.metrics
+        else None
+    )
+    running = loop.create_task(agent.run(stop))
+    waiting = loop.create_task(_say_ready(home, agent, server))
+    try:
+        await running
+    finally:
+        waiting.cancel()
+        home.run_file.unlink(missing_ok=True)
+        if server is not None:
+            server.close()
+
+
+async def _say_ready(home: Home, agent: NodeAgent, server: MetricsServer | None) -> None:
+    """run.json appears when the coordinator has answered."""
+    await agent.link.connected.wait()
+    document = {"pid": os.getpid(), "address": agent.settings.address, "metrics": server.address if server else ""}
+    write_whole(home.run_file, json.dumps(document).encode())
+
+
+@contextlib.contextmanager
+def _locked(home: Home) -> Iterator[None]:
+    descriptor = os.open(home.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise InvalidUsage(
+            f"Another node runs on {home.root}.", hint="Stop it first; one home runs one node."
+        ) from None
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
