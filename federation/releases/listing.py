@@ -1,0 +1,164 @@
+"""What a release is made of, and the signed list of its files.
+
+The list only says which bytes belong together. Nothing is believed because it is listed: who trained what, and which model came out,
+follows from the members' own signatures in the files (``federation.releases.verify``). The coordinator signs it with its release key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from federation.errors import VerificationFailed
+from federation.identity.envelope import open_envelope, seal
+from federation.identity.fields import exact, hexadecimal, moment, whole
+from federation.identity.keys import SigningKey
+from federation.identity.names import LABEL, checked_label
+
+LISTING: Final = "listing.json"
+MODEL: Final = "model.safetensors"
+STATE: Final = "state.safetensors"
+CONFIG: Final = "config.json"
+CARD: Final = "README.md"
+MANIFEST: Final = "manifest.json"
+TASK: Final = "task.tar"
+ROLL: Final = "roll.json"
+ROSTER: Final = "roster.json"
+FIXED: Final = (CARD, CONFIG, MANIFEST, MODEL, ROLL, ROSTER, STATE, TASK)
+
+MAX_LISTING: Final = 64 << 20
+MAX_FILES: Final = 200_000
+MAX_EVIDENCE: Final = 32 << 20
+"""of any file that is read whole: all but the model and the state"""
+MAX_TASK: Final = 128 << 20
+PIECE: Final = 1 << 20
+_FOLDERS: Final = ("consents", "rounds")
+_ROUND: Final = re.compile(r"rounds/[1-9][0-9]{0,8}\.json")
+
+Content = Path | bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ListedFile:
+    path: str
+    sha256: bytes
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    federation: str
+    job: bytes
+    created: str
+    files: tuple[ListedFile, ...]
+    """sorted by path"""
+    signer: bytes
+    """the release key of the coordinator that made it"""
+
+
+def consent_path(member: str) -> str:
+    return f"consents/{member}.json"
+
+
+def round_path(number: int) -> str:
+    return f"rounds/{number}.json"
+
+
+def is_release_path(path: str) -> bool:
+    """Whether a release may hold a file of this name, beside the listing."""
+    member = path.removeprefix("consents/").removesuffix(".json")
+    return (
+        path in FIXED
+        or _ROUND.fullmatch(path) is not None
+        or (path == consent_path(member) and LABEL.fullmatch(member) is not None)
+    )
+
+
+def size_of(content: Content) -> int:
+    return content.stat().st_size if isinstance(content, Path) else len(content)
+
+
+def read_whole(path: str, content: Content, limit: int = MAX_EVIDENCE) -> bytes:
+    """Raises VerificationFailed when the file is larger than ``limit``."""
+    if size_of(content) > limit:
+        raise VerificationFailed(f"{path} is larger than {limit} bytes.", hint="It is not a release's file.")
+    return content.read_bytes() if isinstance(content, Path) else content
+
+
+def pieces_of(content: Content) -> Iterator[bytes]:
+    if isinstance(content, bytes):
+        yield content
+        return
+    with content.open("rb") as stream:
+        while piece := stream.read(PIECE):
+            yield piece
+
+
+def digest_of(content: Content) -> bytes:
+    hasher = hashlib.sha256()
+    for piece in pieces_of(content):
+        hasher.update(piece)
+    return hasher.digest()
+
+
+def seal_listing(files: Mapping[str, Content], federation: str, job: bytes, created: str, key: SigningKey) -> bytes:
+    document: dict[str, Any] = {
+        "federation": federation,
+        "job": job.hex(),
+        "created": created,
+        "files": [[path, digest_of(files[path]).hex(), size_of(files[path])] for path in sorted(files)],
+    }
+    return seal(document, "release", (key,))
+
+
+def open_listing(envelope: bytes) -> Listing:
+    """Raises InvalidIdentity for a bad envelope, VerificationFailed for what is no list of a release's files."""
+    opened = open_envelope(envelope, "release", MAX_LISTING)
+    if len(opened.signers) != 1:
+        raise VerificationFailed("The listing is not signed by one release key.")
+    document = exact(opened.document, "listing", "federation", "job", "created", "files")
+    entries = document["files"]
+    if not isinstance(entries, list) or len(entries) > MAX_FILES:
+        raise VerificationFailed("The listing's files are not a list.")
+    files = tuple(_listed(entry) for entry in entries)
+    paths = [file.path for file in files]
+    if paths != sorted(set(paths)):
+        raise VerificationFailed("The listing is not sorted by path, or names a file twice.")
+    moment(document["created"], "listing's created")
+    return Listing(
+        federation=checked_label(document["federation"], "federation"),
+        job=hexadecimal(document["job"], "listing's job", 32),
+        created=document["created"],
+        files=files,
+        signer=opened.signers[0],
+    )
+
+
+def _listed(entry: object) -> ListedFile:
+    if not isinstance(entry, list) or len(entry) != 3 or not isinstance(entry[0], str) or not is_release_path(entry[0]):
+        raise VerificationFailed("The listing names a file that no release holds.")
+    return ListedFile(
+        entry[0], hexadecimal(entry[1], "digest of a listed file", 32), whole(entry[2], "size of a listed file")
+    )
+
+
+def read_folder(folder: Path) -> dict[str, Path]:
+    """{path: file} of a release on disk. Raises VerificationFailed for links, strange files, and folders no release has."""
+    if folder.is_symlink() or not folder.is_dir():
+        raise VerificationFailed(f"{folder} is not a folder.", hint="Name the folder that concord release fetch wrote.")
+    found: dict[str, Path] = {}
+    for item in sorted(folder.iterdir()):
+        if item.name in _FOLDERS and item.is_dir() and not item.is_symlink():
+            found |= {f"{item.name}/{file.name}": file for file in sorted(item.iterdir())}
+        else:
+            found[item.name] = item
+    for path, file in found.items():
+        if file.is_symlink() or not file.is_file():
+            raise VerificationFailed(
+                f"{path} is not a plain file, and a release holds nothing else.", hint="Fetch the release again."
+            )
+    return found
