@@ -70,7 +70,7 @@ def checked_path(path: str) -> str:
     """Raises InvalidManifest for what is absolute, climbs out, or cannot be a file's name everywhere."""
     pure = PurePosixPath(path)
     bad = (
-        not path
+        path in {"", "."}
         or len(path.encode(errors="replace")) > MAX_PATH
         or pure.is_absolute()
         or str(pure) != path

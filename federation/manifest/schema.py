@@ -63,8 +63,14 @@ def _scalar(value: Any) -> Scalar:
 
 def _readable(value: str) -> str:
     """People read it in terminals and on pages: no escape sequences, no half characters."""
-    if not all(part.isprintable() for part in value.splitlines()):
+    if not value.replace("\n", "").isprintable():
         raise ValueError("holds control characters or characters that cannot be shown")
+    return value
+
+
+def _in_one_line(value: str) -> str:
+    if not value.isprintable():
+        raise ValueError("holds line breaks, control characters, or characters that cannot be shown")
     return value
 
 
@@ -99,7 +105,7 @@ MetricNames = Annotated[list[MetricName], Field(max_length=32), AfterValidator(_
 Jurisdiction = Annotated[str, Field(pattern=f"^{JURISDICTION.pattern}$")]
 Jurisdictions = Annotated[list[Jurisdiction], Field(max_length=1000), AfterValidator(_once)]
 Text = Annotated[str, Field(max_length=2000), AfterValidator(_readable)]
-Name = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_readable)]
+Name = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_in_one_line)]
 Names = Annotated[list[Name], Field(max_length=1000), AfterValidator(_once)]
 Versions = Annotated[str, Field(max_length=200), AfterValidator(_versions)]
 Setting = Annotated[Scalar, PlainValidator(_scalar)]
