@@ -1,12 +1,211 @@
-"""The SDK: ``with Federation.connect(home) as federation: federation.submit("job.yaml")``."""
+"""The SDK, with the nouns of the command line.
+
+    with Federation.connect() as federation:
+        submission = federation.submit("job.yaml")
+        for job in federation.watch(submission.name):
+            print(job.state, job.rounds_closed)
+        federation.fetch_release(submission.name, "release")
+
+Every unary call has a deadline. A stream is opened anew when it breaks or grows old, and goes on where it was; a transfer
+continues where it stopped. Each failure is a FederationError; only Unavailable is worth trying again.
+"""
 
 from __future__ import annotations
 
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import grpc
+
+from coordinator.client.channel import UNARY_SECONDS, Endpoint, error_of, open_channel, spoken_errors
+from coordinator.client.enrolment import renewed
+from coordinator.client.home import Home
+from coordinator.client.release_folder import download
+from coordinator.client.submission import Prepared, prepare
+from coordinator.client.transfer import Progress, Transfer
+from coordinator.client.views import FederationState, Job, LogLine, job_of, node_of
+from federation.errors import FederationError, InvalidUsage, NotFound, Unavailable
+from federation.identity.withdrawal import seal_withdrawal
+from federation.releases.verify import Report
+from federation.v1 import blobs_pb2_grpc, jobs_pb2, jobs_pb2_grpc
+
+STREAM_SECONDS: Final = 60.0
+"""A stream is opened anew after this long, so that a silent network is noticed."""
+PATIENCE_SECONDS: Final = 300.0
+"""How long a watch outlives a coordinator that does not answer."""
+
+
+def _silent(_done: int, _size: int) -> None:
+    return
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    name: str
+    digest: bytes
+    created: bool
+    """False: this very job was there already"""
 
 
 class Federation:
-    """A session with a coordinator, over mutual TLS with the certificate that ``concord login`` left in ``home``."""
+    """A session with a coordinator, over mutual TLS with the certificate that ``concord login`` left in the home."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Home, endpoint: Endpoint, *, environment: Mapping[str, str] | None = None) -> None:
         self.home = home
+        self.endpoint = endpoint
+        self.channel, self.route = open_channel(endpoint, os.environ if environment is None else environment)
+        self._jobs = jobs_pb2_grpc.JobsStub(self.channel)
+        self._blobs = Transfer(blobs_pb2_grpc.BlobsStub(self.channel), endpoint.address)
+
+    @classmethod
+    def connect(cls, home: Path | str | None = None, *, environment: Mapping[str, str] | None = None) -> Federation:
+        """Raises NotFound before ``concord login``. Renews the transport certificate in its last third of life."""
+        chosen = Home.at(home or os.environ.get("CONCORD_HOME"))
+        endpoint = renewed(
+            chosen, chosen.endpoint(), datetime.now(UTC), os.environ if environment is None else environment
+        )
+        return cls(chosen, endpoint, environment=environment)
+
+    # ------------------------------------------------------------------------------------------------------- reading
+
+    def describe(self) -> FederationState:
+        """The federation as the coordinator sees it: its roll and the nodes."""
+        view = self._call(self._jobs.DescribeFederation, jobs_pb2.DescribeFederationRequest())
+        return FederationState(view.federation, view.roll, tuple(node_of(node) for node in view.nodes))
+
+    def jobs(self) -> list[Job]:
+        reply = self._call(self._jobs.List, jobs_pb2.ListJobsRequest())
+        return [job_of(view) for view in reply.jobs]
+
+    def job(self, name: str) -> Job:
+        """By name, digest in hex, or a unique prefix of the digest. Raises NotFound."""
+        return job_of(self._call(self._jobs.Get, jobs_pb2.JobQuery(job=name)))
+
+    def watch(self, name: str, *, patience: float = PATIENCE_SECONDS) -> Iterator[Job]:
+        """The job now and after each change, until it has ended. Survives a coordinator that is started again.
+
+        Raises Unavailable when the coordinator was never reached, or stays away longer than ``patience`` seconds.
+        """
+        last: bytes | None = None
+        query = jobs_pb2.JobQuery(job=name)
+        for view in self._followed(lambda: self._jobs.Watch(query, timeout=STREAM_SECONDS), patience):
+            seen = view.SerializeToString(deterministic=True)
+            if seen != last:
+                last = seen
+                job = job_of(view)
+                yield job
+                if job.ended:
+                    return
+                # The digest is exact, should another job take the same name meanwhile.
+                query.job = job.digest.hex()
+
+    def logs(self, name: str, *, follow: bool = False, patience: float = PATIENCE_SECONDS) -> Iterator[LogLine]:
+        """The story of a job; with ``follow`` until the job has ended."""
+        request = jobs_pb2.LogsRequest(job=name, follow=follow)
+        if not follow:
+            with spoken_errors(self.endpoint.address):
+                for line in self._jobs.Logs(request, timeout=STREAM_SECONDS):
+                    yield LogLine(line.time, line.member, line.text)
+            return
+        seen: set[tuple[str, str, str]] = set()
+        for line in self._followed(lambda: self._jobs.Logs(request, timeout=STREAM_SECONDS), patience, ends=True):
+            known = (line.time, line.member, line.text)
+            if known not in seen:
+                seen.add(known)
+                yield LogLine(*known)
+
+    # -------------------------------------------------------------------------------------------------------- acting
+
+    def prepare(self, job_path: Path | str, *, again: bool = False) -> Prepared:
+        """Reads, checks, packs and signs a job, and sends nothing."""
+        return prepare(Path(job_path), self.home, self.home.required_roll(), again=again)
+
+    def submit(self, job: Path | str | Prepared, *, again: bool = False, progress: Progress = _silent) -> Submission:
+        """Uploads the bundle (and a snapshot file) and submits the signed job. The same job again changes nothing."""
+        prepared = job if isinstance(job, Prepared) else self.prepare(job, again=again)
+        self._blobs.put(prepared.bundle.data, prepared.bundle.digest, progress)
+        if prepared.snapshot is not None:
+            self._blobs.put(prepared.snapshot.path, prepared.snapshot.digest, progress)
+        reply = self._call(self._jobs.Submit, jobs_pb2.SubmitRequest(manifest=prepared.envelope))
+        if reply.job != prepared.digest:
+            raise FederationError("The coordinator answered with the digest of another job.", hint="Tell the operator.")
+        return Submission(prepared.name, prepared.digest, reply.created)
+
+    def withdraw(self, name: str, reason: str = "") -> Job:
+        """The lead takes a job back, under the lead's signature."""
+        self.home.profile("lead")
+        job = self.job(name)
+        if job.ended:
+            raise InvalidUsage(
+                f"job/{job.name} has already ended: it is {job.state}.", hint="There is nothing to cancel."
+            )
+        envelope = seal_withdrawal(job.digest, reason, self.home.identity_key())
+        return job_of(self._call(self._jobs.Withdraw, jobs_pb2.WithdrawRequest(withdrawal=envelope)))
+
+    def fetch_release(self, name: str, folder: Path | str, *, progress: Progress = _silent) -> Report:
+        """Downloads a job's release into ``folder`` and verifies it against this home's roll. Continues where it stopped.
+
+        Raises NotFound when there is no release yet, VerificationFailed when it does not check: then it stays in ``folder``.part.
+        """
+        view = self._call(self._jobs.GetRelease, jobs_pb2.JobQuery(job=name))
+        if not view.files:
+            raise NotFound(f"job/{name} has no release.", hint=f"See `concord describe {name}`: is it finished?")
+        return download(self._blobs, view, Path(folder), self.home.roll_envelope(), progress)
+
+    # ------------------------------------------------------------------------------------------------------ plumbing
+
+    def _call(self, method: Callable[..., Any], request: object) -> Any:
+        with spoken_errors(self.endpoint.address):
+            return method(request, timeout=UNARY_SECONDS)
+
+    def _followed(self, opened: Callable[[], Any], patience: float, *, ends: bool = False) -> Iterator[Any]:
+        """The messages of a stream that is opened anew when it breaks or grows old.
+
+        ``ends``: a stream that the coordinator closes in order is at its end.
+        """
+        reached = False
+        away_since: float | None = None
+        pause = 0.1
+        while True:
+            call = opened()
+            try:
+                for message in call:
+                    reached, away_since, pause = True, None, 0.1
+                    yield message
+                if ends:
+                    return
+            except grpc.RpcError as error:
+                failure = error_of(error, self.endpoint.address)
+                aged = isinstance(error, grpc.Call) and error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+                if not isinstance(failure, Unavailable) or not reached:
+                    raise failure from None
+                now = time.monotonic()
+                away_since = away_since or now
+                if aged:
+                    continue
+                if now - away_since > patience:
+                    raise failure from None
+            finally:
+                call.cancel()
+            time.sleep(pause)
+            pause = min(2 * pause, 5.0)
+
+    def close(self) -> None:
+        self.channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+__all__ = ["Federation", "FederationState", "Job", "LogLine", "Report", "Submission"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import grpc
 
@@ -50,7 +50,8 @@ def spoken(route: Route) -> Iterator[None]:
 
 
 def error_of(error: grpc.aio.AioRpcError, route: Route) -> FederationError:
-    trailers = {key: value for key, value in (error.trailing_metadata() or ())}
+    metadata: Any = error.trailing_metadata() or ()
+    trailers = {str(key): value for key, value in metadata}
     code = trailers.get("concord-code")
     if code in ERRORS:
         return ERRORS[str(code)](

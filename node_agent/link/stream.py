@@ -83,7 +83,7 @@ class Link:
         heard = False
         async with open_channel(self.route, self._credentials()) as channel:
             self._channel = channel
-            call = rounds_pb2_grpc.NodeLinkStub(channel).Connect()  # type: ignore[call-arg]
+            call = rounds_pb2_grpc.NodeLinkStub(channel).Connect()
             self._call = call  # type: ignore[assignment]
             while not self._out.empty():
                 self._out.get_nowait()

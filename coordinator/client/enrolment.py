@@ -1,0 +1,162 @@
+"""Logging in: a one-time ticket becomes a short-lived transport certificate, renewed while it is valid.
+
+The certificate carries a connection and nothing else. Whether a lead may submit is decided by the key on the members' roll.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+
+from cryptography import x509
+
+from coordinator.client.channel import UNARY_SECONDS, Endpoint, open_channel, spoken_errors
+from coordinator.client.files import read_secret
+from coordinator.client.home import Home
+from federation.errors import FederationError, InvalidIdentity, InvalidUsage
+from federation.identity.roll import Roll
+from federation.identity.transport import Principal, make_csr, principal_of, uri_of
+from federation.v1 import enrolment_pb2, enrolment_pb2_grpc
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    id: str
+    token: str = field(repr=False)
+    endpoint: Endpoint
+    principal: Principal
+    expires: str
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    principal: Principal
+    federation: str
+    address: str
+    route: str
+    roll: Roll
+    expires: datetime
+    warnings: tuple[str, ...]
+
+
+def read_ticket(path: Path) -> Ticket:
+    """Raises InvalidIdentity when it is no ticket, InvalidUsage when it is a node's."""
+    data = read_secret(path, what="ticket", hint="Ask the operator for one.")
+    try:
+        document = json.loads(data)
+        subject = document["subject"]
+        kind = str(subject["kind"])
+        federation = str(document["federation"])
+        principal = Principal(kind, name=str(subject[kind]), federation=federation) if kind != "node" else None
+        endpoint = Endpoint(
+            address=str(document["address"]),
+            federation=str(document["federation"]),
+            ca_pem=str(document["caPem"]).encode(),
+            certificate_pem=str(document["certificatePem"]).encode(),
+            key_pem=str(document["keyPem"]).encode(),
+        )
+        ticket_id, token, expires = str(document["ticketId"]), str(document["token"]), str(document["expires"])
+    except (ValueError, KeyError, TypeError):
+        raise InvalidIdentity(f"{path} is not a ticket.", hint="Ask the operator for a new one.") from None
+    if principal is None:
+        raise InvalidUsage(f"{path} is a node's ticket.", hint="Use it with `concord-node join`.")
+    return Ticket(ticket_id, token, endpoint, principal, expires)
+
+
+def login(home: Home, ticket: Ticket, pinned_roll: bytes | None, environment: Mapping[str, str]) -> Login:
+    """Uses up ``ticket``. ``pinned_roll``: the envelope that this person already trusts.
+
+    Raises InvalidIdentity when the reply does not fit the ticket or the roll.
+    """
+    if pinned_roll is not None:
+        home.trust_roll(pinned_roll)
+    key = home.transport_key()
+    uri = uri_of(ticket.principal, ticket.endpoint.federation)
+    channel, route = open_channel(ticket.endpoint, environment)
+    with closing(channel), spoken_errors(ticket.endpoint.address):
+        reply = enrolment_pb2_grpc.EnrolmentStub(channel).Join(
+            enrolment_pb2.JoinRequest(ticket_id=ticket.id, token=ticket.token, csr_pem=make_csr(key, uri)),
+            timeout=UNARY_SECONDS,
+        )
+    certificate = _certificate(reply.certificate_pem)
+    if principal_of(reply.certificate_pem) != ticket.principal:
+        raise InvalidIdentity("The coordinator issued a certificate for somebody else.", hint="Tell the operator.")
+    if reply.ca_pem.strip() != ticket.endpoint.ca_pem.strip():
+        raise InvalidIdentity("The coordinator answered with another CA than the ticket's.", hint="Tell the operator.")
+    roll = home.trust_roll(reply.roll)
+    if roll.federation != ticket.endpoint.federation:
+        raise InvalidIdentity(
+            f"The roll is that of {roll.federation}, the ticket of {ticket.endpoint.federation}.",
+            hint="Tell the operator.",
+        )
+    home.remember_connection(
+        ticket.endpoint.address, ticket.endpoint.federation, ticket.endpoint.ca_pem, reply.certificate_pem
+    )
+    return Login(
+        ticket.principal,
+        roll.federation,
+        ticket.endpoint.address,
+        route.label,
+        roll,
+        certificate.not_valid_after_utc,
+        tuple(_warnings(home, ticket.principal, roll)),
+    )
+
+
+def _warnings(home: Home, principal: Principal, roll: Roll) -> list[str]:
+    if principal.kind != "lead":
+        return []
+    try:
+        listed = roll.lead(principal.name)
+    except FederationError:
+        return [f"the roll does not list the lead {principal.name}: jobs that you sign will be refused"]
+    if not home.identity_key_path.exists():
+        return [f"{home.path} has no lead's key: make one with `concord lead init`, or name the right --home"]
+    if home.identity_key().public != listed.key:
+        return [f"the roll lists another key for {principal.name} than this home's: jobs that you sign will be refused"]
+    return []
+
+
+def renewed(home: Home, endpoint: Endpoint, now: datetime, environment: Mapping[str, str]) -> Endpoint:
+    """``endpoint`` with a fresh certificate when the old one is in its last third; else as it is.
+
+    Raises InvalidIdentity when it has expired. A failed renewal is no error while the old certificate holds.
+    """
+    certificate = _certificate(endpoint.certificate_pem)
+    end = certificate.not_valid_after_utc
+    if now >= end:
+        raise InvalidIdentity(
+            f"Your transport certificate expired on {end:%Y-%m-%d %H:%M} UTC.",
+            hint="Ask the operator for a new ticket and run `concord login --ticket TICKET`; your own keys stay.",
+        )
+    if end - now > (end - certificate.not_valid_before_utc) / 3:
+        return endpoint
+    csr = make_csr(home.transport_key(), uri_of(principal_of(endpoint.certificate_pem), endpoint.federation))
+    try:
+        channel, _route = open_channel(endpoint, environment)
+        with closing(channel), spoken_errors(endpoint.address):
+            reply = enrolment_pb2_grpc.EnrolmentStub(channel).Renew(
+                enrolment_pb2.RenewRequest(csr_pem=csr), timeout=UNARY_SECONDS
+            )
+        if principal_of(reply.certificate_pem) != principal_of(endpoint.certificate_pem):
+            return endpoint
+    except FederationError:
+        return endpoint
+    home.renew_certificate(reply.certificate_pem)
+    return replace(endpoint, certificate_pem=reply.certificate_pem)
+
+
+def _certificate(pem: bytes) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate(pem)
+    except ValueError:
+        raise InvalidIdentity(
+            "The transport certificate is damaged.", hint="Run `concord login` with a new ticket."
+        ) from None
+
+
+__all__ = ["Login", "Ticket", "login", "read_ticket", "renewed"]

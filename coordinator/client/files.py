@@ -1,0 +1,115 @@
+"""Files on a person's disk: bounded reads, atomic writes, keys that are never overwritten.
+
+A key's file is 0600 and its folder 0700. A reader never follows a link unless it says so, never reads more than it was told to,
+and never opens a device or a pipe.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from federation.errors import InvalidIdentity, InvalidUsage, NotFound
+
+DOCUMENT_LIMIT: Final = 4 << 20
+"""The largest signed document that any command reads, in bytes."""
+
+PRIVATE_FOLDER: Final = 0o700
+SECRET_FILE: Final = 0o600
+PUBLIC_FILE: Final = 0o644
+
+
+def make_private_folder(path: Path) -> Path:
+    """Creates ``path`` with mode 0700; an existing folder keeps its mode."""
+    path.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
+    return path
+
+
+def read_file(path: Path, limit: int = DOCUMENT_LIMIT, *, what: str = "The file") -> bytes:
+    """The whole of a regular file. Raises NotFound, or InvalidUsage when it is no regular file or larger than ``limit``."""
+    try:
+        with path.open("rb") as stream:
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                raise InvalidUsage(f"{what} {path} is not a regular file.")
+            data = stream.read(limit + 1)
+    except FileNotFoundError:
+        raise NotFound(f"{what} {path} does not exist.", hint="Check the path.") from None
+    except IsADirectoryError:
+        raise InvalidUsage(f"{what} {path} is a folder.", hint="Name a file.") from None
+    except OSError as error:
+        raise InvalidUsage(f"{what} {path} cannot be read: {error.strerror}.") from None
+    if len(data) > limit:
+        raise InvalidUsage(f"{what} {path} is larger than {limit:,} bytes.", hint="Is it the right file?")
+    return data
+
+
+def read_secret(path: Path, *, what: str, hint: str) -> bytes:
+    """A key file. Raises NotFound with ``hint``, or InvalidIdentity when others may read it."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise NotFound(f"There is no {what} at {path}.", hint=hint) from None
+    if mode & 0o077:
+        raise InvalidIdentity(
+            f"Other users of this machine may read the {what} at {path}.", hint=f"Close it first: chmod 600 {path}"
+        )
+    return read_file(path, 1 << 16, what=f"The {what}")
+
+
+def write_file(path: Path, data: bytes, mode: int = PUBLIC_FILE) -> None:
+    """Replaces ``path`` at once: a reader sees the old bytes or the new ones, also after a power cut."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = _written_beside(path, data, mode)
+    part.replace(path)
+
+
+def write_new_file(path: Path, data: bytes, mode: int, *, what: str) -> None:
+    """Writes ``path`` at once, and only where nothing is. Raises InvalidUsage when something is there."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
+    part = _written_beside(path, data, mode)
+    try:
+        os.link(part, path)
+    except FileExistsError:
+        raise InvalidUsage(
+            f"There is already {what} at {path}; it stays as it is.",
+            hint="Choose another --home, or move the old one away if you are sure that nobody relies on it.",
+        ) from None
+    finally:
+        part.unlink()
+
+
+def _written_beside(path: Path, data: bytes, mode: int) -> Path:
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
+    except OSError as error:
+        raise InvalidUsage(f"{path} cannot be written: {error.strerror}.") from None
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+    return part
+
+
+def walk_files(folder: Path, limit: int) -> Iterator[tuple[str, Path, os.stat_result]]:
+    """Every entry below ``folder`` that is not a folder, as (path with "/", file, lstat), sorted; links are not followed.
+
+    Raises InvalidUsage when there are more than ``limit`` entries.
+    """
+    count = 0
+    pending = [folder]
+    while pending:
+        here = pending.pop()
+        for entry in sorted(os.scandir(here), key=lambda entry: entry.name):
+            count += 1
+            if count > limit:
+                raise InvalidUsage(f"{folder} holds more than {limit:,} files.", hint="Is it the right folder?")
+            if entry.is_dir(follow_symlinks=False):
+                pending.append(Path(entry.path))
+            else:
+                path = Path(entry.path)
+                yield path.relative_to(folder).as_posix(), path, entry.stat(follow_symlinks=False)

@@ -1,0 +1,196 @@
+"""The folder of one person: a member's officer, a research lead, or an operator.
+
+profile.json       who this is (kind, id, ...), written by `member init` or `lead init`
+keys/identity.key  Ed25519, the person's signature; never overwritten
+keys/transport.key EC P-256, for connections only
+roll.json          the roll that this person trusts
+connection.json    address and federation; transport.pem and ca.pem beside it, written by `login`
+jobs/<key>.json    manifests that this lead signed, so that applying the same job again is the same job
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from coordinator.client.channel import Endpoint
+from coordinator.client.files import (
+    PRIVATE_FOLDER,
+    SECRET_FILE,
+    make_private_folder,
+    read_file,
+    read_secret,
+    write_file,
+    write_new_file,
+)
+from federation.errors import FederationError, InvalidUsage, NotFound
+from federation.identity.keys import SigningKey
+from federation.identity.roll import Roll
+from federation.identity.transport import TransportKey
+
+DEFAULT_HOME: Final = "~/.concord"
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    kind: str
+    """member | lead"""
+    id: str
+    name: str
+    details: Mapping[str, str]
+    """jurisdiction of a member; member of a lead"""
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    path: Path
+
+    @staticmethod
+    def at(path: Path | str | None = None) -> Home:
+        return Home(Path(path or DEFAULT_HOME).expanduser())
+
+    @property
+    def identity_key_path(self) -> Path:
+        return self.path / "keys" / "identity.key"
+
+    @property
+    def transport_key_path(self) -> Path:
+        return self.path / "keys" / "transport.key"
+
+    @property
+    def roll_path(self) -> Path:
+        return self.path / "roll.json"
+
+    @property
+    def jobs_path(self) -> Path:
+        return self.path / "jobs"
+
+    def create(self, profile: Profile, key: SigningKey) -> None:
+        """Founds this home. Raises InvalidUsage when it already has a key."""
+        make_private_folder(self.path)
+        make_private_folder(self.path / "keys").chmod(PRIVATE_FOLDER)
+        write_new_file(self.identity_key_path, key.to_pem(), SECRET_FILE, what="an identity key")
+        document = {"kind": profile.kind, "id": profile.id, "name": profile.name, **profile.details}
+        write_file(self.path / "profile.json", _json(document))
+
+    def profile(self, kind: str) -> Profile:
+        """Who this is. Raises NotFound or InvalidUsage when this is not the home of a ``kind``."""
+        command = f"concord {kind} init --home {self.path}"
+        try:
+            document = self._document("profile.json", "The profile")
+        except NotFound:
+            raise NotFound(
+                f"{self.path} is not the home of a {kind} yet.",
+                hint=f"Make one with `{command} ...`, or name the right one with --home or CONCORD_HOME.",
+            ) from None
+        profile = Profile(
+            kind=str(document.pop("kind", "")),
+            id=str(document.pop("id", "")),
+            name=str(document.pop("name", "")),
+            details={key: str(value) for key, value in document.items()},
+        )
+        if profile.kind != kind:
+            raise InvalidUsage(
+                f"{self.path} is the home of the {profile.kind} {profile.id}, and this takes a {kind}.",
+                hint="Name the right one with --home or CONCORD_HOME.",
+            )
+        return profile
+
+    def identity_key(self) -> SigningKey:
+        return SigningKey.from_pem(
+            read_secret(
+                self.identity_key_path,
+                what="identity key",
+                hint="Make one with `concord member init` or `concord lead init`, or name the right --home.",
+            )
+        )
+
+    def transport_key(self) -> TransportKey:
+        """This home's key for connections; made when there is none."""
+        if not self.transport_key_path.exists():
+            make_private_folder(self.path)
+            make_private_folder(self.path / "keys").chmod(PRIVATE_FOLDER)
+            key = TransportKey.generate()
+            write_new_file(self.transport_key_path, key.to_pem(), SECRET_FILE, what="a transport key")
+        return TransportKey.from_pem(self._transport_pem())
+
+    def roll(self) -> Roll | None:
+        """The roll that this home trusts, checked again; None where there is none."""
+        if not self.roll_path.exists():
+            return None
+        return Roll.open(read_file(self.roll_path, what="The roll"))
+
+    def roll_envelope(self) -> bytes | None:
+        return read_file(self.roll_path, what="The roll") if self.roll_path.exists() else None
+
+    def required_roll(self) -> Roll:
+        roll = self.roll()
+        if roll is None:
+            raise NotFound(
+                f"There is no roll in {self.path}.",
+                hint="`concord login` brings it; officers get it with `concord roll sign`.",
+            )
+        return roll
+
+    def trust_roll(self, envelope: bytes) -> Roll:
+        """Keeps ``envelope`` as the roll of this home, if it is good and continues the one that is here.
+
+        Raises InvalidIdentity for a bad roll, InvalidUsage when another roll of the same or a later version is trusted already.
+        """
+        roll = Roll.open(envelope)
+        known = self.roll()
+        other = known is not None and known.digest != roll.digest
+        if known is not None and other and (known.federation != roll.federation or known.version >= roll.version):
+            raise InvalidUsage(
+                f"{self.path} trusts another roll: {known.federation}, version {known.version}, {known.digest.hex()}; "
+                f"this one is {roll.federation}, version {roll.version}, {roll.digest.hex()}.",
+                hint="Ask the members which one they signed. To trust the new one, move the old roll.json away first.",
+            )
+        if known is None or known.digest != roll.digest:
+            write_file(self.roll_path, envelope)
+        return roll
+
+    def remember_connection(self, address: str, federation: str, ca_pem: bytes, certificate_pem: bytes) -> None:
+        write_file(self.path / "ca.pem", ca_pem)
+        write_file(self.path / "transport.pem", certificate_pem)
+        write_file(self.path / "connection.json", _json({"federation": federation, "address": address}))
+
+    def renew_certificate(self, certificate_pem: bytes) -> None:
+        write_file(self.path / "transport.pem", certificate_pem)
+
+    def endpoint(self) -> Endpoint:
+        """Where to connect and as whom. Raises NotFound before `concord login`."""
+        try:
+            document = self._document("connection.json", "The connection")
+            return Endpoint(
+                address=str(document["address"]),
+                federation=str(document["federation"]),
+                ca_pem=read_file(self.path / "ca.pem", what="The federation's CA"),
+                certificate_pem=read_file(self.path / "transport.pem", what="The transport certificate"),
+                key_pem=self._transport_pem(),
+            )
+        except (NotFound, KeyError):
+            raise NotFound(
+                f"{self.path} is not logged in to a federation.",
+                hint=f"Ask the operator for a ticket, then `concord login --home {self.path} --ticket TICKET`.",
+            ) from None
+
+    def _transport_pem(self) -> bytes:
+        return read_secret(self.transport_key_path, what="transport key", hint="`concord login` makes one.")
+
+    def _document(self, name: str, what: str) -> dict[str, object]:
+        path = self.path / name
+        try:
+            document = json.loads(read_file(path, what=what))
+        except ValueError:
+            document = None
+        if not isinstance(document, dict):
+            raise FederationError(f"{path} is damaged: it is not a JSON object.", hint="Restore it from a backup.")
+        return document
+
+
+def _json(document: Mapping[str, object]) -> bytes:
+    return json.dumps(document, indent=2, ensure_ascii=False).encode() + b"\n"

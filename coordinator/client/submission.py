@@ -1,0 +1,115 @@
+"""From a job document to a signed manifest: read, check, pack, sign. The same document and app give the same signed job again."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from coordinator.client.app_folder import read_app_folder
+from coordinator.client.files import make_private_folder, read_file, write_file
+from coordinator.client.home import Home
+from federation.errors import InvalidManifest, InvalidUsage
+from federation.identity.fields import moment_text
+from federation.identity.keys import transcript
+from federation.identity.roll import Roll
+from federation.manifest.bundle import AppInfo, Bundle, app_info, pack
+from federation.manifest.document import JobDocument, load_job
+from federation.manifest.manifest import Manifest, open_manifest, seal_manifest
+from federation.weights.tensors import read_arrays
+
+NONCE_BYTES: Final = 16
+DOCUMENT_LIMIT: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    path: Path
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    document: JobDocument
+    app: AppInfo
+    bundle: Bundle
+    snapshot: Snapshot | None
+    manifest: Manifest
+    signed_before: bool
+
+    @property
+    def name(self) -> str:
+        return self.manifest.name
+
+    @property
+    def digest(self) -> bytes:
+        return self.manifest.digest
+
+    @property
+    def envelope(self) -> bytes:
+        return self.manifest.envelope
+
+
+def read_document(path: Path) -> tuple[JobDocument, Path]:
+    """The job and the folder that its paths are relative to; "-" is stdin. Raises InvalidManifest, InvalidUsage."""
+    if str(path) == "-":
+        return load_job(sys.stdin.read(DOCUMENT_LIMIT + 1), "stdin"), Path.cwd()
+    try:
+        text = read_file(path, what="The job document").decode()
+    except UnicodeDecodeError as error:
+        raise InvalidManifest(f"{path} is not UTF-8 text.", hint="Save it as UTF-8.") from error
+    return load_job(text, str(path)), path.resolve().parent
+
+
+def prepare(path: Path, home: Home, roll: Roll, *, again: bool = False) -> Prepared:
+    """Sends nothing. ``again``: a new job, even if this very one was signed before. Raises InvalidManifest, InvalidUsage."""
+    document, folder = read_document(path)
+    lead = home.profile("lead")
+    files = read_app_folder(folder / (document.spec.app or ""))
+    bundle, app = pack(files), app_info(files)
+    snapshot = _snapshot(document, folder)
+    kept = home.jobs_path / f"{_identity(document, bundle, snapshot, roll).hex()}.json"
+    signed_before = kept.exists() and not again
+    if signed_before:
+        envelope = read_file(kept, what="The signed manifest")
+    else:
+        envelope = seal_manifest(
+            document,
+            bundle,
+            app,
+            roll.federation,
+            lead.id,
+            home.identity_key(),
+            moment_text(datetime.now(UTC)),
+            secrets.token_bytes(NONCE_BYTES),
+            snapshot.digest if snapshot else None,
+        )
+    manifest = open_manifest(envelope, roll)
+    if not signed_before:
+        make_private_folder(home.jobs_path)
+        write_file(kept, envelope)
+    return Prepared(document, app, bundle, snapshot, manifest, signed_before)
+
+
+def _snapshot(document: JobDocument, folder: Path) -> Snapshot | None:
+    named = document.spec.model.snapshot_file
+    if named is None:
+        return None
+    path = folder / named
+    if not path.is_file():
+        raise InvalidUsage(
+            f"The snapshot {path} does not exist.", hint="spec.model.snapshotFile is relative to the job document."
+        )
+    read_arrays(path)
+    with path.open("rb") as stream:
+        return Snapshot(path, hashlib.file_digest(stream, "sha256").digest())
+
+
+def _identity(document: JobDocument, bundle: Bundle, snapshot: Snapshot | None, roll: Roll) -> bytes:
+    text = document.model_dump_json(by_alias=True)
+    parts = (text, bundle.digest, snapshot.digest if snapshot else b"", roll.federation)
+    return hashlib.sha256(transcript("concord/prepared-job/v1", *parts)).digest()
