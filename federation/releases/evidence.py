@@ -1,8 +1,8 @@
 """The protocol's signed messages as canonical JSON (RFC 8785), for people and for programs in any language.
 
-A message is an object of its fields by their names; bytes are lower-case hex; a set is a list sorted by index. Read back strictly:
-every field and no other, lengths and ranges as on the wire, and only the one canonical encoding. What is signed are the transcripts of
-``federation.secagg.transcripts``, never this text.
+A message is an object of its fields by their names; bytes are lower-case hex; a set is a list sorted by index. It is read
+back strictly: every field and no other, lengths and ranges as on the wire, and only the one canonical encoding. What is signed
+are the transcripts of ``federation.secagg.transcripts``, never this text.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, fields
 from functools import cache
-from typing import Any, Final, get_args, get_origin, get_type_hints
+from typing import Any, Final, TypeVar, get_args, get_origin, get_type_hints
 
 from federation.errors import FederationError, VerificationFailed
 from federation.identity.envelope import MAX_DEPTH, canonical
@@ -36,6 +36,9 @@ class SignedRound:
     receipts: tuple[Receipt, ...]
 
 
+SignedT = TypeVar("SignedT", SignedRoster, SignedRound)
+
+
 def encode(value: SignedRoster | SignedRound) -> bytes:
     """Raises VerificationFailed for a value that would not read back."""
     data = canonical(_plain(value))
@@ -44,10 +47,10 @@ def encode(value: SignedRoster | SignedRound) -> bytes:
     return data
 
 
-def decode(data: bytes, kind: type[Any]) -> Any:
+def decode(data: bytes, kind: type[SignedT]) -> SignedT:
     """A ``kind``. Raises VerificationFailed."""
     document = read_canonical(data, kind.__name__)
-    value = _built(document, kind)
+    value: SignedT = _built(document, kind)
     for message in _messages(value):
         try:
             same = wire.from_proto(wire.to_proto(message)) == message
@@ -85,7 +88,7 @@ def _messages(value: Any) -> tuple[Any, ...]:
 
 
 @cache
-def _hints(kind: Any) -> tuple[tuple[str, Any], ...]:
+def _fields_of(kind: Any) -> tuple[tuple[str, Any], ...]:
     hints = get_type_hints(kind)
     return tuple((field.name, hints[field.name]) for field in fields(kind))
 
@@ -97,7 +100,7 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, int):
         return value
-    return {name: _plain(getattr(value, name)) for name, _ in _hints(type(value))}
+    return {name: _plain(getattr(value, name)) for name, _ in _fields_of(type(value))}
 
 
 def _built(value: Any, kind: Any) -> Any:
@@ -113,7 +116,7 @@ def _built(value: Any, kind: Any) -> Any:
         if not isinstance(value, list) or len(value) > MAX_MEMBERS:
             raise _malformed(f"a list is missing, or longer than {MAX_MEMBERS}")
         return tuple(_built(item, get_args(kind)[0]) for item in value)
-    hints = _hints(kind)
+    hints = _fields_of(kind)
     if not isinstance(value, dict) or set(value) != {name for name, _ in hints}:
         raise _malformed(f"{kind.__name__} has other fields than it should")
     return kind(**{name: _built(value[name], hint) for name, hint in hints})

@@ -1,7 +1,8 @@
 """What a release is made of, and the signed list of its files.
 
-The list only says which bytes belong together. Nothing is believed because it is listed: who trained what, and which model came out,
-follows from the members' own signatures in the files (``federation.releases.verify``). The coordinator signs it with its release key.
+The list only says which bytes belong together. Nothing is believed because it is listed: who trained what, and which model came
+out, follows from the members' own signatures in the files (``federation.releases.verify``). The coordinator signs the list with
+its release key.
 """
 
 from __future__ import annotations

@@ -1,0 +1,164 @@
+"""config.json and the model card: what the verified files say, in one form for programs and one for people.
+
+Both are made again by whoever verifies, from what the members signed, and must come out the same byte for byte. Only the figures of
+the rounds are the coordinator's word: members check them in each sum, and sign the model that followed, not the figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from federation.identity.envelope import canonical
+from federation.identity.roll import Roll
+from federation.manifest.manifest import Manifest
+from federation.releases.listing import MODEL
+from federation.secagg.messages import Seat
+from federation.secagg.parameters import Quorums
+from federation.weights.state import ModelState
+
+FORMAT: Final = "concord/release/v1"
+_MARKUP: Final = "\\`*_{}[]()<>#+-.!|&~"
+
+
+@dataclass(frozen=True, slots=True)
+class RoundFacts:
+    round: int
+    attempt: int
+    cohort: tuple[str, ...]
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    roll: Roll
+    manifest: Manifest
+    seats: tuple[Seat, ...]
+    data_sets: Mapping[str, str]
+    """the data set of each member, from its consent"""
+    rounds: tuple[RoundFacts, ...]
+    state: ModelState
+
+
+def config_of(facts: Facts) -> bytes:
+    """config.json: canonical JSON."""
+    manifest, terms = facts.manifest, facts.manifest.terms()
+    document: dict[str, Any] = {
+        "format": FORMAT,
+        "federation": manifest.federation,
+        "roll": {"version": facts.roll.version, "digest": facts.roll.digest.hex()},
+        "job": {"name": manifest.name, "digest": manifest.digest.hex(), "lead": manifest.lead.id},
+        "created": manifest.created,
+        "strategy": {"name": manifest.strategy.name, **manifest.strategy.parameters},
+        "rounds": terms.rounds,
+        "finalEvaluation": terms.final_evaluation,
+        "runConfig": manifest.run_config,
+        "model": {
+            "file": MODEL,
+            "stateDigest": facts.state.digest().hex(),
+            "arrays": {
+                name: {"dtype": array.dtype.str.lstrip("<|="), "shape": list(array.shape)}
+                for name, array in facts.state.arrays.items()
+            },
+        },
+        "members": {
+            seat.member: {
+                "node": seat.node,
+                "jurisdiction": seat.jurisdiction,
+                "dataSet": facts.data_sets[seat.member],
+                "weight": seat.weight,
+            }
+            for seat in facts.seats
+        },
+        "cohorts": {str(each.round): list(each.cohort) for each in facts.rounds},
+        "metrics": {str(each.round): dict(each.metrics) for each in facts.rounds},
+    }
+    return canonical(document)
+
+
+def card_of(facts: Facts) -> bytes:
+    """README.md, in plain words."""
+    manifest, terms, quorums = facts.manifest, facts.manifest.terms(), Quorums.of(len(facts.seats))
+    sets = sorted(set(facts.data_sets.values()))
+    lines = [
+        f"# {_plain(manifest.name)}",
+        "",
+        f"A model that {len(facts.seats)} members of the federation {_plain(manifest.federation)} trained together, in "
+        f"{terms.rounds} round{'s' * (terms.rounds != 1)} of {_plain(manifest.strategy.name)}, with the data at home.",
+        "",
+        *[f"> {_plain(line)}" for line in manifest.job.metadata.description.splitlines() if line.strip()],
+        "",
+        f"- Job: `{manifest.digest.hex()}`, signed by {_plain(manifest.lead.name)} "
+        f"({_plain(manifest.lead.id)} of {_plain(manifest.lead.member)})",
+        f"- Data set{'s' * (len(sets) != 1)}: {', '.join(map(_plain, sets))} (the name at each member; nobody saw the rows)",
+        f"- Model: `{MODEL}`, {_count(facts.state)} numbers in {len(facts.state.arrays)} arrays; "
+        f"its state's digest is `{facts.state.digest().hex()}`",
+        f"- Membership roll: version {facts.roll.version}, `{facts.roll.digest.hex()}`",
+        "",
+        "## Who took part",
+        "",
+        "| member | name | jurisdiction | data set | weight |",
+        "|---|---|---|---|---|",
+        *[_member_row(facts, seat) for seat in facts.seats],
+        "",
+        "The weight is a public power of two at or below the member's count of examples (1 for all when members count equally).",
+        "",
+        "## Rounds",
+        "",
+        *_round_table(facts),
+        "",
+        "The cohorts are certified by the members' signatures. The figures are weighted means over the cohort: every member "
+        "checked them within the sum, but they carry no member's signature in this release.",
+        *(
+            [f"Round {terms.last_round} only evaluates the final model."]
+            if terms.final_evaluation
+            else ["The model was not evaluated after the last round."]
+        ),
+        "",
+        "## What the members' number gives",
+        "",
+        f"With {quorums.n} members, up to {quorums.f} may be gone, or lie, or collude with the coordinator at one time. "
+        f"{quorums.q} signatures certify each cohort and each model. No sum of fewer than {quorums.m} members was opened, so "
+        f"each holds the updates of at least {quorums.m - quorums.f} honest ones. "
+        f"{quorums.t} members together can replace what one that vanished had still to say.",
+        "",
+        "Sums hide a member's update among the others'. They are no differential privacy: what a model remembers of its "
+        "training data, somebody may get out of it.",
+        "",
+        "## Verify",
+        "",
+        "    concord verify . --roll roll.json",
+        "",
+        "with a membership roll that you have from somebody you trust, not from this folder. It works offline, and checks every "
+        "byte: the roll, the job, each member's consent, each round's certificate and receipts, and the model.",
+        "",
+    ]
+    return "\n".join(lines).encode()
+
+
+def _plain(text: str) -> str:
+    """Words of others, without effect on the page."""
+    return "".join(f"\\{letter}" if letter in _MARKUP and letter not in "-." else letter for letter in text)
+
+
+def _count(state: ModelState) -> int:
+    return sum(array.size for array in state.arrays.values())
+
+
+def _member_row(facts: Facts, seat: Seat) -> str:
+    name = facts.roll.member(seat.member).name
+    cells = (seat.member, name, seat.jurisdiction, facts.data_sets[seat.member], str(seat.weight))
+    return f"| {' | '.join(map(_plain, cells))} |"
+
+
+def _round_table(facts: Facts) -> list[str]:
+    names = sorted({name for each in facts.rounds for name in each.metrics})
+    rows = [
+        f"| {' | '.join(['round', 'members', *map(_plain, names)])} |",
+        f"|{'---|' * (2 + len(names))}",
+    ]
+    for each in facts.rounds:
+        cells = [f"{each.metrics[name]:.6g}" if name in each.metrics else "" for name in names]
+        rows.append(f"| {' | '.join([str(each.round), str(len(each.cohort)), *cells])} |")
+    return rows
