@@ -15,7 +15,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from coordinator.api.node_link import NodeLinkService
-from coordinator.api.services import BlobService, EnrolmentService, JobService
+from coordinator.api.services import BlobService, EnrolmentService, JobService, add_services
 from coordinator.api.sessions import Sessions
 from coordinator.jobs.docket import Docket
 from coordinator.registry.authority import Authority
@@ -29,7 +29,6 @@ from coordinator.web.metrics import Metrics
 from coordinator.web.server import WebServer
 from federation.errors import InvalidUsage
 from federation.identity.keys import SigningKey
-from federation.v1 import blobs_pb2_grpc, enrolment_pb2_grpc, jobs_pb2_grpc
 
 log = structlog.get_logger()
 
@@ -74,9 +73,8 @@ async def serve(home: Home, settings: Settings) -> None:
     web = WebServer(settings.metrics, metrics.registry, lambda: not stop.is_set()) if settings.metrics else None
     server = grpc.aio.server(options=OPTIONS)
     server.add_generic_rpc_handlers((NodeLinkService(registry, sessions, docket, spool).handler(),))
-    enrolment_pb2_grpc.add_EnrolmentServicer_to_server(EnrolmentService(registry), server)
-    blobs_pb2_grpc.add_BlobsServicer_to_server(BlobService(registry, blobs), server)
-    jobs_pb2_grpc.add_JobsServicer_to_server(JobService(registry, database, docket, sessions, publisher), server)
+    jobs = JobService(registry, database, docket, sessions, publisher)
+    add_services(server, EnrolmentService(registry), BlobService(registry, blobs), jobs)
     address = _listen(server, registry.authority, settings.listen)
     docket.resume()
     await server.start()
