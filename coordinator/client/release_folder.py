@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import stat
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -53,7 +52,7 @@ def download(
             f"The release does not check: {failed.name}: {failed.detail}",
             hint=f"It was left in {part} and must not be used.",
         )
-    os.replace(part, folder)
+    part.replace(folder)
     return report
 
 

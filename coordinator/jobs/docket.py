@@ -200,7 +200,7 @@ class Docket:
     def _ask(self, case: Case, session: Session) -> None:
         roll = self._registry.roll()
         key = (session.member, session.node)
-        if case.state != "consulting" or key in case.answers and case.answers[key].state in ANSWERED:
+        if case.state != "consulting" or (key in case.answers and case.answers[key].state in ANSWERED):
             return
         if not self._invited(case.manifest, session.member, roll.member(session.member).jurisdiction):
             return

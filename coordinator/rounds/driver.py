@@ -1,18 +1,23 @@
 """Drives one job's CollectorMachine.
 
-Order: events that arrived together are given to the machine, then stored with their effects and audit entries in one transaction,
-then the instructions are performed. A killed coordinator replays the stored events (from the last checkpoint, taken whenever a state
-is certified), says ``Lost`` for everybody, and is told again by the members that return. Instructions may be performed twice.
+Order: events that arrived together are given to the machine, then stored with their effects and audit entries in one
+transaction, then the instructions are performed. A killed coordinator replays the stored events (from the last checkpoint,
+taken whenever a state is certified), says ``Lost`` for everybody, and is told again by the members that return. Instructions
+may be performed twice.
+
+How many parameters the model has is nowhere in the manifest, and the coordinator never sees the model: it is the size that f+1
+members (one honest, at least) have uploaded, and from the first closed round on it stands.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import structlog
 
@@ -36,6 +41,7 @@ from federation.secagg.encoding import (
     update_size,
 )
 from federation.secagg.messages import Announcement, Certificate, Receipt, Upload
+from federation.secagg.parameters import Quorums
 from federation.v1 import rounds_pb2
 from federation.weights.state import read_state
 
@@ -45,6 +51,10 @@ INLINE_SUM: Final = 256 << 10
 INLINE_UPDATE: Final = 512 << 10
 MAX_STATE: Final = 64 << 30
 BATCH: Final = 256
+REFUSALS_KEPT: Final = 100
+"""of each member; a story does not grow with a peer's patience"""
+AT_ONCE: Final = 256 << 10
+"""updates up to this size are checked without a thread"""
 
 
 class Ear(Protocol):
@@ -83,6 +93,15 @@ class JobDriver:
         self._queue: asyncio.Queue[events.CollectorEvent] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
         self._received: set[tuple[bytes, str]] = set()
+        self._checking: set[tuple[bytes, str]] = set()
+        self._sizes: dict[tuple[bytes, str], tuple[int, Upload]] = {}
+        """checked uploads of the first round, until enough of them agree on a size"""
+        self._last_sum = b""
+        self._refusals: Counter[str] = Counter()
+        self._asking: asyncio.Task[None] | None = None
+        self._asked: set[str] = set()
+        self._moment: float | None = None
+        """the time of the event in hand: a replay judges credentials as the first run did"""
         self._parameters: int | None = None
         self._final: bytes | None = None
         self._log = log.bind(job=self._job[:12], name=manifest.name)
@@ -95,6 +114,9 @@ class JobDriver:
             checkpoint = change.checkpoint(self._job)
             stored = change.events(self._job)
             self._views = RoundViews(change.rounds(self._job))
+            layout, self._last_sum = change.piece(self._job, "layout", 0), change.piece(self._job, "sum", 0) or b""
+            last = change.piece(self._job, "receipts", self._terms.last_round)
+        self._parameters = int.from_bytes(layout, "big") if layout is not None else None
         windows = self.manifest.windows()
         if checkpoint is None:
             self.machine = CollectorMachine(self._terms, windows, self._credential)
@@ -103,14 +125,15 @@ class JobDriver:
         self._sequence = 0
         for sequence, time, data in stored:
             event = wire.event_from_bytes(data)
-            for instruction in self.machine.handle(event, time):
-                if isinstance(instruction, events.JobDone):
-                    self._final = instruction.state_digest
+            self._moment = time
+            self.machine.handle(event, time)
             if isinstance(event, events.From) and isinstance(event.message, Upload):
                 self._received.add((event.message.context, event.member))
             self._sequence = sequence
         if checkpoint is None and not stored:
             return
+        if self.done and last is not None:
+            self._final = codec.decode(last, tuple[Receipt, ...])[0].state_digest
         for instruction in self.machine.resume(self._desk.clock()):
             self._perform(instruction)
         for member in self.machine.present:
@@ -127,7 +150,8 @@ class JobDriver:
                 await task
 
     def _credential(self, envelope: bytes) -> NodeCredential:
-        return verify_credential(envelope, self._roll, datetime.fromtimestamp(self._desk.clock(), UTC))
+        now = None if self._moment is None else datetime.fromtimestamp(self._moment, UTC)
+        return verify_credential(envelope, self._roll, now)
 
     # ----------------------------------------------------------------------------------------------------------- inputs
 
@@ -166,10 +190,11 @@ class JobDriver:
 
     # ----------------------------------------------------------------------------------------------------------- inside
 
-    def _spawn(self, work: object) -> None:
-        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)  # type: ignore[arg-type]
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+        return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -193,7 +218,7 @@ class JobDriver:
             self._handle(batch)
 
     def _handle(self, batch: Sequence[events.CollectorEvent]) -> None:
-        now = self._desk.clock()
+        now = self._moment = self._desk.clock()
         out: list[events.CollectorInstruction] = []
         with self._desk.database.transaction() as change:
             for event in batch:
@@ -238,6 +263,9 @@ class JobDriver:
                 change.put_evidence(
                     job, "certificate", instruction.round, codec.encode(instruction.certificate, Certificate)
                 )
+                change.put_evidence(job, "sum", 0, instruction.sum_blob)
+                if self._parameters is not None:
+                    change.put_evidence(job, "layout", 0, self._parameters.to_bytes(8, "big"))
                 trained = min(instruction.round, self._terms.rounds)
                 change.update_job(job, rounds_closed=trained)
                 change.audit(now, "round-closed", job, instruction.sum_blob)
@@ -247,6 +275,9 @@ class JobDriver:
                 change.audit(now, "state-certified", job, instruction.state_digest)
             case events.Misconduct():
                 check = instruction.violation.check
+                self._refusals[instruction.member] += 1
+                if self._refusals[instruction.member] > REFUSALS_KEPT:
+                    return
                 change.add_line(job, now, f"{instruction.member}: refused ({check}): {instruction.violation.message}")
                 change.audit(now, "misconduct", f"{job} {instruction.member} {check}", instruction.violation.evidence)
             case events.Tell(message=events.Roster() as roster_message):
@@ -268,6 +299,8 @@ class JobDriver:
                 self._spawn(self._unmask(instruction))
             case events.Discard():
                 self._desk.spool.discard(self.manifest.digest, instruction.context)
+                self._received = {key for key in self._received if key[0] != instruction.context}
+                self._sizes = {key: held for key, held in self._sizes.items() if key[0] != instruction.context}
             case events.PhaseChanged() if instruction.phase in {"closed", "aborted", "void"}:
                 view = self._views.views[instruction.round, instruction.attempt]
                 self._desk.ear.closed(
@@ -275,9 +308,12 @@ class JobDriver:
                 )
             case events.RoundClosed():
                 self._log.info("round.closed", round=instruction.round, attempt=instruction.attempt)
+                if self._last_sum not in (b"", instruction.sum_blob):
+                    self._desk.blobs.erase(self._last_sum)  # who lacks it gets the state instead
+                self._last_sum = instruction.sum_blob
             case events.JobDone():
                 self._final = instruction.state_digest
-                self._spawn(self._want_final())
+                self.want_release()
             case events.JobStuck():
                 self._desk.ear.stuck(self._job, instruction.reason)
             case _:
@@ -295,33 +331,59 @@ class JobDriver:
         return instruction_bytes(self.manifest.digest, proto)
 
     def _ask_state(self, member: str, round_number: int, digest: bytes) -> bool:
+        self._asked.add(member)
         proto = rounds_pb2.ProvideState(round=round_number, state_digest=digest)
         return self._desk.post(member, self._node[member], self._instruction(proto))
 
     # ----------------------------------------------------------------------------------------------------- heavier work
 
     async def _check_upload(self, member: str, message: Upload, inline: bytes) -> None:
-        desk, job = self._desk, self.manifest.digest
-        key = (message.context, member)
-        if key in self._received:
+        desk, job, key = self._desk, self.manifest.digest, (message.context, member)
+        if key in self._received or key in self._checking:
             return
+        self._checking.add(key)
         try:
             self.expected(member, message.context)
             if inline:
                 desk.spool.put(job, message.context, member, inline)
             size = desk.spool.held(job, message.context, member)
-            parameters = self._parameters_of(size)
-            root = await asyncio.to_thread(self._root, message.context, member)
+            self._parameters_of(size)
+            if size <= AT_ONCE:
+                root = self._root(message.context, member)
+            else:
+                root = await asyncio.to_thread(self._root, message.context, member)
             if root != message.root:
+                desk.spool.drop(job, message.context, member)
                 raise ProtocolViolation("The update's bytes are not those that were signed.", check="update-root")
         except OutOfOrder:
             return
         except FederationError as error:
             self.say(events.TaskBroke(member, error.message))
             return
-        if not self._terms.header_only(self.machine.round):
-            self._parameters = parameters
-        self._received.add(key)
+        finally:
+            self._checking.discard(key)
+        if self._parameters is None and not self._terms.header_only(self.machine.round):
+            self._sizes[key] = (size, message)
+            self._agree(message.context)
+        else:
+            self._count(member, message, size)
+
+    def _agree(self, context: bytes) -> None:
+        """The first size that f+1 members have settles the layout; who has another is out of the attempt."""
+        held = {member: entry for (of, member), entry in self._sizes.items() if of == context}
+        size, backers = Counter(size for size, _message in held.values()).most_common(1)[0]
+        if backers < Quorums.of(len(self.machine.seats)).f + 1:
+            return
+        self._parameters = self._parameters_of(size)
+        self._sizes.clear()
+        for member, (found, message) in held.items():
+            if found == size:
+                self._count(member, message, size)
+            else:
+                self.say(events.TaskBroke(member, "The update has another size than the other members'."))
+
+    def _count(self, member: str, message: Upload, size: int) -> None:
+        self._received.add((message.context, member))
         if (announced := self.machine.announced) is not None and announced.context == message.context:
             self._views.uploaded((self.machine.round, self.machine.attempt), size)
         self.say(events.From(member, message))
@@ -338,6 +400,7 @@ class JobDriver:
 
     def _root(self, context: bytes, member: str) -> bytes:
         encoding = encoding_of(self._terms, max(3, len(self.machine.seats)), 1)
+        self._desk.spool.settle(self.manifest.digest, context, member)
         with self._desk.spool.open(self.manifest.digest, context, member) as update:
             return root_of(update, self._terms, encoding)
 
@@ -397,9 +460,13 @@ class JobDriver:
             await asyncio.sleep(1.0)
 
     def want_release(self) -> None:
-        """After a restart between the last receipt and the release."""
-        if self._final is not None:
-            self._spawn(self._want_final())
+        """The rounds are over: somebody has to give the final state."""
+        if self._final is not None and (self._asking is None or self._asking.done()):
+            self._asking = self._spawn(self._want_final())
+
+    def awaits_state(self, member: str) -> bool:
+        """Whether ``member`` was asked for a state, so that it may put a blob."""
+        return member in self._asked
 
     @property
     def done(self) -> bool:

@@ -1,7 +1,7 @@
 """Transactions over SQLite (WAL, synchronous=FULL): one writer, short transactions, and an audit entry with every change.
 
-The service has one connection. Its threads take turns (a release is built, and metrics are read, beside the event loop), and so do
-processes (``concord-coordinator ticket`` beside ``run``): every transaction takes the write lock at its beginning, and waits for it.
+The service has one connection. Its threads take turns (a release is built, and metrics are read, beside the event loop), and so
+do processes (``concord-coordinator ticket`` beside ``run``): every transaction begins by waiting for the write lock.
 """
 
 from __future__ import annotations
@@ -258,6 +258,12 @@ class Change:
     def evidence(self, job: str) -> Mapping[tuple[str, int], bytes]:
         rows = self._connection.execute(sa.select(tables.evidence).where(tables.evidence.c.job == job))
         return {(row.kind, row.number): row.data for row in rows}
+
+    def piece(self, job: str, kind: str, number: int) -> bytes | None:
+        """One piece of evidence."""
+        table = tables.evidence
+        where = (table.c.job == job, table.c.kind == kind, table.c.number == number)
+        return self._connection.execute(sa.select(table.c.data).where(*where)).scalar()
 
     def add_event(self, job: str, sequence: int, time: float, data: bytes) -> None:
         self._connection.execute(sa.insert(tables.events).values(job=job, sequence=sequence, time=time, data=data))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 import shutil
 from pathlib import Path
 
@@ -46,6 +47,18 @@ class Spool:
             raise NotFound(f"The update of {member} is not in the spool.")
         with path.open("rb") as stream:
             return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+
+    def drop(self, job: bytes, context: bytes, member: str) -> None:
+        """What was received is worthless: the member may send it again from the beginning."""
+        self._path(job, context, member).unlink(missing_ok=True)
+
+    def settle(self, job: bytes, context: bytes, member: str) -> None:
+        """On disk before the machine hears of it: an update that is counted survives a power cut."""
+        descriptor = os.open(self._path(job, context, member), os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
     def discard(self, job: bytes, context: bytes) -> None:
         shutil.rmtree(self._root / job.hex() / context.hex(), ignore_errors=True)
