@@ -1,7 +1,7 @@
 """config.json and the model card: what the verified files say, in one form for programs and one for people.
 
-Both are made again by whoever verifies, from what the members signed, and must come out the same byte for byte. Only the figures of
-the rounds are the coordinator's word: members check them in each sum, and sign the model that followed, not the figures.
+Both are made again by whoever verifies, from what the members signed, and must come out the same byte for byte. Only the figures
+of the rounds are the coordinator's word: members sign the model that followed from a sum, not the figures in it.
 """
 
 from __future__ import annotations
@@ -108,8 +108,8 @@ def card_of(facts: Facts) -> bytes:
         "",
         *_round_table(facts),
         "",
-        "The cohorts are certified by the members' signatures. The figures are weighted means over the cohort: every member "
-        "checked them within the sum, but they carry no member's signature in this release.",
+        "The cohorts are certified by the members' signatures. The figures are weighted means over the cohort, as the "
+        "coordinator read them from the sums; in this release no member's signature covers them.",
         *(
             [f"Round {terms.last_round} only evaluates the final model."]
             if terms.final_evaluation
@@ -118,10 +118,10 @@ def card_of(facts: Facts) -> bytes:
         "",
         "## What the members' number gives",
         "",
-        f"With {quorums.n} members, up to {quorums.f} may be gone, or lie, or collude with the coordinator at one time. "
-        f"{quorums.q} signatures certify each cohort and each model. No sum of fewer than {quorums.m} members was opened, so "
-        f"each holds the updates of at least {quorums.m - quorums.f} honest ones. "
-        f"{quorums.t} members together can replace what one that vanished had still to say.",
+        f"{_colluding(quorums)} {quorums.q} of the {quorums.n} members' signatures certify each cohort and each model. "
+        f"No sum of fewer than {quorums.m} members was certified, so each holds the updates of at least "
+        f"{quorums.m - quorums.f} honest ones. {quorums.t} members together can stand in for one that vanished before the "
+        f"sum was opened.",
         "",
         "Sums hide a member's update among the others'. They are no differential privacy: what a model remembers of its "
         "training data, somebody may get out of it.",
@@ -135,6 +135,12 @@ def card_of(facts: Facts) -> bytes:
         "",
     ]
     return "\n".join(lines).encode()
+
+
+def _colluding(quorums: Quorums) -> str:
+    if not quorums.f:
+        return f"With {quorums.n} members, the secrecy of an update holds as long as no member colludes with the coordinator."
+    return f"With {quorums.n} members, up to {quorums.f} may lie, or collude with the coordinator, and learn no one's update."
 
 
 def _plain(text: str) -> str:

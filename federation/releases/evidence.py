@@ -20,6 +20,7 @@ from federation.secagg.messages import Announcement, Certificate, Receipt
 from federation.secagg.parameters import MAX_MEMBERS
 
 _HEX: Final = frozenset("0123456789abcdef")
+_EXACT_DIGITS: Final = 15
 _HINT: Final = "The file was altered, or comes from another version of Concord; fetch the release again."
 
 
@@ -42,15 +43,21 @@ SignedT = TypeVar("SignedT", SignedRoster, SignedRound)
 def encode(value: SignedRoster | SignedRound) -> bytes:
     """Raises VerificationFailed for a value that would not read back."""
     data = canonical(_plain(value))
-    if decode(data, type(value)) != value:
+    same: bool = _read(data, type(value)) == value
+    if not same:
         raise VerificationFailed("A message of the protocol is not what the wire would carry.")
     return data
 
 
 def decode(data: bytes, kind: type[SignedT]) -> SignedT:
-    """A ``kind``. Raises VerificationFailed."""
+    """Raises VerificationFailed."""
+    value: SignedT = _read(data, kind)
+    return value
+
+
+def _read(data: bytes, kind: type[Any]) -> Any:
     document = read_canonical(data, kind.__name__)
-    value: SignedT = _built(document, kind)
+    value = _built(document, kind)
     for message in _messages(value):
         try:
             same = wire.from_proto(wire.to_proto(message)) == message
@@ -64,12 +71,17 @@ def decode(data: bytes, kind: type[SignedT]) -> SignedT:
 def read_canonical(data: bytes, what: str) -> Any:
     """The JSON value, if ``data`` is its canonical encoding. Raises VerificationFailed."""
     try:
-        document = json.loads(data)
+        document = json.loads(data, parse_int=_number)
         if _depth(document) <= MAX_DEPTH and canonical(document) == data:
             return document
     except (ValueError, TypeError, RecursionError, FederationError):
         pass
     raise VerificationFailed(f"The {what} is not canonical JSON (RFC 8785).", hint=_HINT)
+
+
+def _number(digits: str) -> int | float:
+    """RFC 8785 writes large fractions as whole numbers."""
+    return int(digits) if len(digits) <= _EXACT_DIGITS else float(digits)
 
 
 def _depth(value: object) -> int:
@@ -100,7 +112,8 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, int):
         return value
-    return {name: _plain(getattr(value, name)) for name, _ in _fields_of(type(value))}
+    kind: Any = type(value)
+    return {name: _plain(getattr(value, name)) for name, _ in _fields_of(kind)}
 
 
 def _built(value: Any, kind: Any) -> Any:
@@ -116,7 +129,7 @@ def _built(value: Any, kind: Any) -> Any:
         if not isinstance(value, list) or len(value) > MAX_MEMBERS:
             raise _malformed(f"a list is missing, or longer than {MAX_MEMBERS}")
         return tuple(_built(item, get_args(kind)[0]) for item in value)
-    hints = _fields_of(kind)
+    hints: tuple[tuple[str, Any], ...] = _fields_of(kind)
     if not isinstance(value, dict) or set(value) != {name for name, _ in hints}:
         raise _malformed(f"{kind.__name__} has other fields than it should")
     return kind(**{name: _built(value[name], hint) for name, hint in hints})

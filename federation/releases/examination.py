@@ -1,0 +1,248 @@
+"""What a release's files say, checked in the order in which trust flows: roll, manifest, task, roster, consents, rounds, state.
+
+Each step reads a file, checks it against what the steps before it established, and gives a sentence. It raises FederationError,
+or any other exception for bytes that nobody meant; whoever calls makes a failed check of it. The builder of a release goes the
+same way, so that nothing is published that does not verify. (docs/protocol/secure-aggregation.md, "Checks".)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Final, TypeVar
+
+from federation.errors import FederationError, VerificationFailed
+from federation.identity.consent import open_consent
+from federation.identity.credential import NodeCredential, verify_credential
+from federation.identity.roll import Roll
+from federation.manifest.bundle import pack, unpack
+from federation.manifest.manifest import Manifest, open_manifest
+from federation.releases import evidence
+from federation.releases.card import Facts, RoundFacts
+from federation.releases.listing import (
+    MANIFEST,
+    MAX_EVIDENCE,
+    MAX_TASK,
+    ROLL,
+    ROSTER,
+    TASK,
+    Content,
+    consent_path,
+    read_whole,
+    round_path,
+)
+from federation.secagg.certificate import Bench, Ed25519Verifier
+from federation.secagg.parameters import FIRST_ROUND
+from federation.secagg.setup import bench_of, check_roster_certificate
+from federation.weights.state import ModelState, read_state
+
+Established = TypeVar("Established")
+
+NOTHING: Final[Mapping[str, float]] = {}
+
+
+class Examination:
+    """``state_path``: where the state's file is on disk."""
+
+    def __init__(
+        self, files: Mapping[str, Content], trusted_roll: bytes | None, state_path: Callable[[], Path]
+    ) -> None:
+        self._files = files
+        self._trusted = trusted_roll
+        self._state_path = state_path
+        self._roll: Roll | None = None
+        self._manifest: Manifest | None = None
+        self._bench: Bench | None = None
+        self._credentials: dict[str, NodeCredential] = {}
+        self._data_sets: dict[str, str] | None = None
+        self._rounds: tuple[RoundFacts, ...] | None = None
+        self._certified = b""
+        self._state: ModelState | None = None
+
+    def steps(self) -> dict[str, Callable[[], str]]:
+        return {
+            "roll": self.roll,
+            "manifest": self.manifest,
+            "task": self.task,
+            "roster": self.roster,
+            "consents": self.consents,
+            "rounds": self.rounds,
+            "state": self.state,
+        }
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """Of the roster, in its order."""
+        return tuple(seat.member for seat in _needed(self._bench, "roster").seats)
+
+    def facts(self, metrics: Mapping[int, Mapping[str, float]]) -> Facts:
+        """All that the steps established, with the figures of the rounds that somebody claims."""
+        return Facts(
+            roll=_needed(self._roll, "roll"),
+            manifest=_needed(self._manifest, "manifest"),
+            seats=_needed(self._bench, "roster").seats,
+            data_sets=_needed(self._data_sets, "consents"),
+            rounds=tuple(
+                RoundFacts(each.round, each.attempt, each.cohort, metrics.get(each.round, NOTHING))
+                for each in _needed(self._rounds, "rounds")
+            ),
+            state=_needed(self._state, "state"),
+        )
+
+    def roll(self) -> str:
+        roll = Roll.open(self._read(ROLL))
+        signed = (
+            f"The roll of {roll.federation}, version {roll.version}, is signed by all its {len(roll.members)} members"
+        )
+        if self._trusted is None:
+            self._roll = roll
+            return (
+                f"{signed}. No roll of yours was given to compare: trust starts at roll digest {roll.digest.hex()}; ask a "
+                "member whether that is theirs."
+            )
+        if Roll.open(self._trusted).digest != roll.digest:
+            raise VerificationFailed(
+                f"The release carries another membership roll ({roll.digest.hex()}) than the one you trust.",
+                hint="It is of another federation, or of another version of the roll.",
+            )
+        self._roll = roll
+        return f"{signed}, and is the one you trust."
+
+    def manifest(self) -> str:
+        manifest = open_manifest(self._read(MANIFEST), _needed(self._roll, "roll"))
+        self._manifest = manifest
+        return f"The job {manifest.name} ({manifest.digest.hex()}) is signed by {manifest.lead.id}, a lead on the roll."
+
+    def task(self) -> str:
+        manifest = _needed(self._manifest, "manifest")
+        data = self._read(TASK, MAX_TASK)
+        files = unpack(data, manifest.bundle_digest)
+        named = manifest.spec.bundle
+        if named is None or named.size != len(data) or tuple(named.files) != pack(files).files:
+            raise VerificationFailed("The task's files are not those that the manifest lists.")
+        return f"The task's {len(files)} files are those that the manifest names."
+
+    def roster(self) -> str:
+        roll, manifest = _needed(self._roll, "roll"), _needed(self._manifest, "manifest")
+        signed = evidence.decode(self._read(ROSTER), evidence.SignedRoster)
+        credentials: dict[str, NodeCredential] = {}
+
+        def checked(envelope: bytes) -> NodeCredential:
+            credential = verify_credential(envelope, roll, None)
+            credentials[credential.member] = credential
+            return credential
+
+        roster, certificate = signed.roster, signed.certificate
+        bench = bench_of(manifest.terms(), roster.epoch, roster.formation, roster.keys, checked, Ed25519Verifier())
+        check_roster_certificate(bench, certificate.epoch, certificate.roster_hash, certificate.signatures)
+        _check_participants(manifest, bench)
+        self._bench, self._credentials = bench, credentials
+        return (
+            f"{len(bench.seats)} members formed the roster, each node vouched for by its officer on the roll, and every one "
+            "signed it."
+        )
+
+    def consents(self) -> str:
+        manifest, bench = _needed(self._manifest, "manifest"), _needed(self._bench, "roster")
+        self._exactly(
+            "consents/", (consent_path(seat.member) for seat in bench.seats), "a consent of each roster member"
+        )
+        data_sets = {}
+        for seat in bench.seats:
+            consent = open_consent(self._read(consent_path(seat.member)), self._credentials[seat.member])
+            if consent.job != manifest.digest:
+                raise VerificationFailed(f"The consent of {seat.member} is for another job.")
+            if not consent.granted:
+                raise VerificationFailed(f"{seat.member} did not consent to this job.")
+            if consent.weight != seat.weight:
+                raise VerificationFailed(
+                    f"{seat.member} consented with weight {consent.weight}, and counted for {seat.weight}."
+                )
+            if manifest.data_set not in {"", consent.data_set}:
+                raise VerificationFailed(f"{seat.member} consented to another data set than the manifest names.")
+            data_sets[seat.member] = consent.data_set
+        self._data_sets = data_sets
+        return f"{len(data_sets)} nodes signed their consent to this job, each with the weight that it counted for."
+
+    def rounds(self) -> str:
+        terms, bench = _needed(self._manifest, "manifest").terms(), _needed(self._bench, "roster")
+        numbers = range(FIRST_ROUND, terms.last_round + 1)
+        self._exactly("rounds/", map(round_path, numbers), f"the rounds {FIRST_ROUND} to {terms.last_round}")
+        certified, facts = b"", []
+        for number in numbers:
+            try:
+                certified, found = self._round(number, bench, certified, terms.header_only(number))
+            except FederationError as error:
+                raise VerificationFailed(f"Round {number}: {error.message}", hint=error.hint) from error
+            facts.append(found)
+        self._rounds, self._certified = tuple(facts), certified
+        quorums = bench.quorums
+        smallest = min(len(each.cohort) for each in facts)
+        return (
+            f"{len(facts)} rounds without a gap, each with at least {quorums.q} of {quorums.n} signatures on its cohort (the "
+            f"smallest: {smallest} members) and on the model that followed; the first model is the one that the members of "
+            "round 1 agreed on."
+        )
+
+    def _round(self, number: int, bench: Bench, before: bytes, header_only: bool) -> tuple[bytes, RoundFacts]:
+        """The digest that q receipts certify, and the cohort."""
+        signed = evidence.decode(self._read(round_path(number)), evidence.SignedRound)
+        if signed.announcement.round != number:
+            raise VerificationFailed(f"the file holds round {signed.announcement.round}.")
+        announced = bench.check_announcement(signed.announcement)
+        if number > FIRST_ROUND and announced.state_digest != before:
+            raise VerificationFailed("it did not start from the model that the round before it certified.")
+        survivors = bench.check_certificate(signed.certificate, announced)
+        after = bench.check_receipts(signed.receipts, number)
+        first = signed.receipts[0]
+        if (first.context, first.survivors_digest) != (announced.context, survivors):
+            raise VerificationFailed("the receipts are for another cohort than the certified one.")
+        if header_only and after != announced.state_digest:
+            raise VerificationFailed("it has no training, and yet the model changed.")
+        cohort = tuple(bench.seats[index - 1].member for index in signed.certificate.survivors.cohort)
+        return after, RoundFacts(number, announced.attempt, cohort, NOTHING)
+
+    def state(self) -> str:
+        _needed(self._rounds, "rounds")
+        terms = _needed(self._manifest, "manifest").terms()
+        state = read_state(self._state_path())
+        if state.digest() != self._certified:
+            raise VerificationFailed(
+                f"The state's digest is {state.digest().hex()}, and the members signed {self._certified.hex()}."
+            )
+        if state.round != terms.rounds + 1:
+            raise VerificationFailed(f"The state is of round {state.round}, not of the end.")
+        self._state = state
+        return f"The final state has the digest that the members signed: {state.digest().hex()}."
+
+    # ----------------------------------------------------------------------------------------------------------- inside
+
+    def _read(self, path: str, limit: int = MAX_EVIDENCE) -> bytes:
+        if path not in self._files:
+            raise VerificationFailed(f"The release lacks {path}.", hint="Fetch the release again.")
+        return read_whole(path, self._files[path], limit)
+
+    def _exactly(self, folder: str, wanted: Iterable[str], what: str) -> None:
+        found, expected = {path for path in self._files if path.startswith(folder)}, set(wanted)
+        if missing := sorted(expected - found):
+            raise VerificationFailed(f"The release must hold {what}, and lacks {', '.join(missing[:3])}.")
+        if extra := sorted(found - expected):
+            raise VerificationFailed(f"The release must hold {what} and no more, and has {', '.join(extra[:3])}.")
+
+
+def _needed(value: Established | None, what: str) -> Established:
+    if value is None:
+        raise VerificationFailed(f"Not checked: it rests on the {what}, which did not pass.")
+    return value
+
+
+def _check_participants(manifest: Manifest, bench: Bench) -> None:
+    """What the manifest says about who may take part; its minima are checked with the roster."""
+    allowed = manifest.spec.participants
+    if len(bench.seats) > allowed.max_members:
+        raise VerificationFailed("The roster has more members than the manifest allows.")
+    for seat in bench.seats:
+        named = not allowed.members or seat.member in allowed.members
+        placed = not allowed.jurisdictions or seat.jurisdiction in allowed.jurisdictions
+        if not named or not placed:
+            raise VerificationFailed(f"{seat.member} is not among those whom the manifest lets take part.")
