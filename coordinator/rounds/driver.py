@@ -206,16 +206,22 @@ class JobDriver:
 
     async def _run(self) -> None:
         while True:
-            batch: list[events.CollectorEvent] = []
-            deadline = self.machine.deadline
-            try:
-                wait = None if deadline is None else max(0.0, deadline - self._desk.clock())
-                batch.append(await asyncio.wait_for(self._queue.get(), wait))
-            except TimeoutError:
-                batch.append(events.Tick())
+            batch = [await self._next()]
             while len(batch) < BATCH and not self._queue.empty():
                 batch.append(self._queue.get_nowait())
             self._handle(batch)
+
+    async def _next(self) -> events.CollectorEvent:
+        """The next event, a Tick when the deadline comes first. (asyncio.wait_for may swallow a cancellation here.)"""
+        deadline, alarm = self.machine.deadline, None
+        if deadline is not None:
+            wait = max(0.0, deadline - self._desk.clock())
+            alarm = asyncio.get_running_loop().call_later(wait, self._queue.put_nowait, events.Tick())
+        try:
+            return await self._queue.get()
+        finally:
+            if alarm is not None:
+                alarm.cancel()
 
     def _handle(self, batch: Sequence[events.CollectorEvent]) -> None:
         now = self._moment = self._desk.clock()

@@ -1,0 +1,157 @@
+"""The coordinator is killed at any moment of a job and started again on the same folder: the job finishes, nothing counts twice."""
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from federation.secagg import events
+from federation.secagg.messages import Receipt
+from federation.weights.state import read_state
+from tests.unit.coordinator.labs import SIZE, World
+
+
+def final_of(world):
+    return read_state(world.desk.blobs.path(world.final))
+
+
+def judge(world):
+    assert world.reason is None
+    state = final_of(world)
+    level = 2.0**-12
+    assert np.allclose(state.arrays["w"], 0.01 * world.terms.rounds, atol=level * world.terms.rounds)
+    assert {lab.machine.position.state_digest for lab in world.labs.values()} == {state.digest()}
+
+
+async def play(folder, kill_at=None, **shape):
+    world = World(folder, **shape)
+    world.kill_at = kill_at
+    world.start()
+    while await world.run():
+        await world.kill()
+        world.start()
+    await world.driver.stop()
+    world.database.close()
+    return world
+
+
+def test_a_job_runs_to_its_final_state(tmp_path):
+    world = asyncio.run(play(tmp_path))
+    judge(world)
+    assert world.outcomes == ["closed"] * 3
+    assert not list((tmp_path / "spool").rglob("m?"))
+
+
+@pytest.mark.parametrize("part", range(3))
+def test_killed_before_any_message_that_it_sends(tmp_path, part):
+    """The events are committed and the instructions half performed."""
+    total = asyncio.run(play(tmp_path / "whole")).posts
+    for place in range(1 + part, total + 1, 3):
+        world = asyncio.run(play(tmp_path / str(place), kill_at=place))
+        assert world.kill_at is None, "it was never killed"
+        judge(world)
+
+
+def test_killed_after_the_last_receipt_the_state_is_still_asked_for(tmp_path):
+    async def scene():
+        world = World(tmp_path)
+        world.start()
+        await world.run(until=lambda world: world.driver.done)
+        await world.kill()
+        world.start()
+        assert world.driver.done
+        await world.run()
+        await world.driver.stop()
+        world.database.close()
+        return world
+
+    judge(asyncio.run(scene()))
+
+
+def test_a_credential_that_expires_during_the_job_does_not_stop_a_restart(tmp_path):
+    async def scene():
+        world = World(tmp_path)
+        world.start()
+        await world.run(until=lambda world: world.driver.machine.round == 2)
+        await world.kill()
+        world.now += 7 * 86_400
+        world.start()
+        await world.run()
+        await world.driver.stop()
+        world.database.close()
+        return world
+
+    judge(asyncio.run(scene()))
+
+
+def test_sums_do_not_pile_up(tmp_path):
+    world = asyncio.run(play(tmp_path, rounds=5))
+    files = [path for path in (tmp_path / "blobs").iterdir() if path.is_file()]
+    assert len(files) == 2, "the last sum and the final state"
+    judge(world)
+
+
+def test_one_liar_about_the_size_does_not_settle_it(tmp_path):
+    """Of four members, the first to upload sends an update of another size: it is left out, the others close the round."""
+
+    class Liar(World):
+        def upload_of(self, lab, message):
+            proto = super().upload_of(lab, message)
+            if lab.name == "m1" and self.driver.machine.round == 1:
+                proto.inline_update = proto.inline_update + bytes(2)
+            return proto
+
+    async def scene():
+        world = Liar(tmp_path, n=4)
+        world.start()
+        await world.run()
+        await world.driver.stop()
+        world.database.close()
+        return world
+
+    world = asyncio.run(scene())
+    assert world.reason is None
+    assert final_of(world).arrays["w"].shape == (SIZE,)
+
+
+def test_an_update_that_is_not_the_one_signed_is_not_counted(tmp_path):
+    class Corrupt(World):
+        def upload_of(self, lab, message):
+            proto = super().upload_of(lab, message)
+            if lab.name == "m2" and self.driver.machine.round == 2:
+                proto.inline_update = bytes(len(proto.inline_update))
+            return proto
+
+    async def scene():
+        world = Corrupt(tmp_path, n=5)
+        world.start()
+        await world.run()
+        await world.driver.stop()
+        with world.database.transaction() as change:
+            views = change.rounds(world.manifest.digest.hex())
+        world.database.close()
+        return world, views
+
+    world, views = asyncio.run(scene())
+    assert world.reason is None
+    assert [b"m2" in view for view in views] == [True, True, True]
+    judge(world)
+
+
+def test_a_flood_of_bad_messages_fills_no_story(tmp_path):
+    async def scene():
+        world = World(tmp_path)
+        world.start()
+        await world.run(until=lambda world: world.driver.machine.phase == "collecting")
+        for _ in range(1000):
+            world.driver.say(events.From("m2", Receipt(1, 1, 1, bytes(32), bytes(32), bytes(32), bytes(64))))
+        await world.run()
+        with world.database.transaction() as change:
+            lines = change.lines(world.manifest.digest.hex())
+        await world.driver.stop()
+        world.database.close()
+        return world, lines
+
+    world, lines = asyncio.run(scene())
+    judge(world)
+    assert sum("impersonation" in line.text or "out-of-order" in line.text for line in lines) <= 100
