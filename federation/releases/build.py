@@ -74,6 +74,8 @@ def build_release(
         ROSTER: evidence.encode(evidence.SignedRoster(roster, roster_certificate)),
         STATE: state_file,
     }
+    if len({each.round for each in rounds}) != len(rounds):
+        raise VerificationFailed("A round was recorded twice.")
     for each in rounds:
         signed = evidence.SignedRound(each.announcement, each.certificate, each.receipts)
         files[round_path(each.round)] = evidence.encode(signed)
@@ -100,6 +102,5 @@ def build_release(
     files[MODEL] = b"".join(model_pieces(facts.state))
     files[CONFIG] = config_of(facts)
     files[CARD] = card_of(facts)
-    job = facts.manifest
-    files[LISTING] = seal_listing(files, job.federation, job.digest, created, release_key)
+    files[LISTING] = seal_listing(files, created, release_key)
     return files

@@ -83,7 +83,7 @@ class Examination:
             seats=_needed(self._bench, "roster").seats,
             data_sets=_needed(self._data_sets, "consents"),
             rounds=tuple(
-                RoundFacts(each.round, each.attempt, each.cohort, metrics.get(each.round, NOTHING))
+                RoundFacts(each.round, each.attempt, each.cohort, _figures(metrics.get(each.round, NOTHING)))
                 for each in _needed(self._rounds, "rounds")
             ),
             state=_needed(self._state, "state"),
@@ -228,6 +228,11 @@ class Examination:
             raise VerificationFailed(f"The release must hold {what}, and lacks {', '.join(missing[:3])}.")
         if extra := sorted(found - expected):
             raise VerificationFailed(f"The release must hold {what} and no more, and has {', '.join(extra[:3])}.")
+
+
+def _figures(claimed: Mapping[str, float]) -> dict[str, float]:
+    """As canonical JSON gives them back: it has no negative zero."""
+    return {name: float(value) + 0.0 for name, value in claimed.items()}
 
 
 def _needed(value: Established | None, what: str) -> Established:

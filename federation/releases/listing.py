@@ -18,7 +18,7 @@ from federation.errors import VerificationFailed
 from federation.identity.envelope import open_envelope, seal
 from federation.identity.fields import exact, hexadecimal, moment, whole
 from federation.identity.keys import SigningKey
-from federation.identity.names import LABEL, checked_label
+from federation.identity.names import LABEL
 
 LISTING: Final = "listing.json"
 MODEL: Final = "model.safetensors"
@@ -52,8 +52,6 @@ class ListedFile:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    federation: str
-    job: bytes
     created: str
     files: tuple[ListedFile, ...]
     """sorted by path"""
@@ -106,10 +104,8 @@ def digest_of(content: Content) -> bytes:
     return hasher.digest()
 
 
-def seal_listing(files: Mapping[str, Content], federation: str, job: bytes, created: str, key: SigningKey) -> bytes:
+def seal_listing(files: Mapping[str, Content], created: str, key: SigningKey) -> bytes:
     document: dict[str, Any] = {
-        "federation": federation,
-        "job": job.hex(),
         "created": created,
         "files": [[path, digest_of(files[path]).hex(), size_of(files[path])] for path in sorted(files)],
     }
@@ -121,7 +117,7 @@ def open_listing(envelope: bytes) -> Listing:
     opened = open_envelope(envelope, "release", MAX_LISTING)
     if len(opened.signers) != 1:
         raise VerificationFailed("The listing is not signed by one release key.")
-    document = exact(opened.document, "listing", "federation", "job", "created", "files")
+    document = exact(opened.document, "listing", "created", "files")
     entries = document["files"]
     if not isinstance(entries, list) or len(entries) > MAX_FILES:
         raise VerificationFailed("The listing's files are not a list.")
@@ -131,8 +127,6 @@ def open_listing(envelope: bytes) -> Listing:
         raise VerificationFailed("The listing is not sorted by path, or names a file twice.")
     moment(document["created"], "listing's created")
     return Listing(
-        federation=checked_label(document["federation"], "federation"),
-        job=hexadecimal(document["job"], "listing's job", 32),
         created=document["created"],
         files=files,
         signer=opened.signers[0],

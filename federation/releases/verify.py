@@ -1,12 +1,41 @@
-"""Verifies a release from its files alone."""
+"""Verifies a release from its files alone: offline, by anybody, years later. Every check has a name, a result and a sentence.
+
+The listing and its signature show that the files are whole and belong together; they prove nothing else, since anybody could sign a
+list. All that is believed of the model follows from the members' signatures (``federation.releases.examination``), beginning at the
+membership roll: compare that with one that you have from somebody you trust. config.json and README.md must be what the verified
+files give. Altered, missing, added and re-written bytes all fail; a file that cannot be read is a failed check, not a crash.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
 
-from federation.releases.listing import Content, read_folder
+from federation.errors import FederationError, VerificationFailed
+from federation.releases.card import Facts, card_of, config_of
+from federation.releases.evidence import read_canonical
+from federation.releases.examination import Examination
+from federation.releases.listing import (
+    CARD,
+    CONFIG,
+    LISTING,
+    MAX_LISTING,
+    MODEL,
+    STATE,
+    Content,
+    Listing,
+    digest_of,
+    open_listing,
+    read_folder,
+    read_whole,
+    size_of,
+)
+from federation.releases.model import digest_of_pieces, model_pieces, state_pieces
+
+MAX_WORDS: Final = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +56,138 @@ class Report:
 
 
 def verify(files: Mapping[str, Content], trusted_roll: bytes | None = None) -> Report:
-    raise NotImplementedError
+    """``files``: {path within the release: file, or its bytes}. ``trusted_roll``: the envelope of a roll from elsewhere.
+
+    Never raises for what is in the files.
+    """
+    with tempfile.TemporaryDirectory(prefix="concord-verify-") as folder:
+        return _Verification(files, trusted_roll, Path(folder)).report()
 
 
 def verify_folder(folder: Path, trusted_roll: bytes | None = None) -> Report:
-    return verify(read_folder(folder), trusted_roll)
+    """The same for a release on disk, in which a link, a device or a strange folder is a failed check as well."""
+    try:
+        files = read_folder(folder)
+    except (FederationError, OSError) as error:
+        return Report((Check("folder", False, _sentence(error)),))
+    return verify(files, trusted_roll)
+
+
+class _Verification:
+    def __init__(self, files: Mapping[str, Content], trusted_roll: bytes | None, scratch: Path) -> None:
+        self._files = files
+        self._scratch = scratch
+        self._listing: Listing | None = None
+        self._examination = Examination(files, trusted_roll, self._state_path)
+        self._claimed: Facts | None = None
+
+    def report(self) -> Report:
+        steps: dict[str, Callable[[], str]] = {
+            "listing": self._check_listing,
+            "files": self._check_files,
+            **self._examination.steps(),
+            "model": self._check_model,
+            "config": self._check_config,
+            "card": self._check_card,
+        }
+        return Report(tuple(_checked(name, step) for name, step in steps.items()))
+
+    def _check_listing(self) -> str:
+        listing = open_listing(read_whole(LISTING, self._content(LISTING), MAX_LISTING))
+        self._listing = listing
+        return (
+            f"{len(listing.files)} files are listed, on {listing.created}, by the coordinator with release key "
+            f"{listing.signer.hex()}; this shows that they belong together, and no more."
+        )
+
+    def _check_files(self) -> str:
+        if self._listing is None:
+            raise VerificationFailed("Not checked: there is no good listing.")
+        listed = {file.path: file for file in self._listing.files}
+        if strange := sorted(path for path in self._files if path not in listed and path != LISTING):
+            raise VerificationFailed(f"The release holds what is not listed: {', '.join(map(repr, strange[:3]))}.")
+        for path, file in listed.items():
+            content = self._content(path)
+            if size_of(content) != file.size:
+                raise VerificationFailed(f"{path} has {size_of(content)} bytes, and {file.size} are listed.")
+            if digest_of(content) != file.sha256:
+                raise VerificationFailed(f"{path} is not the file that is listed: its SHA-256 differs.")
+        total = sum(file.size for file in listed.values())
+        return f"Every file is listed and has its digest; {total} bytes in {len(listed)} files."
+
+    def _check_model(self) -> str:
+        facts = self._examination.facts({})
+        if digest_of(self._content(STATE)) != digest_of_pieces(state_pieces(facts.state)):
+            raise VerificationFailed(f"{STATE} holds the right state in another encoding than the one of releases.")
+        if digest_of(self._content(MODEL)) != digest_of_pieces(model_pieces(facts.state)):
+            raise VerificationFailed(f"{MODEL} does not hold exactly the weights of the state that the members signed.")
+        count = sum(array.size for array in facts.state.arrays.values())
+        return f"{MODEL} holds exactly the weights of that state: {count} numbers in {len(facts.state.arrays)} arrays."
+
+    def _check_config(self) -> str:
+        facts = self._examination.facts({})
+        found = read_whole(CONFIG, self._content(CONFIG))
+        rebuilt = self._examination.facts(_metrics(read_canonical(found, CONFIG), facts))
+        if config_of(rebuilt) != found:
+            raise VerificationFailed(f"{CONFIG} says something else than the verified files.")
+        self._claimed = rebuilt
+        return (
+            f"{CONFIG} says what the verified files say. Its figures (metrics) are the coordinator's word: the members sign the "
+            "models, not the figures."
+        )
+
+    def _check_card(self) -> str:
+        if self._claimed is None:
+            raise VerificationFailed(f"Not checked: it rests on {CONFIG}, which did not pass.")
+        if card_of(self._claimed) != read_whole(CARD, self._content(CARD)):
+            raise VerificationFailed(f"{CARD} says something else than the verified files.")
+        return f"{CARD} is what the verified files and the figures in {CONFIG} give."
+
+    # ----------------------------------------------------------------------------------------------------------- inside
+
+    def _content(self, path: str) -> Content:
+        if path not in self._files:
+            raise VerificationFailed(f"The release lacks {path}.", hint="Fetch it again.")
+        return self._files[path]
+
+    def _state_path(self) -> Path:
+        content = self._content(STATE)
+        if isinstance(content, Path):
+            return content
+        path = self._scratch / STATE
+        path.write_bytes(content)
+        return path
+
+
+def _metrics(config: Any, facts: Facts) -> dict[int, dict[str, float]]:
+    """The figures that config.json claims: of rounds that were, and of names that the manifest lets out."""
+    claimed = config["metrics"]
+    rounds = {str(each.round): each.round for each in facts.rounds}
+    names = set(facts.manifest.figures)
+    for number, figures in claimed.items():
+        for name, value in figures.items():
+            if (
+                number not in rounds
+                or name not in names
+                or isinstance(value, bool)
+                or not isinstance(value, (int, float))
+            ):
+                raise VerificationFailed(f"{CONFIG} holds a figure that the job does not let out.")
+    return {
+        rounds[number]: {name: float(value) for name, value in figures.items()} for number, figures in claimed.items()
+    }
+
+
+def _checked(name: str, step: Callable[[], str]) -> Check:
+    try:
+        return Check(name, True, step())
+    except Exception as error:  # whatever the bytes did: a verifier answers, it does not crash
+        return Check(name, False, _sentence(error))
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, FederationError):
+        return " ".join(part for part in (error.message, error.hint) if part)[:MAX_WORDS]
+    if isinstance(error, OSError):
+        return f"A file cannot be read ({type(error).__name__})."
+    return f"The bytes make no sense ({type(error).__name__})."
