@@ -76,7 +76,16 @@ class Examination:
         return tuple(seat.member for seat in _needed(self._bench, "roster").seats)
 
     def facts(self, metrics: Mapping[int, Mapping[str, float]]) -> Facts:
-        """All that the steps established, with the figures of the rounds that somebody claims."""
+        """All that the steps established, with the figures of the rounds that somebody claims.
+
+        Raises VerificationFailed for figures of other rounds, or that the manifest does not let out.
+        """
+        rounds = _needed(self._rounds, "rounds")
+        let_out = set(_needed(self._manifest, "manifest").figures)
+        if not set(metrics) <= {each.round for each in rounds} or any(set(each) - let_out for each in metrics.values()):
+            raise VerificationFailed(
+                "There is a figure of a round that was not, or that the manifest does not let out."
+            )
         return Facts(
             roll=_needed(self._roll, "roll"),
             manifest=_needed(self._manifest, "manifest"),
@@ -84,7 +93,7 @@ class Examination:
             data_sets=_needed(self._data_sets, "consents"),
             rounds=tuple(
                 RoundFacts(each.round, each.attempt, each.cohort, _figures(metrics.get(each.round, NOTHING)))
-                for each in _needed(self._rounds, "rounds")
+                for each in rounds
             ),
             state=_needed(self._state, "state"),
         )

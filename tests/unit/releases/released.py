@@ -1,0 +1,219 @@
+"""A real release, made in memory: real documents, real machines, real states; three members, two rounds and a final evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import timedelta
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from federation.identity.consent import Consent, seal_consent
+from federation.identity.credential import NodeCredential, node_request, sign_credential, verify_credential
+from federation.identity.envelope import seal
+from federation.identity.keys import SigningKey
+from federation.identity.roll import Roll, RollLead, RollMember, draft_roll
+from federation.manifest.bundle import app_info, pack
+from federation.manifest.document import load_job
+from federation.manifest.manifest import Manifest, open_manifest, seal_manifest
+from federation.releases.build import RoundRecord, build_release
+from federation.releases.listing import Content
+from federation.secagg import encoding as codes
+from federation.secagg.events import (
+    ComputeInitialState,
+    Roster,
+    RosterCertificate,
+    StateCertified,
+    StateReady,
+    SumApplied,
+    Tell,
+)
+from federation.secagg.member import Me, MemberMachine
+from federation.secagg.messages import Announcement
+from federation.weights.layout import Layout
+from federation.weights.outer_step import initial_state, outer_step
+from federation.weights.state import ModelState, write_state
+from tests.simulation.harness import World, random_of
+from tests.unit.identity.parties import APP, CREATED, NOW
+
+JOB = """apiVersion: concord/v1
+kind: TrainingJob
+metadata: {name: digits, description: "Reads *digits* <b>well</b>"}
+spec:
+  app: ./tiny
+  dataSet: digits
+  rounds: 2
+  metrics: {train: [loss], evaluate: [accuracy]}
+"""
+ARRAYS = {
+    "weight": np.arange(18, dtype=np.float32).reshape(3, 6),
+    "bias": np.zeros(2, dtype=np.float32),
+    "seen": np.array([7], dtype=np.int64),
+}
+RELEASE_KEY = SigningKey.generate()
+
+
+def identity(name: str) -> SigningKey:
+    """The key that the simulation's Signer of this name holds."""
+    import hashlib
+
+    return SigningKey(Ed25519PrivateKey.from_private_bytes(hashlib.sha256(name.encode()).digest()))
+
+
+@dataclass(frozen=True)
+class Founded:
+    officers: Mapping[str, SigningKey]
+    lead: SigningKey
+    roll: Roll
+    credentials: Mapping[str, NodeCredential]
+
+    def manifest(self, text: str = JOB, nonce: bytes = bytes(16)) -> Manifest:
+        envelope = seal_manifest(
+            load_job(text, "job.yaml"),
+            pack(APP),
+            app_info(APP),
+            self.roll.federation,
+            "lead",
+            self.lead,
+            CREATED,
+            nonce,
+        )
+        return open_manifest(envelope, self.roll)
+
+
+@cache
+def founded(federation: str = "health", members: int = 3) -> Founded:
+    names = [f"m{place}" for place in range(1, members + 1)]
+    officers = {name: SigningKey.generate() for name in names}
+    lead = SigningKey.generate()
+    entries = [
+        RollMember(name, f"Laboratory | of {name}", code, officers[name].public)
+        for name, code in zip(names, ("FR", "DE", "KE", "NO", "US"), strict=False)
+    ]
+    document = draft_roll(federation, 1, entries, [RollLead("lead", "m1", "A lead", lead.public)])
+    roll = Roll.open(seal(document, "roll", tuple(officers.values())))
+    credentials = {}
+    for name in names:
+        request = node_request(federation, name, "node", identity(name))
+        envelope = sign_credential(request, federation, officers[name], name, NOW, NOW + timedelta(days=365))
+        credentials[name] = verify_credential(envelope, roll, None)
+    return Founded(officers, lead, roll, credentials)
+
+
+class Training(World):
+    """The simulation's federation, with documents in place of cards and a model in place of a hash."""
+
+    def __init__(self, parties: Founded, manifest: Manifest) -> None:
+        self.parties = parties
+        self.job = manifest
+        self.states = {name: initial_state(ARRAYS, manifest.terms()) for name in parties.credentials}
+        self.announced: dict[int, Announcement] = {}
+        self.roster: Roster | None = None
+        self.certificate: RosterCertificate | None = None
+        self.certified: dict[int, StateCertified] = {}
+        terms = manifest.terms()
+        values = {field.name: getattr(terms, field.name) for field in fields(terms)}
+        super().__init__(len(parties.credentials), size=Layout.of(ARRAYS).size, **values)
+
+    def verify_credential(self, data: bytes) -> Any:
+        return verify_credential(data, self.parties.roll, None)
+
+    def _machine(self, name: str, signer: Any, weight: int, life: int) -> MemberMachine:
+        me = Me(name, "node", self.parties.credentials[name].envelope, weight)
+        return MemberMachine(self.terms, me, signer, self.verify_credential, random_of(f"{name}/{life}"))
+
+    def perform(self, instructions: Any) -> None:
+        for instruction in instructions:
+            if isinstance(instruction, StateCertified):
+                self.certified[instruction.round] = instruction
+            if isinstance(instruction, Tell):
+                message = instruction.message
+                if isinstance(message, Announcement):
+                    self.announced[message.round] = message
+                elif isinstance(message, Roster):
+                    self.roster = message
+                elif isinstance(message, RosterCertificate):
+                    self.certificate = message
+        super().perform(instructions)
+
+    def _member_does(self, lab: Any, instruction: Any) -> None:
+        if isinstance(instruction, ComputeInitialState):
+            ready = StateReady(1, self.states[lab.name].digest())
+            self.tasks.append((lab.name, lab.lives, partial(self.deliver, lab.name, ready)))
+            return
+        super()._member_does(lab, instruction)
+
+    def _apply(self, lab: Any, fetch: Any) -> None:
+        state = self.states[lab.name]
+        if not self.terms.header_only(fetch.close.round):
+            code = codes.encoding_of(self.terms, fetch.members, fetch.weight_unit)
+            data = self.sums[fetch.close.sum_blob]
+            total = codes.read_sum(data, self.terms, code, len(fetch.cohort), fetch.total_weight, self.size)
+            state = outer_step(self.job.strategy, state, total.mean(state.scales), state.scales)
+            self.states[lab.name] = state
+        self.deliver(lab.name, SumApplied(fetch.close.context, state.digest()))
+
+    def consent(self, name: str, **changes: Any) -> bytes:
+        values: dict[str, Any] = {
+            "job": self.job.digest, "member": name, "node": "node", "granted": True, "reasons": ("by rule",),
+            "data_set": "digits", "weight": self.labs[name].weight, "figures": self.job.figures, "lacks": (),
+            "issued": NOW, "expires": NOW + timedelta(days=1),
+        }  # fmt: skip
+        return seal_consent(Consent(**{**values, **changes}), identity(name))
+
+    def records(self) -> list[RoundRecord]:
+        names = {seat.index: seat.member for seat in self.collector.seats}
+        return [
+            RoundRecord(
+                closed.round,
+                closed.attempt,
+                self.announced[closed.round],
+                closed.certificate,
+                self.certified[closed.round].receipts,
+                tuple(names[index] for index in closed.certificate.survivors.cohort),
+                codes.mean_metrics(closed.header, self.terms),
+            )
+            for closed in self.closed
+        ]
+
+    @property
+    def final(self) -> ModelState:
+        return self.states[self.names[0]]
+
+    def inputs(self, folder: Path) -> dict[str, Any]:
+        """What the coordinator gives to build_release."""
+        path = folder / "final.safetensors"
+        write_state(path, self.final)
+        return {
+            "roll": self.parties.roll.envelope,
+            "manifest": self.job.envelope,
+            "bundle": pack(APP).data,
+            "consents": {name: self.consent(name) for name in self.names},
+            "roster": self.roster,
+            "roster_certificate": self.certificate,
+            "rounds": self.records(),
+            "state_file": path,
+            "release_key": RELEASE_KEY,
+            "created": CREATED,
+        }
+
+    def release(self, folder: Path, **changes: Any) -> dict[str, Content]:
+        return build_release(**{**self.inputs(folder), **changes})
+
+
+@cache
+def trained(federation: str = "health", nonce: int = 0, members: int = 3, text: str = JOB) -> Training:
+    parties = founded(federation, members)
+    world = Training(parties, parties.manifest(text, bytes([nonce]) * 16))
+    world.begin().run()
+    assert world.done is not None, world.stuck
+    return world
+
+
+def whole(files: Mapping[str, Content]) -> dict[str, bytes]:
+    """The same release with every file in memory."""
+    return {path: content.read_bytes() if isinstance(content, Path) else content for path, content in files.items()}
