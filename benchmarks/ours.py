@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import time
 from pathlib import Path
@@ -44,7 +46,11 @@ def concord(folder: Path, parameters: int, rounds: int, limit: float) -> Measure
             }
         )
     )
-    with LocalFederation(folder / "federation", "bench", members, environment=QUIET) as local:
+    local = LocalFederation(folder / "federation", "bench", members, environment=QUIET)
+    with contextlib.ExitStack() as stack:
+        # The commands of the founding tell people what they did; here nobody reads it.
+        with contextlib.redirect_stderr(io.StringIO()):
+            stack.enter_context(local)
         process = local.coordinator.process
         if process is None:
             raise RunFailed("The coordinator was never started.")
