@@ -12,18 +12,22 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.dialects.sqlite import Insert, insert
 
 from coordinator.store import tables
 
 LINES_SHOWN = 200
 BUSY_MILLISECONDS = 5000
+_AUDIT = sa.insert(tables.audit_entries)
+_EVENT = sa.insert(tables.events)
+_LINE = sa.insert(tables.lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +135,7 @@ class Change:
             "digest": hashlib.sha256(data).digest(),
             "payload": data,
         }
-        self._connection.execute(sa.insert(tables.audit_entries).values(values))
+        self._connection.execute(_AUDIT, values)
 
     # ------------------------------------------------------------------------------------------ federation and nodes
 
@@ -265,8 +269,11 @@ class Change:
         where = (table.c.job == job, table.c.kind == kind, table.c.number == number)
         return self._connection.execute(sa.select(table.c.data).where(*where)).scalar()
 
-    def add_event(self, job: str, sequence: int, time: float, data: bytes) -> None:
-        self._connection.execute(sa.insert(tables.events).values(job=job, sequence=sequence, time=time, data=data))
+    def add_events(self, job: str, rows: Sequence[tuple[int, float, bytes]]) -> None:
+        """(sequence, time, event)"""
+        if rows:
+            values = [{"job": job, "sequence": number, "time": time, "data": data} for number, time, data in rows]
+            self._connection.execute(_EVENT, values)
 
     def events(self, job: str) -> tuple[tuple[int, float, bytes], ...]:
         table = tables.events
@@ -278,6 +285,19 @@ class Change:
         self._upsert(tables.checkpoints, {"job": job}, {"data": data})
         self._connection.execute(sa.delete(tables.events).where(tables.events.c.job == job))
 
+    def put_update(self, job: str, context: bytes, member: str, data: bytes) -> None:
+        """A small masked update, until its attempt is over."""
+        self._upsert(tables.updates, {"job": job, "context": context, "member": member}, {"data": data})
+
+    def updates(self, job: str) -> dict[tuple[bytes, str], bytes]:
+        table = tables.updates
+        rows = self._connection.execute(sa.select(table).where(table.c.job == job))
+        return {(row.context, row.member): row.data for row in rows}
+
+    def drop_updates(self, job: str, context: bytes) -> None:
+        table = tables.updates
+        self._connection.execute(sa.delete(table).where(table.c.job == job, table.c.context == context))
+
     def checkpoint(self, job: str) -> bytes | None:
         table = tables.checkpoints
         return self._connection.execute(sa.select(table.c.data).where(table.c.job == job)).scalar()
@@ -285,7 +305,7 @@ class Change:
     # ---------------------------------------------------------------------------------------------------------- story
 
     def add_line(self, job: str, now: float, text: str, member: str = "") -> None:
-        self._connection.execute(sa.insert(tables.lines).values(job=job, time=now, member=member, text=text[:2000]))
+        self._connection.execute(_LINE, {"job": job, "time": now, "member": member, "text": text[:2000]})
 
     def lines(self, job: str, after: int = 0) -> tuple[LineRow, ...]:
         table = tables.lines
@@ -294,5 +314,13 @@ class Change:
         return tuple(LineRow(row.sequence, row.time, row.member, row.text) for row in reversed(rows))
 
     def _upsert(self, table: sa.Table, keys: Mapping[str, Any], values: Mapping[str, Any]) -> None:
-        statement = insert(table).values(**keys, **values)
-        self._connection.execute(statement.on_conflict_do_update(index_elements=list(keys), set_=dict(values)))
+        self._connection.execute(_upsert_of(table, tuple(keys), tuple(values)), {**keys, **values})
+
+
+@lru_cache(maxsize=64)
+def _upsert_of(table: sa.Table, keys: tuple[str, ...], values: tuple[str, ...]) -> Insert:
+    """Made once: SQLAlchemy takes longer to build a statement than SQLite to run it."""
+    statement = insert(table)
+    return statement.on_conflict_do_update(
+        index_elements=list(keys), set_={name: statement.excluded[name] for name in values}
+    )

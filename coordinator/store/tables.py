@@ -99,6 +99,15 @@ events = Table(
     Column("data", LargeBinary, nullable=False),
 )
 
+updates = Table(
+    "updates",
+    metadata,
+    Column("job", ForeignKey("jobs.digest"), primary_key=True),
+    Column("context", LargeBinary, primary_key=True),
+    Column("member", String(63), primary_key=True),
+    Column("data", LargeBinary, nullable=False),
+)
+
 checkpoints = Table(
     "checkpoints",
     metadata,

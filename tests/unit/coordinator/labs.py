@@ -1,7 +1,6 @@
 """A federation around one JobDriver: real member machines, a real store; the network is a list, the clock the test's."""
 
 import asyncio
-import contextlib
 import hashlib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -166,6 +165,8 @@ class World:
         if kind == "provide_state":
             self._provide(self.labs[name], message.state_digest)
             return
+        if kind == "close":
+            self.labs[name].inline = message.inline_sum
         self._feed(self.labs[name], wire.from_proto(message))
 
     def _provide(self, lab, digest):
@@ -218,7 +219,7 @@ class World:
         self._feed(lab, events.Encoded(work.plan.context, tree.root()))
 
     def _apply(self, lab, fetch):
-        data = self.desk.blobs.path(fetch.close.sum_blob).read_bytes()
+        data = lab.inline
         assert hashlib.sha256(data).digest() == fetch.close.sum_blob
         code = codes.encoding_of(self.terms, fetch.members, fetch.weight_unit)
         header_only = self.terms.header_only(fetch.close.round)
@@ -247,7 +248,9 @@ class World:
     async def kill(self):
         """No word is said to anybody; what was not committed is lost."""
         self.dead, self.kill_at = True, None
-        with contextlib.suppress(Killed):
-            await self.driver.stop()
+        tasks = list(self.driver._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         for _ in range(3):
             await asyncio.sleep(0)

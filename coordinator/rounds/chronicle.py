@@ -1,0 +1,82 @@
+"""What is written down when the machine moves: evidence for the release, views and lines for people, audit entries.
+
+All of it goes into the transaction that stores the events; nothing here decides anything.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
+
+from coordinator.rounds.views import RoundViews
+from coordinator.store.database import Change
+from federation.secagg import codec, events
+from federation.secagg.encoding import mean_metrics
+from federation.secagg.messages import Announcement, Certificate, Receipt
+from federation.secagg.parameters import Terms
+
+REFUSALS_KEPT: Final = 100
+"""of each member; a story does not grow with a peer's patience"""
+
+
+class Chronicle:
+    def __init__(self, job: str, terms: Terms, views: RoundViews) -> None:
+        self._job, self._terms = job, terms
+        self.views = views
+        self._refusals: Counter[str] = Counter()
+
+    def write(
+        self, change: Change, instruction: events.CollectorInstruction, roster: Sequence[str], now: float
+    ) -> None:
+        match instruction:
+            case events.PhaseChanged():
+                self._phase(change, instruction, roster, now)
+            case events.RosterFormed():
+                self._roster(change, instruction, now)
+            case events.RoundClosed():
+                self._closed(change, instruction, now)
+            case events.StateCertified():
+                receipts = codec.encode(instruction.receipts, tuple[Receipt, ...])
+                change.put_evidence(self._job, "receipts", instruction.round, receipts)
+                change.audit(now, "state-certified", self._job, instruction.state_digest)
+            case events.Misconduct():
+                self._misconduct(change, instruction, now)
+            case events.Tell(message=events.Roster() as roster_message):
+                change.put_evidence(self._job, "roster", 0, codec.encode(roster_message, events.Roster))
+            case events.Tell(message=events.RosterCertificate() as proof):
+                change.put_evidence(self._job, "roster-certificate", 0, codec.encode(proof, events.RosterCertificate))
+            case events.Tell(message=Announcement() as announcement):
+                encoded = codec.encode(announcement, Announcement)
+                change.put_evidence(self._job, "announcement", announcement.round, encoded)
+            case _:
+                pass
+
+    def _phase(self, change: Change, moved: events.PhaseChanged, roster: Sequence[str], now: float) -> None:
+        view = self.views.change(moved, roster, now)
+        if view is not None:
+            change.put_round(self._job, view.round, view.attempt, view.SerializeToString())
+        if moved.phase in {"aborted", "void"}:
+            change.add_line(self._job, now, f"round {moved.round}.{moved.attempt} {moved.phase}: {moved.reason}")
+            change.audit(now, f"round-{moved.phase}", self._job)
+
+    def _roster(self, change: Change, formed: events.RosterFormed, now: float) -> None:
+        members = tuple(seat.member for seat in formed.seats)
+        change.update_job(self._job, roster=members, epoch=formed.epoch)
+        change.add_line(self._job, now, f"roster of {len(members)} formed: {', '.join(members)}")
+        change.audit(now, "roster", self._job, formed.roster_hash)
+
+    def _closed(self, change: Change, closed: events.RoundClosed, now: float) -> None:
+        self.views.close((closed.round, closed.attempt), mean_metrics(closed.header, self._terms), closed.header[0])
+        certificate = codec.encode(closed.certificate, Certificate)
+        change.put_evidence(self._job, "certificate", closed.round, certificate)
+        change.update_job(self._job, rounds_closed=min(closed.round, self._terms.rounds))
+        change.audit(now, "round-closed", self._job, certificate)
+
+    def _misconduct(self, change: Change, refused: events.Misconduct, now: float) -> None:
+        violation, member = refused.violation, refused.member
+        self._refusals[member] += 1
+        if self._refusals[member] > REFUSALS_KEPT:
+            return
+        change.add_line(self._job, now, f"{member}: refused ({violation.check}): {violation.message}")
+        change.audit(now, "misconduct", f"{self._job} {member} {violation.check}", violation.evidence)
