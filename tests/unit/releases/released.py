@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import timedelta
@@ -59,8 +60,6 @@ RELEASE_KEY = SigningKey.generate()
 
 def identity(name: str) -> SigningKey:
     """The key that the simulation's Signer of this name holds."""
-    import hashlib
-
     return SigningKey(Ed25519PrivateKey.from_private_bytes(hashlib.sha256(name.encode()).digest()))
 
 
@@ -85,8 +84,12 @@ class Founded:
         return open_manifest(envelope, self.roll)
 
 
-@cache
 def founded(federation: str = "health", members: int = 3) -> Founded:
+    return _founded(federation, members)
+
+
+@cache
+def _founded(federation: str, members: int) -> Founded:
     names = [f"m{place}" for place in range(1, members + 1)]
     officers = {name: SigningKey.generate() for name in names}
     lead = SigningKey.generate()
@@ -205,8 +208,13 @@ class Training(World):
         return build_release(**{**self.inputs(folder), **changes})
 
 
-@cache
 def trained(federation: str = "health", nonce: int = 0, members: int = 3, text: str = JOB) -> Training:
+    """One for each choice, made once."""
+    return _trained(federation, nonce, members, text)
+
+
+@cache
+def _trained(federation: str, nonce: int, members: int, text: str) -> Training:
     parties = founded(federation, members)
     world = Training(parties, parties.manifest(text, bytes([nonce]) * 16))
     world.begin().run()
