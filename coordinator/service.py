@@ -18,6 +18,7 @@ from coordinator.api.node_link import NodeLinkService
 from coordinator.api.services import BlobService, EnrolmentService, JobService, add_services
 from coordinator.api.sessions import Sessions
 from coordinator.jobs.docket import Docket
+from coordinator.jobs.views import JobViews
 from coordinator.registry.authority import Authority
 from coordinator.registry.enrolment import Registry
 from coordinator.releases.publisher import Publisher
@@ -42,6 +43,9 @@ OPTIONS: list[tuple[str, int]] = [
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.so_reuseport", 0),
+    # A certificate is checked when a connection opens: none outlives its certificate for long. Nodes come back by themselves.
+    ("grpc.max_connection_age_ms", 6 * 3_600_000),
+    ("grpc.max_connection_age_grace_ms", 60_000),
 ]
 
 
@@ -73,8 +77,8 @@ async def serve(home: Home, settings: Settings) -> None:
     web = WebServer(settings.metrics, metrics.registry, lambda: not stop.is_set()) if settings.metrics else None
     server = grpc.aio.server(options=OPTIONS)
     server.add_generic_rpc_handlers((NodeLinkService(registry, sessions, docket, spool).handler(),))
-    jobs = JobService(registry, database, docket, sessions, publisher)
-    add_services(server, EnrolmentService(registry), BlobService(registry, blobs), jobs)
+    jobs = JobService(registry, database, docket, sessions, publisher, JobViews(database, registry))
+    add_services(server, EnrolmentService(registry), BlobService(registry, blobs, docket), jobs)
     address = _listen(server, registry.authority, settings.listen)
     docket.resume()
     await server.start()

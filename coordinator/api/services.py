@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final
 
 import grpc
@@ -15,12 +14,12 @@ from coordinator.api.calls import Context, admitted, spoken, unary
 from coordinator.api.sessions import Sessions
 from coordinator.jobs.docket import Docket
 from coordinator.jobs.lifecycle import ENDED
+from coordinator.jobs.views import JobViews, moment
 from coordinator.registry.enrolment import Registry
 from coordinator.releases.publisher import Publisher
-from coordinator.store.blobs import Blobs
-from coordinator.store.database import Database, JobRow
-from federation.errors import InvalidUsage
-from federation.manifest.manifest import open_manifest
+from coordinator.store.blobs import MAX_BYTES, Blobs
+from coordinator.store.database import Database
+from federation.errors import InvalidUsage, PolicyDenied
 from federation.v1 import (
     blobs_pb2,
     blobs_pb2_grpc,
@@ -36,6 +35,8 @@ CLIENTS: Final = ("node", "lead", "operator")
 PEOPLE: Final = ("lead", "operator")
 WATCH_PAUSE: Final = 0.05
 """views of one job are sent at most every so many seconds"""
+PEOPLE_LIMIT: Final = 8 << 30
+"""of a bundle or a first model that a lead puts"""
 PART_SECONDS: Final = 60.0
 
 
@@ -64,10 +65,16 @@ class EnrolmentService(enrolment_pb2_grpc.EnrolmentServicer):
 class BlobService(blobs_pb2_grpc.BlobsServicer):
     registry: Registry
     blobs: Blobs
+    docket: Docket
 
     @unary
     async def Put(self, parts: AsyncIterator[blobs_pb2.BlobPart], context: Context) -> blobs_pb2.BlobReceipt:
-        admitted(context, self.registry, *CLIENTS)
+        caller = admitted(context, self.registry, *CLIENTS)
+        if caller.kind == "node" and not self.docket.awaits_state(caller.member, caller.node):
+            raise PolicyDenied(
+                "This node was asked for no blob.", hint="A node puts the state of a round, when the coordinator asks."
+            )
+        limit = PEOPLE_LIMIT if caller.kind == "lead" else MAX_BYTES
         digest, size, held, complete = b"", 0, 0, False
         iterator = aiter(parts)
         while True:
@@ -79,6 +86,8 @@ class BlobService(blobs_pb2_grpc.BlobsServicer):
                 raise InvalidUsage("The upload stood still for a minute and was ended.", hint="Continue it.") from error
             if not digest:
                 digest, size = part.digest, part.size
+                if size > limit:
+                    raise InvalidUsage(f"A blob of {size:,} bytes is too large: {limit:,} is the most.")
             if len(part.data) > PART:
                 raise InvalidUsage("A part is larger than 1 MiB.")
             held, complete = await asyncio.to_thread(self.blobs.append, digest, size, part.offset, part.data)
@@ -117,6 +126,7 @@ class JobService(jobs_pb2_grpc.JobsServicer):
     docket: Docket
     sessions: Sessions
     publisher: Publisher
+    views: JobViews
 
     @unary
     async def Submit(self, request: jobs_pb2.SubmitRequest, context: Context) -> jobs_pb2.SubmitReply:
@@ -127,14 +137,14 @@ class JobService(jobs_pb2_grpc.JobsServicer):
     @unary
     async def Get(self, request: jobs_pb2.JobQuery, context: Context) -> jobs_pb2.JobView:
         admitted(context, self.registry, *CLIENTS)
-        return self._view(self.docket.row(request.job))
+        return self.views.view(self.docket.row(request.job))
 
     @unary
     async def List(self, request: jobs_pb2.ListJobsRequest, context: Context) -> jobs_pb2.ListJobsReply:  # noqa: ARG002
         admitted(context, self.registry, *CLIENTS)
         with self.database.transaction() as change:
             rows = change.jobs()
-        return jobs_pb2.ListJobsReply(jobs=[self._view(row, brief=True) for row in reversed(rows)])
+        return jobs_pb2.ListJobsReply(jobs=[self.views.view(row, brief=True) for row in reversed(rows)])
 
     async def Watch(self, request: jobs_pb2.JobQuery, context: Context) -> AsyncIterator[jobs_pb2.JobView]:
         async with spoken(context):
@@ -144,7 +154,7 @@ class JobService(jobs_pb2_grpc.JobsServicer):
                 changed = asyncio.ensure_future(self.docket.next_change(digest))
                 try:
                     row = self.docket.row(digest)
-                    yield self._view(row)
+                    yield self.views.view(row)
                     if row.state in ENDED:
                         return
                     await changed
@@ -165,7 +175,7 @@ class JobService(jobs_pb2_grpc.JobsServicer):
                         lines = change.lines(digest, seen)
                     for line in lines:
                         seen = line.sequence
-                        yield jobs_pb2.LogLine(time=_moment(line.time), member=line.member, text=line.text)
+                        yield jobs_pb2.LogLine(time=moment(line.time), member=line.member, text=line.text)
                     if ended or not request.follow:
                         return
                     await changed
@@ -175,7 +185,7 @@ class JobService(jobs_pb2_grpc.JobsServicer):
     @unary
     async def Withdraw(self, request: jobs_pb2.WithdrawRequest, context: Context) -> jobs_pb2.JobView:
         caller = admitted(context, self.registry, *PEOPLE)
-        return self._view(self.docket.row(self.docket.withdraw(caller, request.withdrawal)))
+        return self.views.view(self.docket.row(self.docket.withdraw(caller, request.withdrawal)))
 
     @unary
     async def GetRelease(self, request: jobs_pb2.JobQuery, context: Context) -> jobs_pb2.ReleaseView:
@@ -207,44 +217,11 @@ class JobService(jobs_pb2_grpc.JobsServicer):
                     jurisdiction=roll.member(row.member).jurisdiction,
                     state=row.state,
                     connected=session is not None,
-                    last_seen=_moment(row.last_seen),
+                    last_seen=moment(row.last_seen),
                     offer=session.offer if session is not None else rounds_pb2.Offer(),
                 )
             )
         return jobs_pb2.FederationView(federation=roll.federation, roll=roll.envelope, nodes=nodes)
-
-    def _view(self, row: JobRow, *, brief: bool = False) -> jobs_pb2.JobView:
-        with self.database.transaction() as change:
-            consents = change.consents(row.digest)
-            rounds = () if brief else change.rounds(row.digest)
-            lines = () if brief else change.lines(row.digest)
-        manifest = open_manifest(row.manifest, self.registry.roll())
-        return jobs_pb2.JobView(
-            job=bytes.fromhex(row.digest),
-            name=row.name,
-            state=row.state,
-            reason=row.reason,
-            lead=manifest.lead.id,
-            created=manifest.created,
-            rounds_total=manifest.spec.rounds,
-            rounds_closed=row.rounds_closed,
-            consents=[
-                jobs_pb2.ConsentView(
-                    member=item.member, node=item.node, state=item.state, reasons=item.reasons, envelope=item.envelope
-                )
-                for item in consents
-            ],
-            rounds=[jobs_pb2.RoundView.FromString(data) for data in rounds],
-            roster=row.roster,
-            epoch=row.epoch,
-            manifest=row.manifest,
-            release=bytes.fromhex(row.release),
-            lines=[f"{_moment(line.time)} {line.member or 'coordinator'}: {line.text}" for line in lines],
-        )
-
-
-def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def add_services(server: grpc.aio.Server, enrolment: EnrolmentService, blobs: BlobService, jobs: JobService) -> None:

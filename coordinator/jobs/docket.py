@@ -553,6 +553,13 @@ class Docket:
     async def next_change(self, job: str) -> None:
         await self._watchers.setdefault(job, asyncio.Event()).wait()
 
+    def awaits_state(self, member: str, node: str) -> bool:
+        """Whether some job has asked this node for a state."""
+        return any(
+            case.driver is not None and case.driver.members.get(member) == node and case.driver.awaits_state(member)
+            for case in self._cases.values()
+        )
+
     def note(self, job: str, member: str, text: str) -> None:
         if job in self._cases:
             with self._database.transaction() as change:

@@ -251,10 +251,12 @@ class Change:
     def put_round(self, job: str, number: int, attempt: int, view: bytes) -> None:
         self._upsert(tables.rounds, {"job": job, "round": number, "attempt": attempt}, {"view": view})
 
-    def rounds(self, job: str) -> tuple[bytes, ...]:
+    def rounds(self, job: str, newest: int = -1) -> tuple[bytes, ...]:
+        """The views of a job's attempts, in order; the ``newest`` so many, or all."""
         table = tables.rounds
-        query = sa.select(table.c.view).where(table.c.job == job).order_by(table.c.round, table.c.attempt)
-        return tuple(self._connection.execute(query).scalars())
+        order = (table.c.round.desc(), table.c.attempt.desc())
+        query = sa.select(table.c.view).where(table.c.job == job).order_by(*order).limit(newest)
+        return tuple(self._connection.execute(query).scalars())[::-1]
 
     def put_evidence(self, job: str, kind: str, number: int, data: bytes) -> None:
         self._upsert(tables.evidence, {"job": job, "kind": kind, "number": number}, {"data": data})

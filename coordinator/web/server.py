@@ -12,6 +12,9 @@ from prometheus_client.exposition import choose_encoder
 
 from federation.errors import InvalidUsage
 
+POLL_SECONDS = 0.1
+"""how soon it notices that it is to end"""
+
 
 class WebServer:
     """``address`` "host:port"; port 0 lets the system choose. Raises InvalidUsage when it cannot be listened on."""
@@ -26,7 +29,9 @@ class WebServer:
                 hint="Choose another with metrics: host:port.",
             ) from error
         self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, name="web", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(POLL_SECONDS,), name="web", daemon=True
+        )
         self._thread.start()
 
     @property
