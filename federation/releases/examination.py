@@ -199,6 +199,10 @@ class Examination:
         if signed.announcement.round != number:
             raise VerificationFailed(f"the file holds round {signed.announcement.round}.")
         announced = bench.check_announcement(signed.announcement)
+        if (signed.announcement.receipts and number == FIRST_ROUND) or (
+            signed.announcement.aborts and not announced.attempt
+        ):
+            raise VerificationFailed("it carries signatures that nothing asks for, and that nobody checked.")
         if number > FIRST_ROUND and announced.state_digest != before:
             raise VerificationFailed("it did not start from the model that the round before it certified.")
         survivors = bench.check_certificate(signed.certificate, announced)

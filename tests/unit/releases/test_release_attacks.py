@@ -26,6 +26,7 @@ from federation.releases.listing import CARD, CONFIG, LISTING, MANIFEST, MODEL, 
 from federation.releases.model import model_pieces, state_pieces
 from federation.releases.verify import verify
 from federation.secagg import transcripts
+from federation.secagg.messages import Abort
 from tests.unit.releases.released import CREATED, Training, founded, identity, trained, whole
 
 Files = dict[str, bytes]
@@ -354,6 +355,18 @@ def test_receipts_that_bind_another_cohort() -> None:
         forged.append(replace(other, signature=identity(bench[receipt.index - 1].member).sign(text)))
     altered = replace(signed, receipts=tuple(forged))
     assert "another cohort" in words(with_round(files, 1, altered), "rounds")
+
+
+def test_unchecked_words_beside_the_signed_ones() -> None:
+    """A first round has no receipts before it, and a first attempt no ABORTs: what stands there would be anybody's."""
+    files = released()
+    for number, extra in (
+        (1, {"receipts": a_round(files, 3).receipts}),
+        (2, {"aborts": (Abort(1, 1, 2, 0, bytes(64)),)}),
+    ):
+        signed = a_round(files, number)
+        altered = replace(signed, announcement=replace(signed.announcement, **extra))
+        assert "nobody checked" in words(with_round(files, number, altered), "rounds")
 
 
 class Faithless(Training):

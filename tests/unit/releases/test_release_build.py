@@ -92,6 +92,17 @@ def test_a_member_that_dropped_out_stays_on_the_roster_and_out_of_the_cohort(tmp
     assert "consents/m4.json" in files
 
 
+def test_a_round_that_took_two_attempts_carries_the_aborts_of_the_first(tmp_path: Path) -> None:
+    parties = founded(members=4)
+    world = Training(parties, parties.manifest(nonce=bytes([10]) * 16))
+    world.fail_task |= {"m3", "m4"}
+    world.begin().run()
+    assert world.done is not None, world.stuck
+    assert [record.attempt for record in world.records()] == [1, 0, 0]
+    assert world.records()[0].announcement.aborts
+    assert verify(world.release(tmp_path), parties.roll.envelope).ok
+
+
 def test_the_right_state_in_another_encoding_is_written_anew(tmp_path: Path) -> None:
     """A member supplies the state's file; its digest says what is in it, not how it is written."""
     world, other = trained(), tmp_path / "other.safetensors"
