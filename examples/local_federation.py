@@ -54,9 +54,9 @@ class Member:
 
 
 def run_command(command: typer.Typer, *arguments: str | Path) -> str:
-    """Runs one command in this process and returns its stdout. Raises the command's FederationError."""
+    """Runs one command in this process and returns its stdout; what it remarks on stderr is dropped. Raises its FederationError."""
     output = io.StringIO()
-    with contextlib.redirect_stdout(output):
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(io.StringIO()):
         typer.main.get_command(command).main([str(argument) for argument in arguments], standalone_mode=False)
     return output.getvalue()
 

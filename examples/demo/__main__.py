@@ -21,13 +21,13 @@ from types import FrameType
 from rich.console import Console
 from rich.table import Table
 
+from coordinator.client.release_folder import verify_folder
 from coordinator.client.sdk import Federation
 from coordinator.client.views import Job
 from examples.demo.board import Board
 from examples.demo.picture import draw
 from examples.local_federation import DataSet, LocalFederation, Member
 from federation.errors import INTERRUPTED_EXIT_CODE, FederationError, exit_code
-from federation.releases.verify import verify_folder
 from models.digits import baselines, partition
 from node_agent.runner.sandbox import detect_sandbox
 
@@ -42,6 +42,7 @@ PLACES = (
     ("ke", "Laboratory of Kenya", "KE"),
 )
 KILL_IN_ROUND = 4
+WAITING = frozenset({"announced", "collecting"})
 JOB_SECONDS = 240.0
 
 
@@ -49,7 +50,9 @@ def prepare_folder(folder: Path) -> None:
     """Empties the folder of an earlier demo; refuses a folder that is somebody else's."""
     if folder.exists() and any(folder.iterdir()):
         if not (folder / MARK).exists():
-            raise SystemExit(f"error: {folder} is not empty and is no earlier demo.\n  what to do: name another folder with --folder")
+            raise SystemExit(
+                f"error: {folder} is not empty and is no earlier demo.\n  what to do: name another folder with --folder"
+            )
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MARK).touch()
@@ -62,7 +65,7 @@ def step(console: Console, title: str) -> Iterator[None]:
 
 
 def describe_data(console: Console, shards: dict[str, partition.Shard]) -> None:
-    table = Table(title="Who holds what (real scans, Dirichlet 0.3 per class)", title_justify="left")
+    table = Table()
     for name in ("member", "jurisdiction", "scans", "classes"):
         table.add_column(name, justify="right" if name in {"scans"} else "left")
     for member, _name, jurisdiction in PLACES:
@@ -86,24 +89,26 @@ def follow(console: Console, local: LocalFederation, federation: Federation, nam
         for job in federation.watch(name):
             board.show(job)
             if time.monotonic() > deadline:
-                raise FederationError(f"The job took longer than {JOB_SECONDS:.0f} s.", hint=f"See the logs in {local.folder}.")
+                raise FederationError(
+                    f"The job took longer than {JOB_SECONDS:.0f} s.", hint=f"See the logs in {local.folder}."
+                )
             current = job.current
             if current is None:
                 continue
-            if not killed_in and current.round >= KILL_IN_ROUND and current.phase in {"announced", "collecting"}:
+            if not killed_in and current.round >= KILL_IN_ROUND and current.phase == "collecting":
                 local.nodes[victim].kill()
                 killed_in = current.round
                 board.note(killed_in, f"{victim} lost (kill -9)")
-            elif killed_in and not restarted and current.round > killed_in:
+            elif killed_in and not restarted and (current.round > killed_in or current.phase not in WAITING):
                 local.nodes[victim].start()
                 restarted = True
-                board.note(current.round, f"{victim} started again")
-            elif restarted and not back_in and victim in current.ready:
+            elif restarted and not back_in and victim in current.ready and current.round > killed_in:
                 back_in = current.round
                 board.note(back_in, f"{victim} back")
     if job is None or job.state != "finished":
         raise FederationError(
-            f"The job did not finish: {job.reason if job else 'the coordinator said nothing'}", hint=f"See the logs in {local.folder}."
+            f"The job did not finish: {job.reason if job else 'the coordinator said nothing'}",
+            hint=f"See the logs in {local.folder}.",
         )
     return job, victim, killed_in, back_in
 
@@ -112,30 +117,41 @@ def run(folder: Path, console: Console) -> dict[str, object]:
     started = time.monotonic()
     report = detect_sandbox()
     console.print(f"sandbox: {report.kind}" + (f" ({report.reason})" if report.kind == "none" else ""))
-    with step(console, "1. Data: every member's scans stay in its own folder"):
+    with step(
+        console,
+        "1. Data: real scans, dealt unevenly (Dirichlet 0.3 for each class); every member's stay in its own folder",
+    ):
         shards = partition.write(folder / "data", [member for member, _name, _code in PLACES])
         describe_data(console, shards)
     members = [
-        Member(member, title, code, {"digits": DataSet(shards[member].path, shards[member].examples, ("digits", "scans"))})
+        Member(
+            member, title, code, {"digits": DataSet(shards[member].path, shards[member].examples, ("digits", "scans"))}
+        )
         for member, title, code in PLACES
     ]
     with step(console, "2. Founding: keys, a roll that all five sign, one-time tickets, mutual TLS"):
-        local = LocalFederation(folder, "demo", members, say=lambda line: console.print(f"   {line}", highlight=False))
+        local = LocalFederation(
+            folder, "demo", members, say=lambda line: console.print(f"   {line}", highlight=False, soft_wrap=True)
+        )
     with local:
         with step(console, "3. The lead signs and submits a job; every node decides by its own policy file"):
-            console.print("   " + local.concord("apply", "-f", JOB).strip(), highlight=False)
+            console.print("   " + local.concord("apply", "-f", JOB).strip(), highlight=False, soft_wrap=True)
         with local.client() as federation:
             name = federation.jobs()[0].name
             with step(console, f"4. Training {name}"):
                 job, lost, killed_in, back_in = follow(console, local, federation, name)
         for consent in job.consents:
-            console.print(f"   {consent.member}: {consent.state} ({'; '.join(consent.reasons)})", highlight=False)
+            console.print(
+                f"   {consent.member}: {consent.state} ({'; '.join(consent.reasons)})", highlight=False, soft_wrap=True
+            )
         release = folder / "release"
         with step(console, "5. Release: fetched, and verified offline"):
             local.concord("release", "fetch", name, "--out", release)
     checks = verify_folder(release, trusted_roll=(folder / "roll.json").read_bytes())
     for check in checks.checks:
-        console.print(f"   {'ok' if check.ok else 'FAILED'}  {check.name}: {check.detail}", highlight=False)
+        console.print(
+            f"   {'ok' if check.ok else 'FAILED'}  {check.name}: {check.detail}", highlight=False, soft_wrap=True
+        )
 
     with step(console, "6. Was it worth it? Accuracy on held-out scans that no member trained on"):
         test = partition.held_out(folder / "data")
@@ -160,11 +176,12 @@ def run(folder: Path, console: Console) -> dict[str, object]:
         f"What left each node: {each / 1e3:.0f} kB of masked update per round = {per_parameter:.2f} bytes per parameter "
         f"({parameters:,} parameters; plain float32 would be 4). No scan, no single update, no single figure.",
         highlight=False,
+        soft_wrap=True,
     )
     picture = folder / "curves.png"
     draw(picture, job.rounds, alone, joint, pooled, {killed_in: lost})
-    console.print(f"{lost} was lost in round {killed_in} and back in round {back_in}.", highlight=False)
-    console.print(f"release: {release}\npicture: {picture}", highlight=False)
+    console.print(f"{lost} was lost in round {killed_in} and back in round {back_in}.", highlight=False, soft_wrap=True)
+    console.print(f"release: {release}\npicture: {picture}", highlight=False, soft_wrap=True)
     return {
         "members": len(PLACES),
         "rounds": job.rounds_total,
@@ -183,7 +200,9 @@ def run(folder: Path, console: Console) -> dict[str, object]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__.splitlines()[0])
-    parser.add_argument("--folder", type=Path, default=Path("runs/demo"), help="where everything is kept (default: runs/demo)")
+    parser.add_argument(
+        "--folder", type=Path, default=Path("runs/demo"), help="where everything is kept (default: runs/demo)"
+    )
     arguments = parser.parse_args()
 
     def terminate(_number: int, _frame: FrameType | None) -> None:

@@ -51,9 +51,11 @@ class Board:
         for item in job.rounds:
             if item.phase in {"closed", "aborted", "void"} and (item.round, item.attempt) not in self._printed:
                 if not self._printed:
-                    self.console.print(self._line(COLUMNS), highlight=False)
+                    self.console.print(self._line(COLUMNS), highlight=False, soft_wrap=True)
                 self._printed.add((item.round, item.attempt))
-                self.console.print(self._line(row_of(item, self.notes.get(item.round, ""))), highlight=False)
+                self.console.print(
+                    self._line(row_of(item, self.notes.get(item.round, ""))), highlight=False, soft_wrap=True
+                )
 
     def note(self, round_number: int, text: str) -> None:
         before = self.notes.get(round_number)
@@ -64,7 +66,9 @@ class Board:
     def _table(self, rounds: Sequence[Round]) -> Table:
         table = Table(title="Rounds under secure aggregation", title_justify="left")
         for name in COLUMNS:
-            table.add_column(name, justify="right" if name in {"round", "loss", "accuracy", "MB up", "seconds"} else "left")
+            table.add_column(
+                name, justify="right" if name in {"round", "loss", "accuracy", "MB up", "seconds"} else "left"
+            )
         for item in rounds:
             table.add_row(*row_of(item, self.notes.get(item.round, "")))
         return table

@@ -26,12 +26,22 @@ def draw(
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
     # A round evaluates the model that it starts from, so round r shows what r-1 rounds of training gave.
     trained = [item.round - 1 for item in closed]
-    left.plot(trained, [item.accuracy for item in closed], marker="o", color="#1f4e9c", label="joint, on the members' own scans")
+    left.plot(
+        trained,
+        [item.accuracy for item in closed],
+        marker="o",
+        color="#1f4e9c",
+        label="joint, on the members' own scans",
+    )
     left.axhline(pooled, color="#2a7f3f", linestyle="--", label=f"pooled, held-out scans: {pooled:.1%}")
     left.axhline(joint, color="#1f4e9c", linestyle=":", label=f"joint, held-out scans: {joint:.1%}")
     for index, (member, value) in enumerate(sorted(alone.items(), key=lambda pair: pair[1])):
-        left.axhline(value, color="#b5482a", linewidth=0.8, alpha=0.7, label="each member alone" if index == 0 else None)
-        left.annotate(member, (trained[-1] if trained else 1, value), fontsize=8, color="#b5482a", va="bottom", ha="right")
+        left.axhline(
+            value, color="#b5482a", linewidth=0.8, alpha=0.7, label="each member alone" if index == 0 else None
+        )
+        left.annotate(
+            member, (trained[-1] if trained else 1, value), fontsize=8, color="#b5482a", va="bottom", ha="right"
+        )
     left.set(xlabel="rounds of training", ylabel="accuracy", ylim=(0, 1.02), title="Accuracy")
     left.legend(fontsize=8, loc="lower right")
     right.plot(trained, [item.loss for item in closed], marker="o", color="#1f4e9c")
@@ -39,6 +49,8 @@ def draw(
     for round_number, member in lost.items():
         for axis in (left, right):
             axis.axvline(round_number - 1, color="#888888", linewidth=0.8)
-        right.annotate(f"{member} killed", (round_number - 1, right.get_ylim()[1]), fontsize=8, rotation=90, va="top", ha="right")
+        right.annotate(
+            f"{member} killed", (round_number - 1, right.get_ylim()[1]), fontsize=8, rotation=90, va="top", ha="right"
+        )
     figure.savefig(path, dpi=130)
     plt.close(figure)

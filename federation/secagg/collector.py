@@ -274,6 +274,7 @@ class CollectorMachine:
         if isinstance(event, Connected):
             book.present.add(event.member)
             book.lost_at.pop(event.member, None)
+            book.given_up.discard(event.member)
             book.position[event.member] = (event.round, event.state_digest)
             return self._tell_again(event.member, now)
         if isinstance(event, Lost):
@@ -411,9 +412,12 @@ class CollectorMachine:
         if book.opened is None:
             book.opened = now
         book.since = book.opened
-        missing = [seat.member for seat in self._certain.seats if seat.index not in ready]
-        if self._waiting(missing, self._windows.ready, now):
+        missing = {seat.member for seat in self._certain.seats if seat.index not in ready}
+        # Whoever was lost since the last announcement gets one window more: a node that was started again misses no
+        # second round. Whoever let that window pass holds up nobody until it returns.
+        if self._waiting(missing - book.given_up, self._windows.ready, now, absent=self._windows.reconnect):
             return None
+        book.given_up |= missing - book.present
         announcement = Announcement(
             epoch=book.epoch,
             round=book.round,

@@ -33,6 +33,8 @@ class Ledger:
     # who is there
     present: set[str] = field(default_factory=set)
     lost_at: dict[str, float] = field(default_factory=dict)
+    given_up: set[str] = field(default_factory=set)
+    """absent when a round was announced: no later announcement waits for them until they return"""
     broke: set[str] = field(default_factory=set)
     """refused or failed in this phase: not waited for"""
     position: dict[str, tuple[int, bytes]] = field(default_factory=dict)

@@ -1,6 +1,7 @@
 """What the joint model is held against: each member alone, and all scans pooled in one place (which no member would allow).
 
-Alone: as many steps as the member takes in the federation. Pooled: as many steps as all members take together.
+Alone: as many steps as the member takes in the federation. Pooled: as many steps as all members take together. Both use the
+app's own training code and settings, without the calibration, which serves joint training only (to a lab alone it does harm).
 """
 
 from __future__ import annotations
@@ -66,7 +67,13 @@ def _trained(parts: Sequence[Scans], test: Scans, steps: int) -> float:
     scans = torch.from_numpy(np.concatenate([part.images for part in parts]))
     labels = torch.from_numpy(np.concatenate([part.labels for part in parts]))
     task().train(
-        model, scans, labels, steps=steps, batch=int(config["batch-size"]), rate=float(config["learning-rate"]), seed=int(config["seed"])
+        model,
+        scans,
+        labels,
+        steps=steps,
+        batch=int(config["batch-size"]),
+        rate=float(config["learning-rate"]),
+        seed=int(config["seed"]),
     )
     accuracy: float = task().judge(model, torch.from_numpy(test.images), torch.from_numpy(test.labels))[1]
     return accuracy

@@ -1,9 +1,9 @@
 """Spreads scikit-learn's digits over members as unevenly as real archives are.
 
-The data: 1,797 scans of 8 x 8 pixels (E. Alpaydin, C. Kaynak, Optical Recognition of Handwritten Digits, UCI 1998, CC BY 4.0), as
-scikit-learn ships them. A fifth, stratified by class, is held out for judging and trains nobody. The scans of each class are dealt to
-the members by a Dirichlet(0.3) draw. SEED is the smallest seed for which, with five members, none holds more than seven classes and
-none fewer than 50 scans (``search`` finds it).
+The data: 1,797 scans of 8 x 8 pixels (E. Alpaydin, C. Kaynak, Optical Recognition of Handwritten Digits, UCI 1998, CC BY 4.0),
+as scikit-learn ships them. A fifth, stratified by class, is held out for judging and trains nobody. The scans of each class are
+dealt to the members by a Dirichlet(0.3) draw. SEED is the smallest seed for which, with five members, none holds more than seven
+classes and none fewer than 50 scans (``search`` finds it).
 """
 
 from __future__ import annotations

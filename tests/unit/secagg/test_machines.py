@@ -91,10 +91,23 @@ def test_everything_told_again_gets_the_same_answer() -> None:
         assert all(not lab.refused for lab in world.labs.values())
 
 
-def test_a_stream_that_breaks_holds_up_a_phase_for_the_reconnect_window_only() -> None:
-    world = World(5, rounds=1)
+def test_a_stream_that_breaks_holds_up_its_phase_and_the_next_announcement_and_nothing_after_that() -> None:
+    world = World(5, rounds=3)
     world.kill_before.add(("m5", "Upload"))
     world.begin().run()
+    assert world.done is not None
+    assert world.now == pytest.approx(2 * world.windows.reconnect)
+
+
+def test_a_member_that_returns_within_the_window_is_in_the_very_next_round() -> None:
+    world = World(5, rounds=3)
+    world.kill_before.add(("m5", "Upload"))
+    world.begin().run(until=lambda world: world.collector.round == 2 and world.collector.phase == "gathering")
+    world.restart("m5")
+    world.run(until=lambda world: world.collector.round == 2 and world.collector.phase == "collecting")
+    announced = world.collector.announced
+    assert announced is not None
+    assert 5 in announced.ready
     assert world.now == pytest.approx(world.windows.reconnect)
 
 

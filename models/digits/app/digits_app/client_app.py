@@ -24,6 +24,7 @@ def train_on_scans(message: Message, context: Context) -> Message:
         steps=int(config["local-steps"]),
         batch=int(config["batch-size"]),
         rate=float(config["learning-rate"]),
+        calibration=float(config["calibration"]),
         seed=int(config["seed"]) + 1000 * round_number + int(context.node_config["partition-id"]),
     )
     metrics = MetricRecord({"train_loss": loss, "num-examples": len(labels)})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flwr.app import ArrayRecord, Context
 from flwr.serverapp import Grid, ServerApp
-from flwr.serverapp.strategy import FedAvg
+from flwr.serverapp.strategy import FedAvgM
 
 from digits_app.task import Net
 
@@ -13,7 +13,9 @@ app = ServerApp()
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    strategy = FedAvg(fraction_train=1.0, fraction_evaluate=1.0)
+    strategy = FedAvgM(fraction_train=1.0, fraction_evaluate=1.0, server_momentum=0.5)
     strategy.start(
-        grid=grid, initial_arrays=ArrayRecord(Net().state_dict()), num_rounds=int(context.run_config["num-server-rounds"])
+        grid=grid,
+        initial_arrays=ArrayRecord(Net().state_dict()),
+        num_rounds=int(context.run_config["num-server-rounds"]),
     )
