@@ -1,5 +1,7 @@
 """Flower ClientApp of the smallest app."""
 
+import time
+
 from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
@@ -18,6 +20,7 @@ def train(message: Message, context: Context) -> Message:
     arrays = {name: array.numpy() for name, array in message.content["arrays"].items()}
     round_ = int(message.content["config"]["server-round"])
     rate = context.run_config["rate"]
+    time.sleep(context.run_config["pause"])
     reply = ArrayRecord({name: Array(step(array, partition_id, round_, rate)) for name, array in arrays.items()})
     metrics = MetricRecord({"train_loss": loss(arrays["vector"], partition_id), "num-examples": examples})
     return Message(RecordDict({"arrays": reply, "metrics": metrics}), reply_to=message)

@@ -1,0 +1,19 @@
+"""Federations that the end-to-end tests share."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from examples.local_federation import LocalFederation
+from tests.e2e.runs import Runs, members_of
+
+PLACES = (("ar", "AR"), ("be", "BE"), ("ch", "CH"))
+
+
+@pytest.fixture(scope="session")
+def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
+    """Three members. Tests leave every service running, and start again what they ended."""
+    folder: Path = tmp_path_factory.mktemp("three")
+    with LocalFederation(folder / "federation", "three", members_of(folder / "data", *PLACES)) as local:
+        yield Runs(local, folder)

@@ -1,0 +1,120 @@
+"""Running jobs in a real federation: coordinator and nodes as processes, mutual TLS, the commands that people type."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import yaml
+from safetensors.numpy import load_file
+
+from coordinator.client.sdk import Federation
+from coordinator.client.views import Job
+from examples.local_federation import DataSet, LocalFederation, Member
+
+APPS = Path(__file__).resolve().parents[1] / "apps"
+TINY = APPS / "tiny"
+FAULTY = APPS / "faulty"
+DATA = "numbers"
+EXAMPLES = 100
+JOB_SECONDS = 90.0
+
+
+def members_of(
+    folder: Path, *places: tuple[str, str], policy: dict[str, dict[str, object]] | None = None
+) -> list[Member]:
+    """Members with a data set each; ``places``: (member id, jurisdiction); ``policy``: replaced rules by member."""
+    folder.mkdir(parents=True, exist_ok=True)
+    made = []
+    for name, code in places:
+        data = folder / name
+        data.mkdir(exist_ok=True)
+        (data / "numbers.txt").write_text(f"{name} keeps this\n")
+        made.append(
+            Member(
+                name,
+                f"Laboratory {name}",
+                code,
+                {DATA: DataSet(data, EXAMPLES, ("numbers",))},
+                (policy or {}).get(name, {}),
+            )
+        )
+    return made
+
+
+@dataclass
+class Runs:
+    """A running federation and the folder where its jobs are written."""
+
+    local: LocalFederation
+    folder: Path
+    count: int = field(default=0)
+
+    def document(self, name: str, *, app: Path = TINY, run_config: dict[str, Any] | None = None, **spec: Any) -> Path:
+        """Writes a job document; a name never comes twice."""
+        self.count += 1
+        body: dict[str, Any] = {"app": str(app), "dataSet": DATA, "rounds": 2, **spec}
+        if run_config:
+            body["runConfig"] = run_config
+        document = {
+            "apiVersion": "concord/v1",
+            "kind": "TrainingJob",
+            "metadata": {"name": f"{name}-{self.count}"},
+            "spec": body,
+        }
+        path = self.folder / f"{name}-{self.count}.yaml"
+        path.write_text(yaml.safe_dump(document, sort_keys=False))
+        return path
+
+    @contextmanager
+    def submitted(self, path: Path) -> Iterator[tuple[Federation, str]]:
+        with self.local.client() as client:
+            yield client, client.submit(path).name
+
+    def run(self, path: Path, *, each: Callable[[Job], object] = lambda _job: None) -> Job:
+        """Submits and watches to the end; ``each`` sees every view."""
+        with self.submitted(path) as (client, name):
+            return watch(client, name, each=each)
+
+    def release(self, name: str) -> Path:
+        """Fetches and verifies a release; the folder."""
+        out = self.folder / f"release-{name}"
+        self.local.concord("release", "fetch", name, "--out", out)
+        return out
+
+    def model(self, name: str) -> dict[str, npt.NDArray[Any]]:
+        return dict(load_file(self.release(name) / "model.safetensors"))
+
+
+def watch(
+    client: Federation,
+    name: str,
+    *,
+    until: Callable[[Job], bool] = lambda job: job.ended,
+    each: Callable[[Job], object] = lambda _job: None,
+    seconds: float = JOB_SECONDS,
+) -> Job:
+    """The first view for which ``until`` holds. Fails after ``seconds``, or when the job ends before."""
+    deadline = time.monotonic() + seconds
+    last: Job | None = None
+    for last in client.watch(name):
+        each(last)
+        if until(last):
+            return last
+        assert time.monotonic() < deadline, f"{name} took too long: {last.state} {last.reason} {last.current}"
+    raise AssertionError(f"{name} ended as {last and last.state}: {last and last.reason}")
+
+
+def plain_average(rounds: int, members: int, *, size: int = 10, rate: float = 0.5) -> npt.NDArray[np.float64]:
+    """What the app ``tiny`` gives when everybody takes part in every round, computed plainly in float64."""
+    vector = np.zeros(size)
+    for round_number in range(1, rounds + 1):
+        pulls = [(member + 1 - vector) * rate + round_number / 1024 for member in range(members)]
+        vector = vector + sum(pulls) / members
+    return vector

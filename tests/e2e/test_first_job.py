@@ -1,0 +1,53 @@
+"""The main job, whole: a signed document, consents by rule, rounds under secure aggregation, a verified release."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from coordinator.client.release_folder import verify_folder
+from federation.errors import VerificationFailed, exit_code
+from tests.e2e.runs import Runs, plain_average
+
+
+def test_a_job_of_five_lines_becomes_a_verified_release(three: Runs) -> None:
+    job = three.run(three.document("first", rounds=4))
+    assert job.state == "finished", job.reason
+    assert {consent.state for consent in job.consents} == {"granted"}
+    closed = [item for item in job.rounds if item.phase == "closed"]
+    assert [item.round for item in closed] == [1, 2, 3, 4, 5]
+    assert all(item.cohort == ("ar", "be", "ch") for item in closed)
+    assert all(item.loss is not None for item in closed)
+    assert closed[-1].bytes_up < closed[0].bytes_up  # the last round only judges the final model
+    release = three.release(job.name)
+    report = verify_folder(release, (three.local.folder / "roll.json").read_bytes())
+    assert report.ok
+    config = json.loads((release / "config.json").read_text())
+    assert config["job"] == {"name": job.name, "digest": job.digest.hex(), "lead": "lead"}
+    assert config["cohorts"] == {str(number): ["ar", "be", "ch"] for number in range(1, 6)}
+
+
+def test_a_release_with_one_altered_byte_does_not_verify(three: Runs) -> None:
+    job = three.run(three.document("altered"))
+    release = three.release(job.name)
+    model = release / "model.safetensors"
+    data = bytearray(model.read_bytes())
+    data[-1] ^= 1
+    model.write_bytes(data)
+    command = [sys.executable, "-m", "coordinator.client.main", "verify", str(release)]
+    shown = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert shown.returncode == exit_code(VerificationFailed(""))
+    assert "model.safetensors" in shown.stdout + shown.stderr
+    assert "Traceback" not in shown.stderr
+
+
+@pytest.mark.parametrize("ring", [16, 32])
+def test_the_joint_model_is_the_plain_average_of_the_members(three: Runs, ring: int) -> None:
+    job = three.run(three.document("average", rounds=5, secureAggregation={"ringBits": ring}))
+    assert job.state == "finished", job.reason
+    found = three.model(job.name)["vector"]
+    wanted = plain_average(5, 3)
+    # Rounding is random: at most one level for each member and round.
+    np.testing.assert_allclose(found, wanted, atol=5 * 2.0**-11 if ring == 16 else 1e-5)
