@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import sys
+import traceback
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -24,7 +25,7 @@ from coordinator.registry.enrolment import principal_for
 from coordinator.service import open_registry, product_version, serve
 from coordinator.settings import Home, Settings, write_private
 from coordinator.store.database import Database
-from federation.errors import FederationError, InvalidUsage, exit_code
+from federation.errors import INTERRUPTED_EXIT_CODE, InvalidUsage, exit_code, told
 from federation.identity.keys import SigningKey
 from federation.identity.names import checked_label
 
@@ -136,21 +137,17 @@ def main() -> None:
     """Entry point: errors are sentences, exit codes are those of federation.errors."""
     try:
         code = app(standalone_mode=False)
-    except FederationError as error:
-        _say(error)
-        sys.exit(exit_code(error))
     except (KeyboardInterrupt, typer.Abort):
-        sys.exit(130)
+        sys.exit(INTERRUPTED_EXIT_CODE)
     except click.ClickException as error:
         error.show()
         sys.exit(2)
+    except Exception as error:
+        if os.environ.get("CONCORD_DEBUG") == "1":
+            traceback.print_exception(error)
+        print("\n".join(told(error)), file=sys.stderr)
+        sys.exit(exit_code(error))
     sys.exit(code if isinstance(code, int) else 0)
-
-
-def _say(error: FederationError) -> None:
-    typer.echo(f"error: {error.message}", err=True)
-    if error.hint:
-        typer.echo(f"  what to do: {error.hint}", err=True)
 
 
 if __name__ == "__main__":

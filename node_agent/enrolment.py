@@ -49,7 +49,7 @@ class Ticket:
 
 
 def initialise(home: Home, *, federation: str, member: str, node: str, out: Path) -> None:
-    """Keys, settings, a policy that denies all, and the request for the officer. Raises InvalidUsage when there is a home already."""
+    """Keys, settings, a policy that denies all, and the request for the officer. Raises InvalidUsage when it exists."""
     for value, what in ((federation, "federation"), (member, "member"), (node, "node")):
         checked_label(value, what)
     if home.settings_file.exists() or home.identity_key.exists():

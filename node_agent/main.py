@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated, Final
 
+import click
 import typer
 
-from federation.errors import INTERRUPTED_EXIT_CODE, FederationError, InvalidUsage, exit_code
+from federation.errors import INTERRUPTED_EXIT_CODE, InvalidUsage, exit_code, told
 from node_agent.settings import DataSet, Home
 
 app = typer.Typer(name="concord-node", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=True)
@@ -106,17 +109,20 @@ def say(text: str) -> None:
 
 
 def main() -> int:
-    """The entry point: the exit code follows the errors' table; no trace is shown for what people can mend."""
+    """The entry point: the exit code follows the errors' table; a trace is shown with CONCORD_DEBUG=1 alone."""
     try:
-        app(standalone_mode=True)
-    except FederationError as error:
-        say(f"error: {error.message}")
-        if error.hint:
-            say(f"  {error.hint}")
-        return exit_code(error)
-    except KeyboardInterrupt:
+        code = app(standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED_EXIT_CODE
-    return 0
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except Exception as error:
+        if os.environ.get("CONCORD_DEBUG") == "1":
+            traceback.print_exception(error)
+        say("\n".join(told(error)))
+        return exit_code(error)
+    return code if isinstance(code, int) else 0
 
 
 if __name__ == "__main__":

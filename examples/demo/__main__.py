@@ -27,7 +27,7 @@ from coordinator.client.views import Job
 from examples.demo.board import Board
 from examples.demo.picture import draw
 from examples.local_federation import DataSet, LocalFederation, Member
-from federation.errors import INTERRUPTED_EXIT_CODE, FederationError, exit_code
+from federation.errors import INTERRUPTED_EXIT_CODE, FederationError, InvalidUsage, exit_code, told
 from models.digits import baselines, partition
 from node_agent.runner.sandbox import detect_sandbox
 
@@ -50,8 +50,8 @@ def prepare_folder(folder: Path) -> None:
     """Empties the folder of an earlier demo; refuses a folder that is somebody else's."""
     if folder.exists() and any(folder.iterdir()):
         if not (folder / MARK).exists():
-            raise SystemExit(
-                f"error: {folder} is not empty and is no earlier demo.\n  what to do: name another folder with --folder"
+            raise InvalidUsage(
+                f"{folder} is not empty and is no earlier demo.", hint="Name another folder with --folder."
             )
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -218,7 +218,7 @@ def main() -> int:
         print("\ninterrupted: every process of the demo was ended", file=sys.stderr)
         return INTERRUPTED_EXIT_CODE
     except FederationError as error:
-        print(f"error: {error.message}\n  what to do: {error.hint or f'see the logs in {folder}'}", file=sys.stderr)
+        print("\n".join(told(error)), file=sys.stderr)
         return exit_code(error)
     print(json.dumps(result))
     return 0 if result["release_verified"] else exit_code(FederationError(""))

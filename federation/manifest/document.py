@@ -121,7 +121,9 @@ class Deadlines(Part):
     formation_seconds: Seconds = Field(60.0, description="how long a roster waits for each member's signature")
     formation_attempts: int = Field(3, ge=1, le=20, description="rosters formed before the job gives up")
     ready_seconds: Seconds = Field(30.0, description="how long a round waits for connected members that are not ready")
-    reconnect_seconds: Seconds = Field(5.0, description="how long a phase, and the next announcement, wait for a member whose connection broke")
+    reconnect_seconds: Seconds = Field(
+        5.0, description="how long a phase, and the next announcement, wait for a member whose connection broke"
+    )
     round_seconds: Seconds = Field(3600.0, description="training and upload")
     phase_seconds: Seconds = Field(30.0, description="each of acknowledging, revealing, recovering and receipts")
     attempts: int = Field(5, ge=1, le=100, description="attempts of one round before the job gives up")

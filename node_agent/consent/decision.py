@@ -37,11 +37,8 @@ class Situation:
 def chosen_data(manifest: Manifest, data_sets: Mapping[str, DataSet]) -> tuple[str, ...]:
     """The data sets that the job would use here, its own first; empty when there is none that fits."""
     wanted = manifest.spec.data_set
-    if wanted.name:
-        fitting = [wanted.name] if wanted.name in data_sets else []
-    else:
-        fitting = sorted(data_sets)
-    fitting = [name for name in fitting if set(wanted.tags) <= set(data_sets[name].tags)]
+    named = {wanted.name} & set(data_sets) if wanted.name else set(data_sets)
+    fitting = sorted(name for name in named if set(wanted.tags) <= set(data_sets[name].tags))
     extra = list(manifest.spec.extra_data_sets)
     if not fitting or any(name not in data_sets for name in extra):
         return ()

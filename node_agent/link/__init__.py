@@ -1,1 +1,1 @@
-"""The one outbound connection to the coordinator: route, channel, stream, blobs, updates, enrolment. The only room that speaks gRPC."""
+"""The one outbound connection: route, channel, stream, blobs, updates, enrolment. The only room of the node that speaks gRPC."""

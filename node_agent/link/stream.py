@@ -1,6 +1,7 @@
-"""The node's one stream: events out, instructions in; dialled again for as long as it takes. Beside it: blobs and updates in parts.
+"""The node's one stream: events out, instructions in; dialled again for as long as it takes. Beside it: blobs, updates in parts.
 
-Nothing is kept for a broken stream: when it is open again, the coordinator tells what is still of use, and the machines answer alike.
+Nothing is kept for a broken stream: when it is open again, the coordinator tells what is still of use, and the machines
+answer alike.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import hashlib
 import random
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import grpc
 import structlog
@@ -83,8 +84,9 @@ class Link:
         heard = False
         async with open_channel(self.route, self._credentials()) as channel:
             self._channel = channel
-            call = rounds_pb2_grpc.NodeLinkStub(channel).Connect()
-            self._call = call  # type: ignore[assignment]
+            # The stubs are typed for the blocking API: asyncio's stream needs no iterator of requests.
+            connect: Any = rounds_pb2_grpc.NodeLinkStub(channel).Connect
+            call = self._call = connect()
             while not self._out.empty():
                 self._out.get_nowait()
             await call.write(self._hello())

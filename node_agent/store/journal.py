@@ -1,12 +1,14 @@
 """The lab's record of what it promised: consents and the machines' votes, on disk before anything after them is done.
 
-One SQLite file, readable by its owner alone, locked by one process for as long as it is open. Every write is fsynced before the call
-returns (``synchronous=FULL``); erased records are overwritten (``secure_delete``), and no write-ahead log keeps a copy of a secret.
-A second process that opens the same journal is refused: a node that runs twice would vote twice.
+One SQLite file, readable by its owner alone. One process writes it, which holds a lock for as long as it is open; others may
+read. Every write is fsynced before the call returns (``synchronous=FULL``); erased records are overwritten (``secure_delete``),
+and no write-ahead log keeps a copy of a secret. A second process that opens the same journal to write is refused: a node that
+runs twice would vote twice.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
 import threading
@@ -21,6 +23,9 @@ from node_agent.store.files import PRIVATE_FILE, sync_folder
 
 VERSION: Final = 1
 
+PATIENCE_SECONDS: Final = 30.0
+"""how long a write waits for somebody who reads"""
+
 SCHEMA: Final = """
 -- What this node answered when it was asked to take part in a job. The envelope is its own signed consent or denial, verbatim.
 CREATE TABLE consents (
@@ -33,7 +38,8 @@ CREATE TABLE consents (
     answered TEXT NOT NULL                -- RFC 3339
 ) STRICT;
 
--- A job that this node works on, by the manifest that its lead signed, verbatim. state: active | finished | failed | withdrawn | superseded.
+-- A job that this node works on, by the manifest that its lead signed, verbatim.
+-- state: active | finished | failed | withdrawn | superseded.
 CREATE TABLE jobs (
     job      BLOB PRIMARY KEY CHECK (length(job) = 32),
     manifest BLOB NOT NULL,
@@ -77,7 +83,9 @@ class Journal:
         """Raises Unavailable when another process holds the journal. ``read_only`` takes no lock and makes no file."""
         self._path = path
         self._guard = threading.Lock()
+        self._lock: int | None = None
         if not read_only:
+            self._lock = self._locked(path)
             made = not path.exists()
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, PRIVATE_FILE))
             path.chmod(PRIVATE_FILE)
@@ -89,23 +97,31 @@ class Journal:
             uri=True,
             isolation_level=None,
             check_same_thread=False,
-            timeout=5.0 if read_only else 0.2,
+            timeout=PATIENCE_SECONDS,
         )
-        try:
-            if not read_only:
+        if not read_only:
+            try:
                 self._prepare()
-        except sqlite3.OperationalError as error:
-            self._database.close()
-            if "locked" not in str(error):
+            except BaseException:
+                self.close()
                 raise
+
+    @staticmethod
+    def _locked(path: Path) -> int:
+        """A lock on a file beside the journal: SQLite's own would keep readers out."""
+        lock = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
             raise Unavailable(
                 f"{path} is in use by another process.",
                 hint="One home runs one node. Stop the other node, or give this one its own home.",
             ) from None
+        return lock
 
     def _prepare(self) -> None:
         run = self._database.execute
-        run("PRAGMA locking_mode=EXCLUSIVE")
         run("PRAGMA journal_mode=TRUNCATE")
         run("PRAGMA synchronous=FULL")
         run("PRAGMA secure_delete=ON")
@@ -127,6 +143,9 @@ class Journal:
     def close(self) -> None:
         with self._guard:
             self._database.close()
+            if self._lock is not None:
+                os.close(self._lock)
+                self._lock = None
 
     def __enter__(self) -> Self:
         return self
