@@ -6,6 +6,7 @@
 #   make bench   one JSON line for each benchmark, against the peer it names
 #   make heart DATA=folder   FLamby's Heart Disease table through a real federation
 #   make clean   removes .venv and what the tools leave
+#   make help    these lines
 #
 # More flags for pip go in PIP_FLAGS, e.g. an index that has torch's CPU build.
 
@@ -21,7 +22,7 @@ export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: setup sandbox demo heart test check bench clean
+.PHONY: setup sandbox demo heart test check bench clean help
 .DEFAULT_GOAL := demo
 
 setup: $(STAMP) sandbox
@@ -62,6 +63,9 @@ check: setup
 
 bench: setup
 	@exec $(BIN)/python -m benchmarks
+
+help:
+	@sed -n '/^#   make/s/^#//p' $(firstword $(MAKEFILE_LIST))
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -60,6 +60,9 @@ class Home:
 
     root: Path
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "root", self.root.expanduser().absolute())
+
     @property
     def settings_file(self) -> Path:
         return self.root / "node.yaml"

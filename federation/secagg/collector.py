@@ -275,6 +275,7 @@ class CollectorMachine:
             book.present.add(event.member)
             book.lost_at.pop(event.member, None)
             book.given_up.discard(event.member)
+            book.unable.pop(event.member, None)
             book.position[event.member] = (event.round, event.state_digest)
             return self._tell_again(event.member, now)
         if isinstance(event, Lost):
@@ -284,6 +285,8 @@ class CollectorMachine:
             return self._ask_another(event.member)
         if isinstance(event, TaskBroke):
             book.broke.add(event.member)
+            if not book.position.get(event.member, (0, b""))[1]:
+                book.unable[event.member] = event.reason
             return self._ask_another(event.member)
         if isinstance(event, StateStored):
             book.blobs[event.state_digest] = event.blob
@@ -314,7 +317,7 @@ class CollectorMachine:
         book = self._book
         until = {}
         for member in missing:
-            if member in book.broke:
+            if member in book.broke or (member in book.unable and book.phase == "gathering"):
                 until[member] = _NEVER
             elif member in book.present:
                 until[member] = book.since + window
@@ -408,6 +411,9 @@ class CollectorMachine:
         chosen = self._prune(set(ready), {index: message.min_cohort for index, message in ready.items()})
         if chosen is None:
             book.opened = None
+            unable = [f"{member} ({why})" for member, why in sorted(book.unable.items()) if member in self._everyone]
+            if len(self._certain.seats) - len(unable) < self._certain.quorums.m:
+                return self._stuck(f"Too few members can start the task: {', '.join(unable)}")
             return None
         if book.opened is None:
             book.opened = now
@@ -613,7 +619,9 @@ class CollectorMachine:
         best, possible = self._agreeing()
         if possible < self._certain.quorums.q:
             return self._stuck("The members computed different final models.")
-        missing = [seat.member for seat in self._certain.seats if seat.index not in book.receipts]
+        # Who was not ready for the last round has no model to sign for: the release does not wait for it.
+        ready = {message.index for message in book.closed.readies} if book.closed else set()
+        missing = [self._name(index) for index in sorted(ready - set(book.receipts))]
         if len(best) < self._certain.quorums.q or self._waiting(missing, self._windows.phase, now):
             return None
         book.phase = "done"
@@ -688,6 +696,7 @@ class CollectorMachine:
         wanted = book.attempt + (book.phase == "aborting")
         if (message.round, message.attempt) == (book.round, wanted) and book.phase in ("gathering", "aborting"):
             book.readies[message.index] = message
+            book.unable.pop(member, None)
         return self._help_behind()
 
     def _take_receipt(self, member: str, message: Receipt) -> Out:

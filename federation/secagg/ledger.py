@@ -35,6 +35,8 @@ class Ledger:
     lost_at: dict[str, float] = field(default_factory=dict)
     given_up: set[str] = field(default_factory=set)
     """absent when a round was announced: no later announcement waits for them until they return"""
+    unable: dict[str, str] = field(default_factory=dict)
+    """have no initial model, since the task cannot give it there: member -> why"""
     broke: set[str] = field(default_factory=set)
     """refused or failed in this phase: not waited for"""
     position: dict[str, tuple[int, bytes]] = field(default_factory=dict)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final, TypeVar
 
 import structlog
 
@@ -25,7 +26,9 @@ from node_agent.runner.worker import Reply, Worker, WorkerSpec
 
 log = structlog.get_logger()
 
-STARTS = 3
+T = TypeVar("T")
+
+STARTS: Final = 3
 """how often a worker that died is started again within one call"""
 
 
@@ -62,9 +65,7 @@ class Trainer:
             if snapshot is not None:
                 out = snapshot
             else:
-                out.unlink(missing_ok=True)
-                worker = await self.worker()
-                await worker.initial_model(self.manifest.factory or "", self.manifest.seed, out)
+                await self._surviving(lambda: self._make_initial(out))
         state = await asyncio.to_thread(initial_state, read_arrays(out), self.terms)
         await asyncio.to_thread(self.files.keep, state)
         return state
@@ -72,16 +73,23 @@ class Trainer:
     async def contribute(self, task: Contribute, state: ModelState) -> bytes:
         """Writes the masked update of ``task.plan.context`` and returns its Merkle root. Raises TaskFailed, Unavailable."""
         async with self._turn:
-            for start in range(STARTS):
-                try:
-                    evaluated, trained, out = await self._replies(task, state)
-                    break
-                except Unavailable as error:
-                    log.warning("worker.died", detail=error.message, start=start)
-                    await self.close()
-                    if start == STARTS - 1:
-                        raise
+            evaluated, trained, out = await self._surviving(lambda: self._replies(task, state))
         return await asyncio.to_thread(self._encode, task, state, evaluated, trained, out)
+
+    async def _surviving(self, work: Callable[[], Awaitable[T]]) -> T:
+        """``work``, again with a new worker when the worker dies over it. Raises Unavailable when each of them died."""
+        for start in range(1, STARTS):
+            try:
+                return await work()
+            except Unavailable as error:
+                log.warning("worker.died", detail=error.message, start=start)
+                await self.close()
+        return await work()
+
+    async def _make_initial(self, out: Path) -> None:
+        out.unlink(missing_ok=True)
+        worker = await self.worker()
+        await worker.initial_model(self.manifest.factory or "", self.manifest.seed, out)
 
     async def _replies(self, task: Contribute, state: ModelState) -> tuple[Reply | None, Reply | None, Path]:
         worker = await self.worker()

@@ -179,6 +179,7 @@ class World:
         self.misconduct: list[Misconduct] = []
         self.phases: list[PhaseChanged] = []
         self.kill_before: set[tuple[str, str]] = set()
+        self.cannot_start: set[str] = set()
         self.kill_after: set[tuple[str, str]] = set()
         self.fail_task: set[str] = set()
         self.tamper: Callable[[str, Any], Any] = lambda member, message: message
@@ -334,7 +335,10 @@ class World:
         elif isinstance(instruction, Send):
             self._send(lab, instruction.message)
         elif isinstance(instruction, ComputeInitialState):
-            self.tasks.append((name, life, partial(self.deliver, name, StateReady(1, INITIAL))))
+            if name in self.cannot_start:
+                self.tasks.append((name, life, partial(self.tell_collector, TaskBroke(name, "it cannot start"))))
+            else:
+                self.tasks.append((name, life, partial(self.deliver, name, StateReady(1, INITIAL))))
         elif isinstance(instruction, FetchState):
             assert instruction.state_blob in self.blobs
             ready = StateReady(instruction.round, instruction.state_digest)

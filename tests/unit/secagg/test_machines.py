@@ -111,6 +111,23 @@ def test_a_member_that_returns_within_the_window_is_in_the_very_next_round() -> 
     assert world.now == pytest.approx(world.windows.reconnect)
 
 
+def test_a_task_that_cannot_start_at_too_many_members_ends_the_job_and_says_where() -> None:
+    world = World(5, rounds=2)
+    world.cannot_start = {"m2", "m4"}
+    world.begin().run()
+    assert world.stuck is not None
+    assert "m2 (it cannot start), m4 (it cannot start)" in world.stuck.reason
+    assert world.now < world.windows.ready
+
+
+def test_a_task_that_cannot_start_at_one_member_goes_on_without_it_and_without_waiting() -> None:
+    world = World(5, rounds=2)
+    world.cannot_start = {"m2"}
+    world.begin().run()
+    assert world.done is not None
+    assert world.now < world.windows.ready
+
+
 def test_a_connected_member_that_is_slow_is_waited_for() -> None:
     world = World(5, rounds=1)
     world.tamper = lambda member, message: None if member == "m5" and type(message).__name__ == "Upload" else message

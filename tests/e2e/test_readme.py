@@ -1,0 +1,89 @@
+"""What README tells people to type works, word for word; only the ports are others, and the job is shorter."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.runs import Runs
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def blocks(heading: str) -> list[str]:
+    """The shell blocks below a heading of README."""
+    section = re.split(r"^## ", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
+    (text,) = (part for part in section if part.startswith(heading))
+    return re.findall(r"^```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.mark.timeout(240)
+def test_a_federation_by_hand(tmp_path: Path) -> None:
+    (script,) = blocks("A federation by hand")
+    replaced = {
+        ". .venv/bin/activate\n": "",
+        "127.0.0.1:7443": f"127.0.0.1:{free_port()}",
+        "127.0.0.1:9464": "127.0.0.1:0",
+        "../../models": str(ROOT / "models"),
+        "  dataSet: digits\n": "  dataSet: digits\n  rounds: 2\n",
+        " &\n": " & echo $! >> pids\n",
+        "kill $(jobs -p)\n": "kill $(jobs -p); wait\n",
+    }
+    for old, new in replaced.items():
+        assert old in script, old
+        script = script.replace(old, new)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("CONCORD_")}
+    environment |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    try:
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", script],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=200,
+            check=False,
+        )
+    finally:
+        pids = tmp_path / "runs" / "atlas" / "pids"
+        left = [int(pid) for pid in pids.read_text().split()] if pids.exists() else []
+        for pid in left:
+            if Path(f"/proc/{pid}").exists():
+                os.kill(pid, 9)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "finished" in done.stdout
+    assert "release: 12 checks ok" in done.stdout + done.stderr
+    assert len(left) == 4
+
+
+def test_the_error_that_it_shows_is_the_one_that_people_get(three: Runs, tmp_path: Path) -> None:
+    text = (ROOT / "README.md").read_text()
+    shown = text.split("$ concord apply -f job.yaml\n")[1].split("```")[0].strip().splitlines()
+    spec = "spec:\n  app: ./app\n  dataSet: digits\n  round: 10\n"
+    (tmp_path / "job.yaml").write_text(f"apiVersion: concord/v1\nkind: TrainingJob\nmetadata: {{name: digits}}\n{spec}")
+    command = [
+        sys.executable,
+        "-m",
+        "coordinator.client.main",
+        "apply",
+        "-f",
+        "job.yaml",
+        "--home",
+        str(three.local.lead_home),
+    ]
+    done = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
+    )
+    assert done.stderr.strip().splitlines() == shown
+    assert done.returncode == 5
