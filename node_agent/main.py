@@ -69,11 +69,14 @@ def run(home: HomePath) -> None:
 def try_job(
     job: Annotated[Path, typer.Argument(help="The job document (YAML).")],
     home: HomePath,
+    lead: Annotated[
+        str | None, typer.Option(help="Who would submit it; else the first lead that the policy allows.")
+    ] = None,
 ) -> None:
     """Rehearse a job on the lab's own data, with its own policy and sandbox. Nothing is sent."""
     from node_agent.rehearsal import rehearse
 
-    rehearse(Home(home), job)
+    rehearse(Home(home), job, lead)
 
 
 @app.command()

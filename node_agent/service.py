@@ -13,7 +13,6 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -31,7 +30,7 @@ from federation.manifest.bundle import unpack
 from federation.manifest.manifest import Manifest, open_manifest
 from federation.policy.rules import load_policy
 from federation.v1 import rounds_pb2
-from node_agent.consent.decision import Situation, chosen_data, decide
+from node_agent.consent.decision import Situation, decide
 from node_agent.enrolment import check_credential
 from node_agent.link.channel import Credentials
 from node_agent.link.enrolment import renew
@@ -39,6 +38,7 @@ from node_agent.link.route import choose
 from node_agent.link.stream import Link
 from node_agent.rounds.driver import JobDriver, Lab, event_of
 from node_agent.rounds.files import JobFiles
+from node_agent.rounds.spec import worker_spec
 from node_agent.rounds.training import Trainer
 from node_agent.runner.devices import local_offer
 from node_agent.runner.runtime import missing_runtime
@@ -303,29 +303,6 @@ class NodeAgent:
         await driver.stop()
         await asyncio.to_thread(self.journal.end_job, job, state, reason)
         await asyncio.to_thread(self._files(job).erase_work)
-
-
-def worker_spec(
-    manifest: Manifest, data_set: str, settings: NodeSettings, files: JobFiles, roll: Roll, sandbox: str
-) -> WorkerSpec:
-    """What the job's worker sees: its data sets, its devices, its limits; the member's index on the roll as partition-id."""
-    names = [data_set, *(name for name in chosen_data(manifest, settings.data_sets) if name != data_set)]
-    members = [member.id for member in roll.members]
-    return WorkerSpec(
-        bundle=files.bundle,
-        data_sets={name: Path(settings.data_sets[name].path) for name in names},
-        scratch=files.scratch,
-        log=files.task_log,
-        client_app=manifest.client_app,
-        run_config=manifest.run_config,
-        partition_id=members.index(settings.member),
-        num_partitions=len(members),
-        weight_key=manifest.spec.weight_key,
-        sandbox=sandbox,
-        gpus=tuple(range(manifest.spec.resources.gpus)),
-        memory_bytes=manifest.memory_bytes,
-        cpus=manifest.spec.resources.cpus,
-    )
 
 
 def product_version() -> str:

@@ -10,13 +10,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from coordinator.client.app_folder import read_app_folder
 from coordinator.client.files import make_private_folder, read_file, write_file
 from coordinator.client.home import Home
 from federation.errors import InvalidManifest, InvalidUsage
 from federation.identity.fields import moment_text
 from federation.identity.keys import transcript
 from federation.identity.roll import Roll
+from federation.manifest.app_folder import read_app_folder
 from federation.manifest.bundle import AppInfo, Bundle, app_info, pack
 from federation.manifest.document import JobDocument, load_job
 from federation.manifest.manifest import Manifest, open_manifest, seal_manifest

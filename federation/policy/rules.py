@@ -142,7 +142,10 @@ def _jurisdictions(policy: Policy, question: Question) -> tuple[str, ...]:
 
 def _data_sets(policy: Policy, question: Question) -> tuple[str, ...]:
     if not question.data_sets:
-        return ("rules.dataSets: this node has no data set that the job asks for",)
+        wanted = question.manifest.spec.data_set
+        asked = " ".join([*filter(None, [wanted.name]), *(f"tag:{tag}" for tag in wanted.tags)])
+        extra = "".join(f", {name}" for name in question.manifest.spec.extra_data_sets)
+        return (f"rules.dataSets: this node has no data set that the job asks for ({asked}{extra})",)
     return _listed("dataSets", policy.rules.data_sets, question.data_sets, "data set")
 
 

@@ -9,6 +9,7 @@ from examples.local_federation import LocalFederation
 from tests.e2e.runs import Runs, members_of
 
 PLACES = (("ar", "AR"), ("be", "BE"), ("ch", "CH"))
+FOURTH = ("de", "DE")
 
 
 @pytest.fixture(scope="session")
@@ -16,4 +17,13 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
     """Three members. Tests leave every service running, and start again what they ended."""
     folder: Path = tmp_path_factory.mktemp("three")
     with LocalFederation(folder / "federation", "three", members_of(folder / "data", *PLACES)) as local:
+        yield Runs(local, folder)
+
+
+@pytest.fixture(scope="session")
+def four(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
+    """Four members: the fewest of which one may be missing. Tests leave services and policies as they found them."""
+    folder: Path = tmp_path_factory.mktemp("four")
+    members = members_of(folder / "data", *PLACES, FOURTH)
+    with LocalFederation(folder / "federation", "four", members) as local:
         yield Runs(local, folder)

@@ -1,0 +1,215 @@
+"""`concord-node try job.yaml`: a job on the lab's own data, with its own policy and sandbox. Nothing is sent, nobody is asked.
+
+The document is signed in memory with a key that is thrown away, in the name of a lead on the roll, so that all that follows is
+what a real job meets: the decision, the worker, the difference, the encoding. The contribution is encoded as a cohort of one, and
+what would have left is read from it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from federation.errors import InvalidManifest, NotFound, PolicyDenied
+from federation.identity.consent import Consent
+from federation.identity.fields import moment_text
+from federation.identity.keys import SigningKey
+from federation.identity.roll import Roll
+from federation.manifest.app_folder import read_app_folder
+from federation.manifest.bundle import app_info, pack
+from federation.manifest.document import JobDocument, load_job
+from federation.manifest.manifest import Manifest, open_manifest, seal_manifest
+from federation.policy.rules import load_policy
+from federation.secagg.encoding import Accumulator, encoding_of, mean_metrics, update_size
+from federation.secagg.events import Contribute, MaskPlan
+from federation.weights.layout import Layout
+from federation.weights.state import ModelState
+from node_agent.consent.decision import Situation, decide
+from node_agent.rounds.files import JobFiles
+from node_agent.rounds.spec import worker_spec
+from node_agent.rounds.training import Trainer
+from node_agent.runner.runtime import missing_runtime
+from node_agent.runner.sandbox import detect_sandbox
+from node_agent.settings import Home, NodeSettings
+
+DOCUMENT_LIMIT: Final = 1 << 20
+COHORT: Final = 3
+"""the least that any job may run with: the level bound follows from it"""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsed:
+    consent: Consent
+    bytes_up: int
+    parameters: int
+    saturated: int
+    figures: dict[str, float]
+    load_seconds: float
+    round_seconds: float
+
+
+def rehearse(home: Home, job: Path, lead: str | None = None, *, say: Say = print) -> Rehearsed:
+    """Prints what would happen. Raises InvalidManifest, PolicyDenied with every reason, TaskFailed, Unavailable."""
+    settings = home.settings()
+    roll = Roll.open(home.read(home.roll, 4 << 20))
+    policy = load_policy(home.read(home.policy_file).decode(), str(home.policy_file))
+    document, folder = _document(job)
+    lead = lead or next((item.id for item in roll.leads if item.id in (policy.rules.leads or ())), roll.leads[0].id)
+    files = read_app_folder(folder / (document.spec.app or ""))
+    snapshot = _snapshot(document, folder)
+    manifest, roll = _signed(document, files, roll, lead, snapshot)
+    sandbox = detect_sandbox()
+    situation = Situation(
+        policy=policy,
+        roll=roll,
+        member=settings.member,
+        node=settings.node,
+        data_sets=settings.data_sets,
+        sandbox=sandbox.kind,
+        missing=missing_runtime,
+        now=datetime.now().astimezone(),
+    )
+    consent = decide(manifest, situation)
+    say(f"job       {manifest.name}, as if {lead} had submitted it; nothing is sent")
+    say(f"decision  {'granted' if consent.granted else 'denied'} by {home.policy_file}")
+    for reason in consent.reasons:
+        say(f"          {reason}")
+    if not consent.granted:
+        raise PolicyDenied(
+            f"This node would deny {manifest.name}.",
+            hint=f"Change {home.policy_file}, the node's data sets, or the job.",
+            reasons=consent.reasons,
+        )
+    say(f"data      {consent.data_set}, counted as {consent.weight} examples (a power of two)")
+    say(f"sandbox   {sandbox.kind}{f' ({sandbox.reason})' if sandbox.reason else ''}")
+    log = home.root / "rehearsal.log"
+    log.unlink(missing_ok=True)
+    place = Path(tempfile.mkdtemp(prefix="rehearsal-", dir=home.root))
+    try:
+        done = asyncio.run(_run(manifest, consent, settings, roll, sandbox.kind, files, snapshot, place, log))
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+    share = done.saturated / max(1, done.parameters)
+    say(f"loaded    in {done.load_seconds:.1f} s: {done.parameters:,} numbers are trained")
+    say(f"round     1 evaluated and trained in {done.round_seconds:.1f} s")
+    say(f"would go  {done.bytes_up:,} bytes a round, masked ({manifest.terms().ring_bits} bits a number)")
+    if share > 0:
+        say(f"          {share:.2%} of the numbers are beyond the first scale and would be cut; later rounds adapt it")
+    say("figures   these leave as sums over the cohort, never alone:")
+    for name, value in sorted(done.figures.items()):
+        say(f"          {name} = {value:.6g}")
+    say(f"task log  {log}")
+    say("The job would run here.")
+    return done
+
+
+def _document(job: Path) -> tuple[JobDocument, Path]:
+    try:
+        with job.open("rb") as stream:
+            data = stream.read(DOCUMENT_LIMIT + 1)
+    except OSError as error:
+        raise NotFound(f"{job} cannot be read: {error.strerror}.", hint="Name a job document (YAML).") from None
+    if len(data) > DOCUMENT_LIMIT:
+        raise InvalidManifest(f"{job} is larger than {DOCUMENT_LIMIT >> 20} MiB.", hint="Name a job document (YAML).")
+    try:
+        return load_job(data.decode(), str(job)), job.resolve().parent
+    except UnicodeDecodeError:
+        raise InvalidManifest(f"{job} is not UTF-8 text.", hint="Save it as UTF-8.") from None
+
+
+def _snapshot(document: JobDocument, folder: Path) -> Path | None:
+    model = document.spec.model
+    if model.snapshot is not None:
+        raise InvalidManifest(
+            "The job names its initial model by digest, and this node does not have it.",
+            hint="Ask the lead for the file and put it in a copy of the document as spec.model.snapshotFile.",
+            field="spec.model.snapshot",
+        )
+    if model.snapshot_file is None:
+        return None
+    path = folder / model.snapshot_file
+    if not path.is_file():
+        raise NotFound(
+            f"The snapshot {path} does not exist.", hint="spec.model.snapshotFile is relative to the document."
+        )
+    return path
+
+
+def _signed(
+    document: JobDocument, files: dict[str, bytes], roll: Roll, lead: str, snapshot: Path | None
+) -> tuple[Manifest, Roll]:
+    """The manifest, and the roll as it would have to be for the key that signed it. Neither leaves this function's caller."""
+    key = SigningKey.generate()
+    if lead not in {item.id for item in roll.leads}:
+        known = ", ".join(item.id for item in roll.leads)
+        raise NotFound(f"No lead {lead} is on the roll.", hint=f"The roll has: {known}.")
+    roll = replace(roll, leads=tuple(replace(item, key=key.public) if item.id == lead else item for item in roll.leads))
+    digest = None
+    if snapshot is not None:
+        with snapshot.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").digest()
+    now = moment_text(datetime.now(UTC))
+    nonce = secrets.token_bytes(16)
+    bundle, app = pack(files), app_info(files)
+    envelope = seal_manifest(document, bundle, app, roll.federation, lead, key, now, nonce, digest)
+    return open_manifest(envelope, roll), roll
+
+
+async def _run(
+    manifest: Manifest,
+    consent: Consent,
+    settings: NodeSettings,
+    roll: Roll,
+    sandbox: str,
+    bundle: dict[str, bytes],
+    snapshot: Path | None,
+    place: Path,
+    log: Path,
+) -> Rehearsed:
+    files = JobFiles(place)
+    files.prepare()
+    files.unpack(bundle)
+    terms = manifest.terms()
+    spec = replace(worker_spec(manifest, consent.data_set, settings, files, roll, sandbox), log=log)
+    trainer = Trainer(manifest, terms, files, spec)
+    members = max(terms.min_members, COHORT)
+    try:
+        started = time.monotonic()
+        state: ModelState = await trainer.initial(snapshot)
+        loaded = time.monotonic()
+        plan = MaskPlan(os.urandom(32), (), os.urandom(32))
+        task = Contribute(1, 0, plan, consent.weight, consent.weight, members, False)
+        await trainer.contribute(task, state)
+        ended = time.monotonic()
+        update = files.update(plan.context).read_bytes()
+    finally:
+        await trainer.close()
+    encoding = encoding_of(terms, members, consent.weight)
+    parameters = Layout.of(state.arrays).size
+    if len(update) != update_size(terms, encoding, parameters):
+        raise AssertionError("the encoded update has another size than its layout says")
+    whole = Accumulator(terms, encoding, parameters)
+    whole.add(update)
+    words = whole.data[parameters * terms.ring_bits // 8 :]
+    header = tuple(int.from_bytes(words[start : start + 8], "little", signed=True) for start in range(0, len(words), 8))
+    return Rehearsed(
+        consent=consent,
+        bytes_up=len(update),
+        parameters=parameters,
+        saturated=header[2],
+        figures=mean_metrics(header, terms),
+        load_seconds=loaded - started,
+        round_seconds=ended - loaded,
+    )

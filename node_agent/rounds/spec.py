@@ -1,0 +1,35 @@
+"""What a job's worker may see and use, from the manifest, the consent and the node's own settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from federation.identity.roll import Roll
+from federation.manifest.manifest import Manifest
+from node_agent.consent.decision import chosen_data
+from node_agent.rounds.files import JobFiles
+from node_agent.runner.worker import WorkerSpec
+from node_agent.settings import NodeSettings
+
+
+def worker_spec(
+    manifest: Manifest, data_set: str, settings: NodeSettings, files: JobFiles, roll: Roll, sandbox: str
+) -> WorkerSpec:
+    """What the job's worker sees: its data sets, its devices, its limits; the member's index on the roll as partition-id."""
+    names = [data_set, *(name for name in chosen_data(manifest, settings.data_sets) if name != data_set)]
+    members = [member.id for member in roll.members]
+    return WorkerSpec(
+        bundle=files.bundle,
+        data_sets={name: Path(settings.data_sets[name].path) for name in names},
+        scratch=files.scratch,
+        log=files.task_log,
+        client_app=manifest.client_app,
+        run_config=manifest.run_config,
+        partition_id=members.index(settings.member),
+        num_partitions=len(members),
+        weight_key=manifest.spec.weight_key,
+        sandbox=sandbox,
+        gpus=tuple(range(manifest.spec.resources.gpus)),
+        memory_bytes=manifest.memory_bytes,
+        cpus=manifest.spec.resources.cpus,
+    )
