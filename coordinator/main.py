@@ -29,20 +29,29 @@ from federation.errors import INTERRUPTED_EXIT_CODE, InvalidUsage, exit_code, to
 from federation.identity.keys import SigningKey
 from federation.identity.names import checked_label
 
-app = typer.Typer(no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False, add_completion=True)
-HomeOption = Annotated[Path, typer.Option("--home", help="the coordinator's folder", envvar="CONCORD_COORDINATOR_HOME")]
+app = typer.Typer(name="concord-coordinator", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=True)
+HomeOption = Annotated[
+    Path, typer.Option("--home", help="The coordinator's home folder.", envvar="CONCORD_COORDINATOR_HOME")
+]
+
+
+@app.callback()
+def concord_coordinator() -> None:
+    """The coordinator: it schedules rounds, carries messages between the members' nodes, and decides nothing for them."""
 
 
 @app.command()
 def init(
     home: HomeOption,
-    federation: Annotated[str, typer.Option(help="the federation's name: a lower-case DNS label")],
-    listen: Annotated[str, typer.Option(help="host:port for nodes and leads; port 0: any")] = "127.0.0.1:7443",
+    federation: Annotated[str, typer.Option(help="The federation's name: a lower-case DNS label.")],
+    listen: Annotated[
+        str, typer.Option(help="Host and port for nodes and leads; port 0: a free one.")
+    ] = "127.0.0.1:7443",
     metrics: Annotated[
-        str, typer.Option(help="host:port for /metrics, /healthz, /readyz; empty: off")
+        str, typer.Option(help="Host and port for /metrics, /healthz and /readyz; empty: none.")
     ] = "127.0.0.1:9464",
 ) -> None:
-    """Makes the home: settings, the transport authority's key, the release key."""
+    """Make the home: settings, the transport authority's key, the release key."""
     place = Home(home)
     checked_label(federation, "federation")
     if place.settings.exists():
@@ -58,8 +67,8 @@ def init(
 
 
 @app.command()
-def found(home: HomeOption, roll: Annotated[Path, typer.Option(help="the roll that every member has signed")]) -> None:
-    """Takes the membership roll. Only the members' signatures make it valid."""
+def found(home: HomeOption, roll: Annotated[Path, typer.Option(help="The roll that every member has signed.")]) -> None:
+    """Take the membership roll. Only the members' signatures make it valid."""
     place, settings = _opened(home)
     try:
         data = roll.read_bytes()
@@ -75,14 +84,14 @@ def found(home: HomeOption, roll: Annotated[Path, typer.Option(help="the roll th
 @app.command()
 def ticket(
     home: HomeOption,
-    out: Annotated[Path, typer.Option(help="where the ticket is written, mode 0600")],
-    member: Annotated[str, typer.Option(help="for a node: its member")] = "",
-    node: Annotated[str, typer.Option(help="for a node: its name")] = "",
-    lead: Annotated[str, typer.Option(help="for a research lead on the roll")] = "",
-    operator: Annotated[str, typer.Option(help="for an operator")] = "",
-    hours: Annotated[float, typer.Option(help="how long it is good", min=0.01, max=24 * 14)] = 24.0,
+    out: Annotated[Path, typer.Option(help="Where to write the ticket; only you may read it.")],
+    member: Annotated[str, typer.Option(help="For a node: its member.")] = "",
+    node: Annotated[str, typer.Option(help="For a node: its name within the member.")] = "",
+    lead: Annotated[str, typer.Option(help="For a research lead: the id on the roll.")] = "",
+    operator: Annotated[str, typer.Option(help="For an operator: a name.")] = "",
+    hours: Annotated[float, typer.Option(help="How long it is good.", min=0.01, max=24 * 14)] = 24.0,
 ) -> None:
-    """Writes a one-time ticket, with which one node, lead or operator gets its transport certificate."""
+    """Write a one-time ticket, with which one node, lead or operator gets its transport certificate."""
     place, settings = _opened(home)
     principal = principal_for(member, node, lead, operator)
     address = settings.listen
@@ -101,7 +110,7 @@ def ticket(
 
 @app.command()
 def run(home: HomeOption) -> None:
-    """Runs the coordinator until SIGTERM or Ctrl-C."""
+    """Run the coordinator until SIGTERM or Ctrl-C."""
     place, settings = _opened(home)
     _log_to_stderr()
     with place.locked():
@@ -110,7 +119,7 @@ def run(home: HomeOption) -> None:
 
 @app.command("version")
 def version_command() -> None:
-    """Prints the version."""
+    """Print the version."""
     typer.echo(product_version())
 
 

@@ -1,0 +1,242 @@
+"""Regenerates the generated pages of this folder: ``python docs/reference/generate.py [OUTPUT]``. A test compares the result.
+
+job.md and policy.md come from the schemas; commands.md from the three command lines, with one example for each command. An example
+that a command line would not take is an error here.
+"""
+
+from __future__ import annotations
+
+import inspect
+import shlex
+import sys
+import typing
+from collections.abc import Iterator
+from enum import Enum
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import typer
+from typer.models import ArgumentInfo
+
+from coordinator.client.main import app as concord
+from coordinator.main import app as concord_coordinator
+from federation.errors import INTERRUPTED_EXIT_CODE, TABLE, NotFound, told
+from federation.manifest import explain
+from federation.policy import page
+from node_agent.main import app as concord_node
+
+HERE: Final = Path(__file__).resolve().parent
+
+PROGRAMS: Final = {"concord": concord, "concord-node": concord_node, "concord-coordinator": concord_coordinator}
+
+EXAMPLES: Final = {
+    "concord login": "concord login --home lead --ticket ana-ticket.json",
+    "concord apply": "concord apply -f job.yaml",
+    "concord get": "concord get jobs -o json",
+    "concord describe": "concord describe digits",
+    "concord watch": "concord watch digits",
+    "concord logs": "concord logs digits --follow",
+    "concord cancel": 'concord cancel digits --reason "The data set was the wrong one"',
+    "concord explain": "concord explain job.spec.strategy",
+    "concord verify": "concord verify release --roll roll.json",
+    "concord version": "concord version",
+    "concord member init": 'concord member init --home officer-fr --id fr --name "Laboratory of France" --jurisdiction FR '
+    "--out fr.json",
+    "concord member sign-node": "concord member sign-node --home officer-fr --request fr-request.json "
+    "--out fr-credential.json",
+    "concord lead init": 'concord lead init --home lead --id ana --member fr --name "Ana" --out ana.json',
+    "concord roll draft": "concord roll draft --federation atlas --member fr.json --member ke.json --member in.json "
+    "--lead ana.json --out roll.json",
+    "concord roll sign": "concord roll sign --home officer-fr --roll roll.json",
+    "concord roll verify": "concord roll verify roll.json",
+    "concord release fetch": "concord release fetch digits --out release",
+    "concord-node init": "concord-node init --home node-fr --federation atlas --member fr --node fr-1 --out fr-request.json",
+    "concord-node join": "concord-node join --home node-fr --ticket fr-ticket.json --credential fr-credential.json "
+    "--roll roll.json",
+    "concord-node run": "concord-node run --home node-fr",
+    "concord-node try": "concord-node try job.yaml --home node-fr",
+    "concord-node consents": "concord-node consents --home node-fr",
+    "concord-node data add": "concord-node data add digits --home node-fr --path /srv/digits --examples 412 --tag scans",
+    "concord-coordinator init": "concord-coordinator init --home coordinator --federation atlas --listen 0.0.0.0:7443",
+    "concord-coordinator found": "concord-coordinator found --home coordinator --roll roll.json",
+    "concord-coordinator ticket": "concord-coordinator ticket --home coordinator --member fr --node fr-1 --out fr-ticket.json",
+    "concord-coordinator run": "concord-coordinator run --home coordinator",
+    "concord-coordinator version": "concord-coordinator version",
+}
+
+EXIT_CODES: Final = {
+    0: "done",
+    1: "unexpected, or the job itself failed",
+    2: "the command was used wrongly",
+    3: "there is no such thing",
+    4: "a policy says no",
+    5: "a document is invalid",
+    6: "a key, a signature or a release is not good",
+    7: "work was halted: withdrawn or stopped",
+    8: "a peer is unavailable: worth trying again",
+    INTERRUPTED_EXIT_CODE: "interrupted by Ctrl-C",
+}
+
+
+def pages() -> dict[str, str]:
+    return {"job.md": explain.reference_page(), "policy.md": page.reference_page(), "commands.md": commands_page()}
+
+
+def commands_page() -> str:
+    lines = [
+        "# The commands",
+        "",
+        "Generated from the commands themselves by `docs/reference/generate.py`; a test compares. `--help` prints the same.",
+        "",
+        "Three programs: `concord` for research leads, officers and whoever checks a release, `concord-node` for a laboratory,",
+        "`concord-coordinator` for the operator. What was asked for goes to stdout, everything else to stderr. Colours and moving",
+        "bars appear on a terminal only, and never when `NO_COLOR` is set. With `CONCORD_DEBUG=1` an error shows its trace. Each",
+        "program takes `--help`, `--install-completion` and `--show-completion`.",
+        "",
+        *_exit_codes(),
+        *(line for name, app in PROGRAMS.items() for line in _program(name, typer.main.get_command(app))),
+    ]
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def commands() -> dict[str, click.Command]:
+    """Every command by its full name."""
+    found: dict[str, click.Command] = {}
+    for name, app in PROGRAMS.items():
+        found |= dict(_leaves(name, typer.main.get_command(app)))
+    return found
+
+
+def _leaves(name: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
+    if not isinstance(command, click.Group):
+        yield name, command
+        return
+    for word, inner in command.commands.items():
+        yield from _leaves(f"{name} {word}", inner)
+
+
+def _exit_codes() -> Iterator[str]:
+    used = {mapping.exit_code for mapping in TABLE.values()} | {0, INTERRUPTED_EXIT_CODE}
+    if used != set(EXIT_CODES):
+        raise SystemExit(f"exit codes without a meaning, or meanings without a code: {sorted(used ^ set(EXIT_CODES))}")
+    yield "## Exit codes"
+    yield ""
+    yield "| exit code | meaning | errors |"
+    yield "|---|---|---|"
+    for number, meaning in EXIT_CODES.items():
+        errors = [code for code, mapping in TABLE.items() if mapping.exit_code == number]
+        yield f"| {number} | {meaning} | {', '.join(f'[{code}](errors.md#{code})' for code in errors)} |"
+    yield ""
+    yield "An error is a few lines on stderr: what happened and why, what to do, and where [errors.md](errors.md) explains it:"
+    yield ""
+    yield "```"
+    yield from told(NotFound("There is no job digitz.", hint="concord get jobs lists what there is."))
+    yield "```"
+    yield ""
+
+
+def _program(name: str, root: click.Command) -> Iterator[str]:
+    yield f"## {name}"
+    yield ""
+    yield _sentence(root.help)
+    yield ""
+    leaves = dict(_leaves(name, root))
+    if strange := [title for title in EXAMPLES if title.split()[0] == name and title not in leaves]:
+        raise SystemExit(f"examples of commands that do not exist: {', '.join(strange)}")
+    yield "| command | what it does |"
+    yield "|---|---|"
+    for title, command in leaves.items():
+        yield f"| [`{title}`](#{title.replace(' ', '-')}) | {_cell(_sentence(command.help))} |"
+    yield ""
+    for title, command in leaves.items():
+        yield from _command(title, command)
+
+
+def _command(title: str, command: click.Command) -> Iterator[str]:
+    example = EXAMPLES.get(title)
+    if example is None:
+        raise SystemExit(f"{title} has no example in {Path(__file__).name}")
+    check(title, command, example)
+    yield f"### {title}"
+    yield ""
+    yield _sentence(command.help)
+    yield ""
+    parameters = [item for item in command.params if item.name not in {"help", "install_completion", "show_completion"}]
+    if parameters:
+        yield "| option | value | default | meaning |"
+        yield "|---|---|---|---|"
+        yield from (_row(command, item) for item in parameters)
+        yield ""
+    yield from ("```sh", example, "```", "")
+
+
+def check(title: str, command: click.Command, example: str) -> None:
+    """Raises SystemExit unless the command line takes ``example``."""
+    words = shlex.split(example)
+    name = title.split()
+    if words[: len(name)] != name:
+        raise SystemExit(f"the example of {title} is of another command: {example}")
+    try:
+        command.make_context(title, words[len(name) :])
+    except click.ClickException as error:
+        raise SystemExit(f"the example of {title} is refused: {error.format_message()}") from error
+
+
+def _row(command: click.Command, item: click.Parameter) -> str:
+    if isinstance(item, click.Argument):
+        names = f"`{(item.name or '').upper()}`"
+    else:
+        names = " ".join(f"`{name}`" for name in sorted(item.opts, key=len, reverse=True))
+    default = "required" if item.required else _default(item.default)
+    if item.envvar:
+        default = f"{default}, or `{item.envvar}`" if default != "required" else f"required, here or in `{item.envvar}`"
+    meaning = _sentence(getattr(item, "help", None) or _argument_help(command, item))
+    if not meaning:
+        raise SystemExit(f"{item.name} of {command.name} has no meaning")
+    return f"| {names} | {_value(item)} | {default} | {_cell(meaning)} |"
+
+
+def _value(item: click.Parameter) -> str:
+    kind = item.type
+    if isinstance(kind, click.Choice):
+        text = " or ".join(f"`{choice}`" for choice in kind.choices)
+    elif getattr(item, "is_flag", False):
+        text = "flag"
+    elif isinstance(kind, click.IntRange | click.FloatRange):
+        text = "whole number" if isinstance(kind, click.IntRange) else "number"
+        text += f" from {kind.min:g}" if kind.min is not None else ""
+        text += f" to {kind.max:g}" if kind.max is not None else ""
+    else:
+        text = {"text": "text", "path": "path", "integer": "whole number", "float": "number"}[kind.name]
+    return f"{text}, repeatable" if item.multiple else text
+
+
+def _default(value: Any) -> str:
+    if value is None or value == "":
+        return "none"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return f"`{value.value if isinstance(value, Enum) else f'{value:g}' if isinstance(value, float) else value}`"
+
+
+def _argument_help(command: click.Command, item: click.Parameter) -> str:
+    """The help of an argument as it was declared; typer's own classes lose it under some versions of click."""
+    declared = inspect.unwrap(command.callback) if command.callback else None
+    hints = typing.get_type_hints(declared, include_extras=True) if declared else {}
+    notes = getattr(hints.get(item.name or ""), "__metadata__", ())
+    return next((note.help or "" for note in notes if isinstance(note, ArgumentInfo)), "")
+
+
+def _sentence(text: str | None) -> str:
+    return " ".join((text or "").split())
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    output = Path(sys.argv[1]) if len(sys.argv) > 1 else HERE
+    for name, text in pages().items():
+        (output / name).write_text(text)
