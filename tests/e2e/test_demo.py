@@ -1,0 +1,92 @@
+"""`make demo`, as a newcomer runs it; and Ctrl-C at any time, after which nothing is left."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from federation.errors import INTERRUPTED_EXIT_CODE
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def start(folder: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "examples.demo", "--folder", str(folder)],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "PYTHONUNBUFFERED": "1",
+            "http_proxy": "http://127.0.0.1:9",
+            "HTTPS_PROXY": "http://127.0.0.1:9",
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def processes_about(folder: Path) -> list[str]:
+    """Command lines of all processes that name the folder: services and, in their sandboxes, workers."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal() and int(entry.name) != os.getpid():
+            try:
+                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if str(folder) in line:
+                found.append(line)
+    return found
+
+
+@pytest.mark.timeout(300)
+def test_the_demo_keeps_its_promises(tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    with start(folder) as process:
+        assert process.stdout is not None
+        lines = process.stdout.read().splitlines()
+    assert process.returncode == 0, "\n".join(lines[-40:])
+    result = json.loads(lines[-1])
+    assert lines[0].startswith("sandbox: ")
+    assert result["members"] == 5
+    assert result["rounds"] == 10
+    assert result["lost_in_round"] < result["back_in_round"] <= result["lost_in_round"] + 2
+    assert result["release_verified"] is True
+    assert (Path(result["release"]) / "model.safetensors").exists()
+    assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert len(result["accuracy_alone"]) == 5
+    assert result["accuracy_joint"] >= max(result["accuracy_alone"].values()) + 0.10
+    assert result["accuracy_joint"] >= result["accuracy_pooled"] - 0.02
+    assert 2.0 <= result["bytes_up_per_parameter"] < 2.1
+    assert processes_about(folder) == []
+    config = json.loads((Path(result["release"]) / "config.json").read_text())
+    cohorts = config["cohorts"]
+    assert result["lost_node"] not in cohorts[str(result["lost_in_round"])]
+    assert result["lost_node"] in cohorts[str(result["back_in_round"])]
+    assert len(cohorts["1"]) == 5
+
+
+@pytest.mark.timeout(200)
+@pytest.mark.parametrize("moment", ["founded", "closed", "lost (kill"])
+def test_ctrl_c_leaves_no_process_behind(tmp_path: Path, moment: str) -> None:
+    """``moment``: what the demo has just printed: while it founds, in its rounds, with a node lost."""
+    folder = tmp_path / "demo"
+    with start(folder) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if moment in line:
+                break
+        else:
+            pytest.fail(f"the demo ended before it said {moment!r}")
+        assert processes_about(folder)
+        os.killpg(process.pid, signal.SIGINT)
+        rest = process.stdout.read()
+    assert process.returncode == INTERRUPTED_EXIT_CODE, rest
+    assert "Traceback" not in rest
+    assert processes_about(folder) == []
