@@ -239,7 +239,7 @@ class NodeAgent:
 
     def _situation(self) -> Situation:
         return Situation(
-            policy=load_policy(self.home.read(self.home.policy_file).decode(), str(self.home.policy_file)),
+            policy=load_policy(self.home.read(self.home.policy_file).decode(), self.home.policy_file.name),
             roll=self.roll,
             member=self.settings.member,
             node=self.settings.node,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -33,6 +34,10 @@ from federation.v1 import rounds_pb2
 
 log = structlog.get_logger()
 ANSWERED: Final = frozenset({"granted", "denied"})
+UNABLE: Final = "refused"
+"""The node could not decide, for instance since its policy file is not in order. It is asked again when it connects again."""
+REMARKS_KEPT: Final = 200
+"""of each member in a job's story, which does not grow with a peer's patience"""
 MIN_PREFIX: Final = 6
 DIGEST_DIGITS: Final = 64
 HEX: Final = frozenset("0123456789abcdef")
@@ -50,6 +55,8 @@ class Case:
     driver: JobDriver | None = None
     timer: asyncio.TimerHandle | None = None
     publishing: bool = False
+    remarks: Counter[str] = field(default_factory=Counter)
+    """lines of the story, by member"""
 
     @property
     def digest(self) -> str:
@@ -183,16 +190,13 @@ class Docket:
         withdrawal = open_withdrawal(envelope, digest, case.manifest.lead.key)
         if caller.kind == "lead" and caller.name != case.manifest.lead.id:
             raise PolicyDenied("Only the lead who submitted a job withdraws it.")
-        nodes = set(case.placement) | set(case.answers)
         self._end(
             case,
             "withdrawn",
             f"withdrawn by {case.manifest.lead.id}: {withdrawal.reason or 'no reason given'}",
             envelope,
         )
-        data = instruction_bytes(digest, rounds_pb2.Withdrawn(withdrawal=envelope))
-        for member, node in nodes:
-            self._sessions.post(member, node, data)
+        self._tell(case, rounds_pb2.Withdrawn(withdrawal=envelope))
         return digest.hex()
 
     # ----------------------------------------------------------------------------------------------------------- consent
@@ -234,11 +238,20 @@ class Docket:
         )
         consent = open_consent(envelope, credential)
         case = self._cases.get(consent.job.hex())
+        if case is None:
+            self._tell_end(session, consent.job)
         if case is None or case.state != "consulting":
             return
         state = "granted" if consent.granted else "denied"
         self._answer(case, ConsentRow(consent.member, consent.node, state, consent.reasons, envelope))
         self._consider(case)
+
+    def _unable(self, case: Case, session: Session, why: str) -> None:
+        answer = case.answers.get((session.member, session.node))
+        if answer is not None and answer.state not in ANSWERED:
+            self._answer(case, ConsentRow(session.member, session.node, UNABLE, (why,), b""))
+            self.note(case.digest, session.member, f"could not decide: {why}")
+            self._consider(case)
 
     def _schedule(self, case: Case) -> None:
         """Consider again now and when the windows end: offline nodes are waited for shortly, connected ones longer."""
@@ -262,10 +275,10 @@ class Docket:
         over = self._clock() - case.submitted >= limits.consent_seconds
         if not over and (not enough or self._still_asked(case)):
             if not self._still_asked(case) and not self._may_still_come(case):
-                self._end(case, "failed", self._refused(case, granted))
+                self._fail(case, self._refused(case, granted))
             return
         if not enough:
-            self._end(case, "failed", self._refused(case, granted))
+            self._fail(case, self._refused(case, granted))
             return
         self._become(case, "ready", "the members have consented; waiting for a place")
         self._place_all()
@@ -281,7 +294,7 @@ class Docket:
             if not self._invited(case.manifest, node.member, roll.member(node.member).jurisdiction):
                 continue
             answer = case.answers.get((node.member, node.node))
-            if answer is not None and answer.state in ANSWERED:
+            if answer is not None and answer.state in ANSWERED | {UNABLE}:
                 continue
             connected = self._sessions.get(node.member, node.node) is not None
             if waited < (limits.consent_seconds if connected else limits.reconnect_seconds):
@@ -297,16 +310,13 @@ class Docket:
         return len(left) >= people.min_members and len({m.jurisdiction for m in left}) >= people.min_jurisdictions
 
     def _refused(self, case: Case, granted: set[str]) -> str:
-        denials = [
-            f"{answer.member}: {'; '.join(answer.reasons)}"
-            for answer in case.answers.values()
-            if answer.state == "denied"
-        ]
-        silent = sorted(answer.member for answer in case.answers.values() if answer.state not in ANSWERED)
+        said: dict[str, list[str]] = {"denied": [], UNABLE: [], "asked": []}
+        for answer in sorted(case.answers.values(), key=lambda answer: (answer.member, answer.node)):
+            if answer.state in said:
+                said[answer.state].append(": ".join(filter(None, (answer.member, "; ".join(answer.reasons)))))
         parts = [f"{len(granted)} members consented, and {case.manifest.spec.participants.min_members} are needed"]
-        parts += ["denied by " + " | ".join(denials)] * bool(denials) + [f"no answer from {', '.join(silent)}"] * bool(
-            silent
-        )
+        titles = {"denied": "denied by", UNABLE: "could not be decided by", "asked": "no answer from"}
+        parts += [f"{title} {' | '.join(said[state])}" for state, title in titles.items() if said[state]]
         return "; ".join(parts)
 
     # ---------------------------------------------------------------------------------------------------------- placement
@@ -433,6 +443,8 @@ class Docket:
             self.consented(session, event.consent.envelope)
         elif kind not in {"hello", "pong", ""}:
             case = self._cases.get(event.job.hex())
+            if case is not None and case.state == "consulting" and kind == "refusal":
+                self._unable(case, session, event.refusal.text[:1000])
             if case is None or case.driver is None or case.driver.members.get(session.member) != session.node:
                 return
             self._hear_of_job(case, case.driver, session, event, kind)
@@ -493,6 +505,16 @@ class Docket:
         self.changed(case.digest)
         asyncio.get_running_loop().call_soon(self._place_all)
 
+    def _fail(self, case: Case, reason: str) -> None:
+        self._end(case, "failed", reason)
+        self._tell(case, rounds_pb2.JobFailed(reason=reason))
+
+    def _tell(self, case: Case, end: rounds_pb2.Withdrawn | rounds_pb2.JobFailed | rounds_pb2.Finished) -> None:
+        """To every node that was asked: one that consented and got no place has made its preparations too."""
+        data = instruction_bytes(case.manifest.digest, end)
+        for member, node in sorted(set(case.placement) | set(case.answers)):
+            self._sessions.post(member, node, data)
+
     def _spawn(self, work: object) -> None:
         task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)  # type: ignore[arg-type]
         self._tasks.add(task)
@@ -506,11 +528,7 @@ class Docket:
     def stuck(self, job: str, reason: str) -> None:
         case = self._cases.get(job)
         if case is not None:
-            nodes = case.placement
-            self._end(case, "failed", reason)
-            data = instruction_bytes(case.manifest.digest, rounds_pb2.JobFailed(reason=reason))
-            for member, node in nodes:
-                self._sessions.post(member, node, data)
+            self._fail(case, reason)
 
     def final_state(self, job: str, blob: bytes) -> None:
         case = self._cases.get(job)
@@ -532,11 +550,8 @@ class Docket:
             log.error("release.failed", job=case.digest[:12], detail=error.message)
             self.stuck(case.digest, f"The release could not be made: {error.message}")
             return
-        placement = case.placement
         self._end(case, "finished", "the release is published", release=release)
-        data = instruction_bytes(case.manifest.digest, rounds_pb2.Finished(rounds=case.manifest.spec.rounds))
-        for member, node in placement:
-            self._sessions.post(member, node, data)
+        self._tell(case, rounds_pb2.Finished(rounds=case.manifest.spec.rounds))
 
     def driver(self, job: bytes, member: str, node: str) -> JobDriver:
         """The driver of a job in which this node holds a seat. Raises NotFound."""
@@ -561,10 +576,15 @@ class Docket:
         )
 
     def note(self, job: str, member: str, text: str) -> None:
-        if job in self._cases:
-            with self._database.transaction() as change:
-                change.add_line(job, self._clock(), text, member)
-            self.changed(job)
+        case = self._cases.get(job)
+        if case is None or case.remarks[member] > REMARKS_KEPT:
+            return
+        case.remarks[member] += 1
+        if case.remarks[member] > REMARKS_KEPT:
+            text = "said more than a story holds; the rest is left out"
+        with self._database.transaction() as change:
+            change.add_line(job, self._clock(), text, member)
+        self.changed(job)
 
     def row(self, query: str) -> JobRow:
         """By name (the newest), digest, or unique prefix. Raises NotFound."""

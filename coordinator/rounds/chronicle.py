@@ -18,6 +18,7 @@ from federation.secagg.parameters import Terms
 
 REFUSALS_KEPT: Final = 100
 """of each member; a story does not grow with a peer's patience"""
+ABSENCES_KEPT: Final = 100
 
 
 class Chronicle:
@@ -25,6 +26,7 @@ class Chronicle:
         self._job, self._terms = job, terms
         self.views = views
         self._refusals: Counter[str] = Counter()
+        self._absences = 0
 
     def write(
         self, change: Change, instruction: events.CollectorInstruction, roster: Sequence[str], now: float
@@ -59,6 +61,9 @@ class Chronicle:
         if moved.phase in {"aborted", "void"}:
             change.add_line(self._job, now, f"round {moved.round}.{moved.attempt} {moved.phase}: {moved.reason}")
             change.audit(now, f"round-{moved.phase}", self._job)
+        elif moved.phase == "certifying" and moved.reason and self._absences < ABSENCES_KEPT:
+            self._absences += 1
+            change.add_line(self._job, now, f"round {moved.round} goes on without: {moved.reason}")
 
     def _roster(self, change: Change, formed: events.RosterFormed, now: float) -> None:
         members = tuple(seat.member for seat in formed.seats)

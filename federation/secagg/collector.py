@@ -483,8 +483,10 @@ class CollectorMachine:
         if waiting and self._prune(possible, announced.minimum) is not None:
             return None
         chosen = self._prune(set(book.uploads), announced.minimum)
+        without = self._without(set(missing) - set(waiting))
         if chosen is None:
-            return self._abort(f"only {len(book.uploads)} of {len(announced.ready)} members uploaded", now)
+            most = f"at most {len(possible)} of {len(announced.ready)} members can upload"
+            return self._abort(f"{most} ({without})", now)
         entries = []
         for index in sorted(chosen):
             upload = book.uploads[index]
@@ -493,7 +495,19 @@ class CollectorMachine:
             )
         book.survivors = Survivors(announced.context, tuple(entries))
         self._enter("certifying", now)
-        return [self._changed("certifying", sorted(chosen)), Tell(self._everyone, book.survivors)]
+        return [self._changed("certifying", sorted(chosen), without), Tell(self._everyone, book.survivors)]
+
+    def _without(self, members: Iterable[str]) -> str:
+        """Why each of ``members`` is not waited for any longer."""
+        book = self._book
+        return ", ".join(
+            f"{member} failed"
+            if member in book.broke
+            else f"{member} sent nothing within {self._windows.round:g} s"
+            if member in book.present
+            else f"{member} lost its connection"
+            for member in sorted(members)
+        )
 
     def _step_certifying(self, now: float) -> Out | None:
         book = self._book
@@ -632,7 +646,7 @@ class CollectorMachine:
 
     def _abort(self, reason: str, now: float) -> Out:
         book = self._book
-        book.readies = {}
+        book.readies, book.why_aborted = {}, reason
         self._enter("aborting", now)
         request = AbortRequest(book.epoch, book.round, book.attempt)
         return [self._changed("aborted", reason=reason), Tell(self._everyone, request)]
@@ -647,7 +661,8 @@ class CollectorMachine:
         self._announced = None
         book.ended, book.attempt = ended, book.attempt + 1
         if book.attempt >= self._windows.attempts:
-            return self._stuck(f"Round {book.round} was aborted {book.attempt} times.")
+            attempts = f"{book.attempt} attempt{'s' * (book.attempt > 1)}"
+            return self._stuck(f"Round {book.round} did not succeed in {attempts}: {book.why_aborted}.")
         self._enter("gathering", now)
         return [Discard(context)]
 

@@ -64,6 +64,7 @@ class Ledger:
     aborts: dict[int, Abort] = field(default_factory=dict)
     ended: tuple[Abort, ...] = ()
     """q ABORTs of the attempt before"""
+    why_aborted: str = ""
     announcement: Announcement | None = None
     uploads: dict[int, Upload] = field(default_factory=dict)
     survivors: Survivors | None = None

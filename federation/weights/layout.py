@@ -49,22 +49,22 @@ def is_floating(array: Array) -> bool:
 def difference(trained: Mapping[str, Array], base: Mapping[str, Array]) -> npt.NDArray[np.float32]:
     """trained - base, float32[size]. Raises TaskFailed for other names, shapes or types, and for NaN or infinite values."""
     if list(trained) != list(base):
-        missing, extra = sorted(set(base) - set(trained)), sorted(set(trained) - set(base))
+        missing, extra = [name for name in base if name not in trained], [name for name in trained if name not in base]
         what = (
             f"lacks {', '.join(missing[:3])}"
             if missing
-            else f"has {', '.join(extra[:3])} besides"
+            else "has arrays that the model does not have"
             if extra
             else "has another order"
         )
-        raise _wrong(f"The trained model {what}.")
+        raise _wrong(f"The trained model {what}.", f"Besides: {', '.join(extra[:3])}. " if extra else "")
     layout = Layout.of(base)
     flat = np.empty(layout.size, dtype=np.float32)
     for name, array in base.items():
         if trained[name].shape != array.shape or trained[name].dtype != array.dtype:
             raise _wrong(
-                f"The trained array {name} is {trained[name].dtype}{list(trained[name].shape)}, "
-                f"and the model's is {array.dtype}{list(array.shape)}."
+                f"The trained array {name} is of another type or shape than the model's {array.dtype}{list(array.shape)}.",
+                f"It is {trained[name].dtype}{list(trained[name].shape)}. ",
             )
     with np.errstate(over="ignore", invalid="ignore"):
         for entry, part in layout.split(flat):
@@ -78,7 +78,7 @@ def difference(trained: Mapping[str, Array], base: Mapping[str, Array]) -> npt.N
     return flat
 
 
-def _wrong(text: str) -> TaskFailed:
-    return TaskFailed(
-        text, hint="A training reply holds the model's own arrays: same names, order, shapes and types.", phase="reply"
-    )
+def _wrong(text: str, detail: str) -> TaskFailed:
+    """``text`` goes to the lead and names nothing that the task chose; the hint stays in the lab."""
+    hint = "A training reply holds the model's own arrays: same names, order, shapes and types."
+    return TaskFailed(text, hint=detail + hint, phase="reply")

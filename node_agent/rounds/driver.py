@@ -189,6 +189,10 @@ class JobDriver:
                 self._spawn(self._apply(instruction))
             case events.StopContributing():
                 if (task := self._contributing.pop(instruction.context, None)) is not None:
+                    if not task.done():
+                        self._log.warning(
+                            "task.too-late", detail="the round went on without this node; its task was ended"
+                        )
                     task.cancel()
                 self._files.update(instruction.context).unlink(missing_ok=True)
             case events.Refuse():
@@ -258,7 +262,10 @@ class JobDriver:
             )
 
     def _failed(self, error: FederationError, round_number: int, phase: str) -> None:
-        """The lead learns the class, file and line of a task's exception, never its message; the lab's log has all."""
+        """The lead learns the class, file and line of a task's exception, never its message; the lab's log has all.
+
+        Where there was no exception, such as for NaN or a worker that died, it learns the agent's own sentence.
+        """
         self._log.error(
             "task.failed", round=round_number, detail=error.message, hint=error.hint, log=str(self._files.task_log)
         )
@@ -266,8 +273,10 @@ class JobDriver:
         failure = rounds_pb2.TaskFailure(round=round_number, exception=error.code, phase=phase)
         if isinstance(error, TaskFailed):
             failure.phase = error.phase or phase
-            if self.manifest.spec.error_detail == "location":
-                failure.exception = error.exception or error.message[:300]
+        if self.manifest.spec.error_detail == "location" and isinstance(error, TaskFailed | Unavailable):
+            failure.exception = error.message[:300]
+            if isinstance(error, TaskFailed):
+                failure.exception = error.exception or failure.exception
                 failure.file, failure.line = error.file, error.line
         self._send(failure)
 

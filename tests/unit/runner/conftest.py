@@ -1,8 +1,4 @@
-"""What the runner's tests share. Tests of the sandbox never pass by its absence: where it cannot run they fail.
-
-CONCORD_TEST_NO_SANDBOX=1 leaves them out (fixture ``sandboxed``), runs the others without a sandbox, and says so at
-the end.
-"""
+"""What the runner's tests share. With CONCORD_TEST_NO_SANDBOX=1 they run without a sandbox (see tests/conftest.py)."""
 
 import asyncio
 import os
@@ -13,30 +9,11 @@ import numpy as np
 import psutil
 import pytest
 
-from node_agent.runner.sandbox import detect_sandbox
 from node_agent.runner.tensors import write_tensors
 from node_agent.runner.worker import Worker, WorkerSpec
 
 APPS = Path(__file__).parents[2] / "apps"
 WITHOUT = os.environ.get("CONCORD_TEST_NO_SANDBOX") == "1"
-
-
-def pytest_collection_modifyitems(config, items):
-    if WITHOUT:
-        left_out = [item for item in items if "sandboxed" in getattr(item, "fixturenames", ())]
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]
-
-
-def pytest_terminal_summary(terminalreporter):
-    if WITHOUT:
-        terminalreporter.write_line("CONCORD_TEST_NO_SANDBOX=1: the sandbox was NOT tested.", yellow=True)
-
-
-@pytest.fixture
-def sandboxed():
-    report = detect_sandbox()
-    assert report.kind == "bubblewrap", f"{report.reason} {report.hint} (CONCORD_TEST_NO_SANDBOX=1 goes without.)"
 
 
 @pytest.fixture(params=["none"] if WITHOUT else ["bubblewrap", "none"])
@@ -58,7 +35,7 @@ class Scene:
 
     def spec(self, app="faulty", **changes) -> WorkerSpec:
         config = {"fault": "none", "fault-partition": -1, "fault-round": 0, "path": ""}
-        config |= {"size": 10, "rate": 0.5, "examples": 100}
+        config |= {"size": 10, "rate": 0.5, "examples": 100, "pause": 0.0}
         settings = {
             "bundle": APPS / app,
             "data_sets": {"rows": self.data},

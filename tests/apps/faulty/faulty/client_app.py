@@ -1,8 +1,8 @@
 """Goes wrong in the way that run config ``fault`` names.
 
-Run config: ``fault`` (a key of FAULTS, "none", or "evaluate-raise"), ``fault-partition`` (-1: all nodes),
-``fault-round`` (0: every round), ``path`` (what "write-outside", "read" and "socket" aim at). A message's own config
-may name ``fault`` and ``path`` too, for tests that try many with one worker.
+Run config: ``fault`` (a key of FAULTS, "none", or "evaluate-raise"; "a,b,c": one a round), ``fault-partition`` (-1: all
+nodes), ``fault-round`` (0: every round), ``path`` (what "write-outside" and "read" aim at), ``port`` (what "socket" dials).
+A message's own config may name ``fault`` and ``path`` (a port, for "socket") too, for tests that try many with one worker.
 """
 
 import ctypes
@@ -85,7 +85,8 @@ def _print_forever(message, context):
 
 
 def _socket(message, context):
-    socket.create_connection(("127.0.0.1", int(_path(message, context))), timeout=2).close()
+    port = message.content["config"].get("path") or context.run_config["port"]
+    socket.create_connection(("127.0.0.1", int(port)), timeout=2).close()
 
 
 def _write_outside(message, context):
@@ -191,6 +192,8 @@ def _reply(message, fault):
         trained = np.zeros((2, 5), dtype=np.float32)
     elif fault == "nan":
         trained[3] = np.nan
+    elif fault == "inf":
+        trained[3] = np.inf
     elif fault == "nan-metric":
         metrics["train_loss"] = float("nan")
     elif fault == "no-weight":
@@ -204,6 +207,8 @@ def _reply(message, fault):
         del arrays["steps"]
     if fault == "huge":
         arrays["more"] = Array(np.zeros(1 << 24, dtype=np.float32))
+    if fault == "secret-array":
+        arrays[SECRET] = Array(trained)
     content = RecordDict({"arrays": arrays, "metrics": MetricRecord(metrics)})
     if fault == "two-arrays":
         content["again"] = ArrayRecord({"vector": Array(trained)})
@@ -225,7 +230,8 @@ def _applies(context, message):
 @app.train()
 def train(message: Message, context: Context) -> Message:
     config = message.content["config"]
-    fault = str(config.get("fault", context.run_config["fault"])) if _applies(context, message) else "none"
+    faults = str(config.get("fault", context.run_config["fault"])).split(",")
+    fault = faults[(int(config.get("server-round", 1)) - 1) % len(faults)] if _applies(context, message) else "none"
     if fault in FAULTS:
         FAULTS[fault](message, context)
     return _reply(message, fault)

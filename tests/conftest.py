@@ -1,0 +1,30 @@
+"""Tests of the sandbox never pass by its absence: where it cannot run they fail.
+
+CONCORD_TEST_NO_SANDBOX=1 leaves out what asks for the fixture ``sandboxed``, and the end of the run says so.
+"""
+
+import os
+
+import pytest
+
+from node_agent.runner.sandbox import detect_sandbox
+
+WITHOUT = os.environ.get("CONCORD_TEST_NO_SANDBOX") == "1"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if WITHOUT:
+        left_out = [item for item in items if "sandboxed" in getattr(item, "fixturenames", ())]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if WITHOUT:
+        terminalreporter.write_line("CONCORD_TEST_NO_SANDBOX=1: the sandbox was NOT tested.", yellow=True)
+
+
+@pytest.fixture
+def sandboxed() -> None:
+    report = detect_sandbox()
+    assert report.kind == "bubblewrap", f"{report.reason} {report.hint} (CONCORD_TEST_NO_SANDBOX=1 goes without.)"
