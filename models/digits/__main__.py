@@ -1,4 +1,4 @@
-"""`python -m models.digits FOLDER MEMBER...`: writes each member's folder of scans (and the held-out ones) and says who holds what."""
+"""`python -m models.digits FOLDER MEMBER...`: writes each member's folder of scans, and who holds what."""
 
 from __future__ import annotations
 

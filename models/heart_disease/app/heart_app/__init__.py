@@ -1,0 +1,1 @@
+"""A Flower app that tells heart disease from thirteen figures."""
