@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Mapping
@@ -103,6 +104,11 @@ class JobFiles:
         return None
 
     def erase_work(self) -> None:
-        """At the job's end: everything but the lab's own log."""
-        for folder in (self.bundle, self.states, self.scratch, self.updates):
-            shutil.rmtree(folder, ignore_errors=True)
+        """At the job's end: everything but the lab's own log, if there is one."""
+        for path in self.root.iterdir() if self.root.exists() else ():
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path != self.task_log:
+                path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the log is there
+            self.root.rmdir()
