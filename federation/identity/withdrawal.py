@@ -32,7 +32,10 @@ def open_withdrawal(envelope: bytes, job: bytes, lead_key: bytes) -> Withdrawal:
     """Raises InvalidIdentity unless the lead with ``lead_key`` withdrew exactly ``job`` (the manifest's digest)."""
     opened = open_envelope(envelope, "withdrawal", MAX_ENVELOPE)
     if opened.signers != (lead_key,):
-        raise InvalidIdentity("The withdrawal is not signed by the lead who submitted the job.")
+        raise InvalidIdentity(
+            "The withdrawal is not signed by the lead who submitted the job.",
+            hint="Cancel it from the home that holds the key with which the job was signed.",
+        )
     document = exact(opened.document, "withdrawal", "job", "reason")
     if hexadecimal(document["job"], "withdrawal's job", 32) != job:
         raise InvalidIdentity("The withdrawal names another job.")
