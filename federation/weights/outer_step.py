@@ -85,7 +85,7 @@ def outer_step(
     averaged: dict[str, Array] = {}
     for entry, part in Layout.of(state.arrays).split(mean):
         base = arrays[entry.name]
-        averaged[entry.name] = np.add(base, part, dtype=np.float64).astype(base.dtype)
+        averaged[entry.name] = np.asarray(np.add(base, part, dtype=np.float64)).astype(base.dtype)
     optimiser: dict[str, Array] = {}
     if spec.name not in {"FedAvg", "FedProx"}:  # one reply's weighted average is itself: those two end here
         averaged, optimiser = _flower_step(spec, state, arrays, averaged)
@@ -119,7 +119,7 @@ def _flower_step(
         flower_log.setLevel(level)
     if not isinstance(result, ArrayRecord):
         raise VerificationFailed(f"Flower's {spec.name} gave no model.")
-    stepped = {name: result[name].numpy().astype(array.dtype) for name, array in current.items()}
+    stepped = {name: result[name].numpy().astype(array.dtype).reshape(array.shape) for name, array in current.items()}
     return stepped, _saved(strategy, current)
 
 
@@ -136,7 +136,7 @@ def _record(arrays: Mapping[str, Array]) -> Any:
     from flwr.app import Array as FlowerArray
     from flwr.app import ArrayRecord
 
-    return ArrayRecord({name: FlowerArray(np.ascontiguousarray(array)) for name, array in arrays.items()})
+    return ArrayRecord({name: FlowerArray(np.asarray(array, order="C")) for name, array in arrays.items()})
 
 
 def _restore(strategy: Any, optimiser: Mapping[str, Array], current: Mapping[str, Array]) -> None:
@@ -154,7 +154,10 @@ def _saved(strategy: Any, current: Mapping[str, Array]) -> dict[str, Array]:
         if held is None:
             continue
         values = dict(zip(current, held, strict=True)) if isinstance(held, list) else held
-        saved |= {f"{kind}/{name}": np.asarray(values[name]).astype(current[name].dtype) for name in current}
+        saved |= {
+            f"{kind}/{name}": np.asarray(values[name]).astype(current[name].dtype).reshape(current[name].shape)
+            for name in current
+        }
     return saved
 
 

@@ -1,0 +1,227 @@
+"""The outer step is Flower's strategy to the bit, and the same bits on every processor."""
+
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, Metadata, MetricRecord, RecordDict
+
+from federation.manifest.strategy import DEFAULTS, StrategySpec
+from federation.secagg.parameters import Terms
+from federation.weights.layout import Layout
+from federation.weights.outer_step import (
+    _flower_step,
+    initial_state,
+    message_config,
+    next_scales,
+    outer_step,
+    skipped,
+    strategy_of,
+)
+from federation.weights.state import ModelState
+
+ROOT = Path(__file__).resolve().parents[3]
+ROUNDS = 3
+SPECS = [
+    StrategySpec(name, {**DEFAULTS[name], **parameters})
+    for name, parameters in [
+        ("FedAvg", {}),
+        ("FedProx", {"proximalMu": 0.1}),
+        ("FedAvgM", {"serverLearningRate": 0.7, "serverMomentum": 0.9}),
+        ("FedAdam", {}),
+        ("FedYogi", {}),
+        ("FedAdagrad", {}),
+    ]
+]
+
+
+def model(seed: int = 0) -> dict[str, Any]:
+    generator = np.random.default_rng(seed)
+    return {
+        "z.weight": generator.normal(size=(4, 3)).astype(np.float32),
+        "bias": generator.normal(size=5).astype(np.float32),
+        "steps": np.array([7], dtype=np.int64),
+        "half": generator.normal(size=6).astype(np.float16),
+        "scale": np.array(0.5, dtype=np.float32),
+    }
+
+
+def state_of(arrays: dict[str, Any]) -> ModelState:
+    return ModelState(1, arrays, {}, np.zeros(1, dtype=np.int8))
+
+
+def means(arrays: dict[str, Any]) -> list[Any]:
+    generator = np.random.default_rng(1)
+    return [generator.normal(size=Layout.of(arrays).size) * 0.01 for _ in range(ROUNDS)]
+
+
+def reply(arrays: dict[str, Any]) -> Message:
+    content = RecordDict(
+        {
+            "arrays": ArrayRecord({name: Array(array) for name, array in arrays.items()}),
+            "metrics": MetricRecord({"num-examples": 1}),
+        }
+    )
+    metadata = Metadata(
+        run_id=1, message_id="1", src_node_id=1, dst_node_id=1, reply_to_message_id="", group_id="",
+        created_at=0.0, ttl=1.0, message_type="train",
+    )  # fmt: skip
+    return Message(metadata=metadata, content=content)
+
+
+def by_hand(spec: StrategySpec, arrays: dict[str, Any], steps: list[Any]) -> dict[str, Any]:
+    """One Flower strategy object that lives through all rounds, as a ServerApp would drive it."""
+    strategy = strategy_of(spec)
+    current = {name: array for name, array in arrays.items() if np.issubdtype(array.dtype, np.floating)}
+    for round_number, mean in enumerate(steps, 1):
+        record = ArrayRecord({name: Array(array) for name, array in current.items()})
+        strategy.configure_train(round_number, record, ConfigRecord(), None)
+        moved = {
+            entry.name: np.asarray((current[entry.name] + part).astype(current[entry.name].dtype))
+            for entry, part in Layout.of(current).split(mean)
+        }
+        result, _metrics = strategy.aggregate_train(round_number, [reply(moved)])
+        current = {name: result[name].numpy().astype(array.dtype) for name, array in current.items()}
+    return current
+
+
+@pytest.mark.parametrize("spec", [spec for spec in SPECS if spec.name != "FedAdam"], ids=lambda spec: spec.name)
+def test_three_rounds_equal_flower_to_the_bit(spec: StrategySpec) -> None:
+    arrays = model()
+    state = state_of(arrays)
+    steps = means(arrays)
+    for mean in steps:
+        state = outer_step(spec, state, mean, state.scales)
+    for name, wanted in by_hand(spec, arrays, steps).items():
+        assert (state.arrays[name].dtype, state.arrays[name].shape) == (arrays[name].dtype, arrays[name].shape)
+        if spec.name in {"FedYogi", "FedAdagrad"} and arrays[name].dtype == np.float16:
+            # Flower keeps its moments wider than the entry; ours are cast to it, so that they travel with the model.
+            np.testing.assert_allclose(state.arrays[name], wanted, atol=2e-3)
+        else:
+            np.testing.assert_array_equal(state.arrays[name], wanted, err_msg=name)
+    assert state.round == 1 + ROUNDS
+
+
+def test_fedadam_equals_flower_but_for_the_last_bits_of_its_factor() -> None:
+    arrays = {name: array for name, array in model().items() if array.dtype == np.float32}
+    spec = next(spec for spec in SPECS if spec.name == "FedAdam")
+    state = state_of(arrays)
+    steps = means(arrays)
+    for mean in steps:
+        state = outer_step(spec, state, mean, state.scales)
+    for name, wanted in by_hand(spec, arrays, steps).items():
+        np.testing.assert_allclose(state.arrays[name], wanted, rtol=1e-6)
+
+
+def test_fedadam_without_bias_correction_is_the_papers() -> None:
+    """Reddi et al., arXiv 2003.00295, algorithm 2 (FedAdam), in float64."""
+    parameters = {**DEFAULTS["FedAdam"], "eta": 0.01, "beta2": 0.999, "tau": 1e-8, "biasCorrection": False}
+    spec = StrategySpec("FedAdam", parameters)
+    arrays = {"w": np.random.default_rng(3).normal(size=20)}
+    state = state_of(arrays)
+    steps = means(arrays)
+    x, m, v = arrays["w"].copy(), np.zeros(20), np.zeros(20)
+    for mean in steps:
+        state = outer_step(spec, state, mean, state.scales)
+        m = 0.9 * m + 0.1 * mean
+        v = 0.999 * v + 0.001 * mean**2
+        x = x + 0.01 * m / (np.sqrt(v) + 1e-8)
+    np.testing.assert_allclose(state.arrays["w"], x, rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["FedAvg", "FedProx"])
+def test_the_short_way_equals_flowers(name: str) -> None:
+    spec = next(spec for spec in SPECS if spec.name == name)
+    arrays = model()
+    state = state_of(arrays)
+    mean = means(arrays)[0]
+    short = outer_step(spec, state, mean, state.scales)
+    floating = {key: array for key, array in arrays.items() if np.issubdtype(array.dtype, np.floating)}
+    moved = {
+        entry.name: np.asarray((floating[entry.name] + part).astype(floating[entry.name].dtype))
+        for entry, part in Layout.of(floating).split(mean)
+    }
+    long, optimiser = _flower_step(spec, state, floating, moved)
+    assert optimiser == {}
+    for key, array in long.items():
+        np.testing.assert_array_equal(short.arrays[key], array)
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
+def test_integer_buffers_and_the_order_of_the_arrays_stay(spec: StrategySpec) -> None:
+    arrays = model()
+    state = state_of(arrays)
+    stepped = outer_step(spec, state, means(arrays)[0], state.scales)
+    assert list(stepped.arrays) == list(arrays)
+    np.testing.assert_array_equal(stepped.arrays["steps"], arrays["steps"])
+    assert not np.array_equal(stepped.arrays["bias"], arrays["bias"])
+
+
+def test_what_the_strategy_puts_into_messages() -> None:
+    assert message_config(SPECS[0], 4) == {"server-round": 4}
+    assert message_config(SPECS[1], 4) == {"server-round": 4, "proximal-mu": 0.1}
+
+
+DIGEST = """
+import numpy as np
+from tests.unit.weights.test_outer_step import SPECS, means, model, state_of
+from federation.weights.outer_step import outer_step
+for spec in SPECS:
+    state = state_of(model())
+    for mean in means(model()):
+        state = outer_step(spec, state, mean, state.scales)
+    print(spec.name, state.digest().hex())
+"""
+
+
+def features() -> list[str]:
+    """The vector extensions that this NumPy was built to use and may be told not to."""
+    from numpy._core._multiarray_umath import __cpu_dispatch__, __cpu_features__
+
+    return [name for name in __cpu_dispatch__ if __cpu_features__.get(name)]
+
+
+def test_the_digests_are_the_same_without_vector_extensions() -> None:
+    wide = features()
+    assert wide, "this machine has no vector extension to switch off, so that this test shows nothing"
+    printed = []
+    for disabled in ("", " ".join(wide)):
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "NPY_DISABLE_CPU_FEATURES": disabled}
+        done = subprocess.run(
+            [sys.executable, "-c", DIGEST], env=environment, capture_output=True, text=True, check=True, timeout=60
+        )
+        printed.append(done.stdout)
+    assert printed[0] == printed[1]
+    assert printed[0].count("\n") == len(SPECS)
+
+
+def terms(**changed: Any) -> Terms:
+    from dataclasses import replace
+
+    from tests.simulation.harness import World
+
+    return replace(World(3).terms, **changed)
+
+
+def test_the_first_state_has_a_scale_for_each_chunk() -> None:
+    rules = terms(chunk_parameters=8)
+    state = initial_state(model(), rules)
+    assert state.round == 1
+    assert len(state.scales) == math.ceil(Layout.of(model()).size / 8)
+    assert set(state.scales.tolist()) == {rules.initial_scale_exponent}
+    after = skipped(state)
+    assert (after.round, after.arrays) == (2, state.arrays)
+    assert after.digest() != state.digest()
+
+
+def test_scales_follow_the_size_of_the_sums_within_their_bounds() -> None:
+    rules = terms(min_scale_exponent=-4, max_scale_exponent=4)
+    peaks = np.array([600, 100, 0, 30, 600, 10], dtype=np.int64)
+    scales = np.array([0, 0, 0, 0, 4, -4], dtype=np.int8)
+    assert next_scales(scales, peaks, 2, 500, 0, rules).tolist() == [1, 0, 0, -1, 4, -4]
+    assert next_scales(scales, np.array([300] * 6), 2, 500, 5, rules).tolist() == [1, 1, 1, 1, 4, -3]
