@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
-from coordinator.client.files import PUBLIC_FILE, read_file, write_file, write_new_file
+from coordinator.client.files import PUBLIC_FILE, about, check_absent, read_file, write_file, write_new_file
 from coordinator.client.home import Home, Profile
 from coordinator.client.options import DEFAULT_HOME_PATH, HomeOption
 from coordinator.client.terminal import data, say
 from federation.errors import InvalidIdentity
 from federation.identity.credential import open_node_request, sign_credential
 from federation.identity.envelope import add_signature, seal
-from federation.identity.keys import SigningKey
+from federation.identity.keys import SigningKey, key_id
 from federation.identity.names import checked_jurisdiction, checked_label, checked_title
 from federation.identity.roll import (
     Roll,
@@ -29,6 +30,8 @@ from federation.identity.roll import (
     open_member_card,
 )
 
+Document = TypeVar("Document")
+
 member_app = typer.Typer(no_args_is_help=True, help="A member's officer: keys, cards, nodes.")
 lead_app = typer.Typer(no_args_is_help=True, help="A research lead: keys and card.")
 roll_app = typer.Typer(no_args_is_help=True, help="The membership roll, which every member signs.")
@@ -40,7 +43,7 @@ def member_init(
     name: Annotated[str, typer.Option(help="The member's name, for people.")],
     jurisdiction: Annotated[str, typer.Option(help="ISO 3166 code, such as FR.")],
     home: HomeOption = DEFAULT_HOME_PATH,
-    out: Annotated[Path | None, typer.Option(help="Where to write the card for the roll.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where to write the card for the roll; else to stdout.")] = None,
 ) -> None:
     """Make the officer's key, and the card that goes on the roll."""
     key = SigningKey.generate()
@@ -50,9 +53,9 @@ def member_init(
         checked_jurisdiction(jurisdiction),
         key.public,
     )
-    Home.at(home).create(Profile("member", id, name, {"jurisdiction": jurisdiction}), key)
-    _card(out, member_card(entry, key))
-    say(f"made the officer's home {home}; hand the card to whoever drafts the roll")
+    place = Home.at(home)
+    _found(place, Profile("member", id, name, {"jurisdiction": jurisdiction}), key, member_card(entry, key), out)
+    say(f"made the officer's home {place.path}: its keys stay there, and a backup of it in a safe")
 
 
 @member_app.command("sign-node")
@@ -66,18 +69,20 @@ def sign_node(
     place = Home.at(home)
     officer = place.profile("member")
     envelope = read_file(request, what="The node's request")
-    asked = open_node_request(envelope)
     now = datetime.now(UTC).replace(microsecond=0)
-    credential = sign_credential(
-        envelope,
-        asked.federation,
-        place.identity_key(),
-        officer.id,
-        now - timedelta(minutes=5),
-        now + timedelta(days=days),
-    )
-    write_file(out, credential)
+    with about(request):
+        asked = open_node_request(envelope)
+        credential = sign_credential(
+            envelope,
+            asked.federation,
+            place.identity_key(),
+            officer.id,
+            now - timedelta(minutes=5),
+            now + timedelta(days=days),
+        )
+    write_new_file(out, credential, PUBLIC_FILE, what="a file")
     say(f"signed node {asked.node} of {officer.id} in {asked.federation} for {days} days: {out}")
+    say(f"its key is {key_id(asked.identity_key)}: ask the laboratory whether that is its own")
 
 
 @lead_app.command("init")
@@ -86,16 +91,16 @@ def lead_init(
     member: Annotated[str, typer.Option(help="The member that the lead belongs to.")],
     name: Annotated[str, typer.Option(help="The lead's name, for people.")],
     home: HomeOption = DEFAULT_HOME_PATH,
-    out: Annotated[Path | None, typer.Option(help="Where to write the card for the roll.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where to write the card for the roll; else to stdout.")] = None,
 ) -> None:
     """Make the lead's key, and the card that goes on the roll."""
     key = SigningKey.generate()
     entry = RollLead(
         checked_label(id, "lead"), checked_label(member, "member"), checked_title(name, "lead's name"), key.public
     )
-    Home.at(home).create(Profile("lead", id, name, {"member": member}), key)
-    _card(out, lead_card(entry, key))
-    say(f"made the lead's home {home}; hand the card to whoever drafts the roll")
+    place = Home.at(home)
+    _found(place, Profile("lead", id, name, {"member": member}), key, lead_card(entry, key), out)
+    say(f"made the lead's home {place.path}: its keys stay there")
 
 
 @roll_app.command("draft")
@@ -107,12 +112,13 @@ def roll_draft(
     version: Annotated[int, typer.Option(min=1, help="Grows with each new roll.")] = 1,
 ) -> None:
     """Put the cards together as a roll for the members to sign."""
-    members = [open_member_card(read_file(path, what="The member's card")) for path in member]
-    leads = [open_lead_card(read_file(path, what="The lead's card")) for path in lead or ()]
+    members = [_opened(path, "The member's card", open_member_card) for path in member]
+    leads = [_opened(path, "The lead's card", open_lead_card) for path in lead or ()]
     document = draft_roll(checked_label(federation, "federation"), version, members, leads)
     write_new_file(out, seal(document, "roll", ()), PUBLIC_FILE, what="a roll")
     say(
-        f"drafted the roll of {federation} with {len(members)} members and {len(leads)} leads: {out}; every member signs it"
+        f"drafted the roll of {federation}, version {version}, with {len(members)} members and {len(leads)} leads: {out}; "
+        "now each member's officer signs it"
     )
 
 
@@ -121,13 +127,16 @@ def roll_sign(
     roll: Annotated[Path, typer.Option(help="The draft; the signature is added to it.")],
     home: HomeOption = DEFAULT_HOME_PATH,
 ) -> None:
-    """Add this member's signature to a roll, after checking that the member stands in it."""
+    """Show a roll and add this member's signature to it, after checking that the member stands in it with its own key."""
     place = Home.at(home)
     officer = place.profile("member")
     envelope = read_file(roll, what="The roll")
-    draft, _signers = open_draft(envelope)
     key = place.identity_key()
-    listed = draft.member(officer.id)
+    with about(roll):
+        draft, _signers = open_draft(envelope)
+        listed = draft.member(officer.id)
+    for line in _lines_of(draft):
+        say(line)
     if listed.officer_key != key.public:
         raise InvalidIdentity(
             f"The roll lists another key for {officer.id} than yours.", hint="Do not sign it; ask who drafted it."
@@ -137,22 +146,43 @@ def roll_sign(
     _draft, signers = open_draft(signed)
     missing = [member.id for member in draft.members if member.officer_key not in signers]
     say(
-        f"{officer.id} signed version {draft.version}, {draft.digest.hex()[:16]}; "
-        + (f"still missing: {', '.join(missing)}" if missing else "complete")
+        f"{officer.id} signed version {draft.version}, {draft.digest.hex()}; "
+        + (f"still missing: {', '.join(missing)}" if missing else "every member has signed")
     )
 
 
 @roll_app.command("verify")
 def roll_verify(roll: Annotated[Path, typer.Argument(help="The roll.")]) -> None:
     """Check that every member on a roll has signed it."""
-    checked = Roll.open(read_file(roll, what="The roll"))
-    data(f"{checked.federation} version {checked.version} {checked.digest.hex()}")
-    for member in checked.members:
-        data(f"  {member.id}  {member.jurisdiction}  {member.name}  signed")
+    checked = _opened(roll, "The roll", Roll.open)
+    for line in _lines_of(checked):
+        data(line)
+    data("every member has signed")
 
 
-def _card(out: Path | None, card: bytes) -> None:
+def _found(home: Home, profile: Profile, key: SigningKey, card: bytes, out: Path | None) -> None:
+    """Makes the home. The card also stays in it, so that a new roll can be drafted from it some day."""
+    beside = out is not None and out.expanduser().absolute() != home.card_path.absolute()
+    if out is not None and beside:
+        check_absent(out, what="a file")
+    home.create(profile, key, card)
     if out is None:
         data(card.decode())
-    else:
-        write_new_file(out, card, PUBLIC_FILE, what="a card")
+    elif beside:
+        write_new_file(out, card, PUBLIC_FILE, what="a file")
+    say(f"hand {out or 'this card'} to whoever drafts the roll")
+
+
+def _lines_of(roll: Roll) -> Iterator[str]:
+    """What a signature on this roll says, to be compared by the members."""
+    yield f"{roll.federation} version {roll.version} {roll.digest.hex()}"
+    for member in roll.members:
+        yield f"  member {member.id}  {member.jurisdiction}  {member.name}  {key_id(member.officer_key)}"
+    for lead in roll.leads:
+        yield f"  lead {lead.id} of {lead.member}  {lead.name}  {key_id(lead.key)}"
+
+
+def _opened(path: Path, what: str, opener: Callable[[bytes], Document]) -> Document:
+    envelope = read_file(path, what=what)
+    with about(path):
+        return opener(envelope)

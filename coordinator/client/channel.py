@@ -7,14 +7,19 @@ back as the same FederationError; what gRPC itself reports is put into words her
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
+# gRPC's own log would stand between the lines that people read; what it says comes back in the error of each call.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
 import grpc
 
 from coordinator.client.route import Route, route_to
+from coordinator.client.terminal import plain
 from federation.errors import (
     ERRORS,
     FederationError,
@@ -62,15 +67,15 @@ def open_channel(endpoint: Endpoint, environment: Mapping[str, str]) -> tuple[gr
 
 
 @contextmanager
-def spoken_errors(address: str) -> Iterator[None]:
-    """Turns each gRPC error inside into a FederationError."""
+def spoken_errors(place: str) -> Iterator[None]:
+    """Turns each gRPC error inside into a FederationError. ``place``: where the coordinator is, and how it is reached."""
     try:
         yield
     except grpc.RpcError as error:
-        raise error_of(error, address) from None
+        raise error_of(error, place) from None
 
 
-def error_of(error: grpc.RpcError, address: str) -> FederationError:
+def error_of(error: grpc.RpcError, place: str) -> FederationError:
     """What a failed call means: the coordinator's own words where it sent them, else ours."""
     trailers = _trailers(error)
     code = trailers.get("concord-code", b"").decode("ascii", "replace")
@@ -82,28 +87,19 @@ def error_of(error: grpc.RpcError, address: str) -> FederationError:
         return ERRORS.get(code, FederationError)(message, hint=hint)
     status = error.code() if isinstance(error, grpc.Call) else None
     details = (error.details() or "") if isinstance(error, grpc.Call) else ""
-    return _error_of_status(status, details[:TRAILER_LIMIT], address)
+    return _error_of_status(status, plain(details[:TRAILER_LIMIT]), place)
 
 
-def _error_of_status(status: grpc.StatusCode | None, details: str, address: str) -> FederationError:
+def _error_of_status(status: grpc.StatusCode | None, details: str, place: str) -> FederationError:
     if status is grpc.StatusCode.UNAVAILABLE:
-        if any(word in details.lower() for word in ("ssl", "tls", "handshake", "certificate", "tsi")):
-            return Unavailable(
-                f"The coordinator at {address} and this machine do not accept each other's certificates.",
-                hint="If yours has expired, ask the operator for a new ticket and run `concord login`; if not, check that "
-                f"{address} is the coordinator of your federation. TLS says: {details}",
-            )
-        return Unavailable(
-            f"The coordinator at {address} does not answer.",
-            hint=f"Is it running, and is the address right? The network says: {details}",
-        )
+        return _unreached(details, place)
     if status is grpc.StatusCode.DEADLINE_EXCEEDED:
         return Unavailable(
-            f"The coordinator at {address} did not answer in time.", hint="It may be overloaded; try again in a minute."
+            f"The coordinator at {place} did not answer in time.", hint="It may be overloaded; try again in a minute."
         )
     if status is grpc.StatusCode.UNAUTHENTICATED:
         return InvalidIdentity(
-            f"The coordinator at {address} does not know this certificate. {details}".strip(),
+            f"The coordinator at {place} does not know this certificate. {details}".strip(),
             hint="Ask the operator for a ticket and run `concord login`.",
         )
     if status is grpc.StatusCode.PERMISSION_DENIED:
@@ -114,11 +110,58 @@ def _error_of_status(status: grpc.StatusCode | None, details: str, address: str)
         return InvalidUsage(details or "The coordinator does not accept this request.")
     if status is grpc.StatusCode.UNIMPLEMENTED:
         return FederationError(
-            f"The coordinator at {address} does not offer this.",
+            f"The coordinator at {place} does not offer this.",
             hint="Are both of the same version? Run `concord version`.",
         )
     name = status.name if status is not None else "no status"
-    return FederationError(f"The call to {address} failed ({name}): {details}".strip(": "))
+    return FederationError(f"The call to {place} failed ({name}): {details}".strip(": "))
+
+
+def _unreached(details: str, place: str) -> FederationError:
+    """gRPC reports all that can go wrong before the first byte with one status; the difference is in its words."""
+    said = details.rpartition("last error: ")[2].rpartition("desc = ")[2]
+    if "CERTIFICATE_VERIFY_FAILED" in details:
+        reason = said.rpartition("CERTIFICATE_VERIFY_FAILED: ")[2].removesuffix(": OK")
+        return InvalidIdentity(
+            f"What answers at {place} does not show a good certificate of your federation's CA: {reason}.",
+            hint="Is it the coordinator of your federation, and is this machine's clock right? If both, tell the operator.",
+        )
+    if "Hostname Verification" in details:
+        return InvalidIdentity(
+            f"What answers at {place} is not the coordinator of your federation: its certificate is for another name.",
+            hint="Check the address; the ticket from your operator has the right one.",
+        )
+    if "WRONG_VERSION_NUMBER" in details:
+        return Unavailable(
+            f"What answers at {place} does not speak TLS.",
+            hint="Is it the right port? A coordinator's port for metrics is another than the one for nodes and leads.",
+        )
+    if "resolv" in details or "lookup" in details:
+        return Unavailable(
+            f"The host of {place} was not found.", hint="Check the address and this machine's network, then try again."
+        )
+    if "Socket closed" in details or "Connection reset" in details:
+        return Unavailable(
+            f"The coordinator at {place} closed the connection.",
+            hint="Perhaps it is just being restarted: try again. If it stays so, it does not accept this home's certificate: "
+            "ask the operator for a new ticket and run `concord login`.",
+        )
+    return Unavailable(
+        f"The coordinator at {place} does not answer: {_cause(said)}.",
+        hint="Ask the operator whether it is running and whether the address is right, then try again.",
+    )
+
+
+def _cause(said: str) -> str:
+    for words, cause in (
+        ("Connection refused", "the connection was refused"),
+        ("Endpoint closing", "it took the connection and then stayed silent"),
+        ("Timeout", "nothing came back in time"),
+        ("unreachable", "the network does not lead there"),
+    ):
+        if words.lower() in said.lower():
+            return cause
+    return said.strip().rstrip(".") or "no reason was given"
 
 
 def _trailers(error: grpc.RpcError) -> dict[str, bytes]:

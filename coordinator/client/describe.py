@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import sys
-
-from coordinator.client.terminal import amount, as_yaml, coloured, data, fields, table
+from coordinator.client.terminal import amount, as_yaml, data, fields, plain, table
 from coordinator.client.views import FederationState, Job, Round
 from federation.errors import FederationError
-from federation.identity.envelope import open_envelope
+from federation.identity.roll import Roll
 from federation.secagg.parameters import Quorums
 
 ROUND_HEADINGS = ("ROUND", "PHASE", "COHORT", "LOSS", "ACCURACY", "UP", "SECONDS", "LOST")
+ROUND_NUMBERS = ("LOSS", "ACCURACY", "UP", "SECONDS")
+MINUTE = len("2026-01-31T12:00")
 
 
 def jobs_table(jobs: list[Job]) -> None:
     table(
-        ("NAME", "STATE", "ROUNDS", "LEAD", "DIGEST", "REASON"),
+        ("NAME", "STATE", "ROUNDS", "LEAD", "CREATED", "DIGEST", "REASON"),
         [
             (
                 job.name,
                 job.state,
                 f"{job.rounds_closed}/{job.rounds_total}",
                 job.lead,
+                job.created[:MINUTE].replace("T", " "),
                 job.digest.hex()[:12],
                 job.reason,
             )
@@ -34,15 +35,41 @@ def nodes_table(state: FederationState) -> None:
     table(
         ("MEMBER", "NODE", "JURISDICTION", "STATE", "CONNECTED", "OFFERS"),
         [
-            (node.member, node.node, node.jurisdiction, node.state, "yes" if node.connected else "no", node.offer)
+            (node.member, node.node, node.jurisdiction, node.state, "yes" if node.connected else "no", node.offer.words)
             for node in state.nodes
         ],
     )
 
 
-def round_row(item: Round) -> tuple[str, ...]:
+def members_table(roll: Roll) -> None:
+    table(
+        ("ID", "JURISDICTION", "NAME", "LEADS"),
+        [(member.id, member.jurisdiction, member.name, " ".join(leads_of(roll, member.id))) for member in roll.members],
+    )
+
+
+def members_document(roll: Roll) -> list[dict[str, object]]:
+    return [
+        {
+            "id": member.id,
+            "jurisdiction": member.jurisdiction,
+            "name": member.name,
+            "officerKey": f"ed25519:{member.officer_key.hex()}",
+            "leads": leads_of(roll, member.id),
+        }
+        for member in roll.members
+    ]
+
+
+def leads_of(roll: Roll, member: str) -> list[str]:
+    return [lead.id for lead in roll.leads if lead.member == member]
+
+
+def round_row(item: Round, rounds_total: int) -> tuple[str, ...]:
+    """The round after the last one moves no model: it evaluates the final one."""
+    number = "final" if item.round > rounds_total else str(item.round)
     return (
-        str(item.round) + (f".{item.attempt}" if item.attempt else ""),
+        number + (f".{item.attempt}" if item.attempt else ""),
         item.phase,
         " ".join(item.cohort or item.ready),
         "" if item.loss is None else f"{item.loss:.4f}",
@@ -64,7 +91,8 @@ def what_n_gives(members: int) -> str:
     return f"{members} members: {colluding}; {q.q} signatures certify; {smallest}"
 
 
-def describe_job(job: Job) -> None:
+def describe_job(job: Job, roll: Roll | None) -> None:
+    """``roll``: the one that the reader trusts; the manifest's signature is checked against it."""
     fields(
         {
             "name": job.name,
@@ -74,25 +102,58 @@ def describe_job(job: Job) -> None:
             "lead": job.lead,
             "created": job.created,
             "rounds": f"{job.rounds_closed} of {job.rounds_total}",
+            "release": job.release.hex() if job.release else "none",
         }
     )
     if job.roster:
+        data("")
         data(f"roster: {', '.join(job.roster)} (epoch {job.epoch})")
         data(f"  {what_n_gives(len(job.roster))}")
+    data("")
     data("consents:")
-    for consent in job.consents:
-        data(f"  {consent.member}/{consent.node}: {coloured(consent.state, sys.stdout)}")
-        for reason in consent.reasons:
-            data(f"    {reason}")
+    if job.consents:
+        rows = [
+            (f"{consent.member}/{consent.node}", consent.state, "; ".join(consent.reasons)) for consent in job.consents
+        ]
+        table(("NODE", "STATE", "REASONS"), rows, indent="  ")
+    else:
+        data("  no node was asked yet")
     if job.rounds:
+        data("")
         data("rounds:")
-        table(ROUND_HEADINGS, [round_row(item) for item in job.rounds], indent="  ")
-    data("manifest, with all defaults:")
-    document = dict(open_envelope(job.manifest, "manifest").document)
-    bundle = document["spec"]["bundle"]
-    bundle["files"] = f"{len(bundle['files'])} files"
-    data("  " + as_yaml(document).replace("\n", "\n  "))
+        table(ROUND_HEADINGS, [round_row(item, job.rounds_total) for item in job.rounds], "  ", ROUND_NUMBERS)
+        for item in job.rounds:
+            if item.reason:
+                data(f"  round {item.round}.{item.attempt} {item.phase}: {item.reason}")
+    data("")
+    _manifest(job, roll)
     if job.lines:
+        data("")
         data("story:")
         for line in job.lines:
             data(f"  {line}")
+
+
+def _manifest(job: Job, roll: Roll | None) -> None:
+    try:
+        document = job.signed_document()
+    except FederationError as error:
+        data(f"manifest: not shown, it does not check: {plain(error.message)}")
+        return
+    data(f"manifest, with all defaults ({_whose(job, roll)}):")
+    bundle = document.get("spec", {}).get("bundle")
+    if isinstance(bundle, dict) and isinstance(bundle.get("files"), list):
+        bundle["files"] = f"{len(bundle['files'])} files"
+    data("  " + as_yaml(document).replace("\n", "\n  "))
+
+
+def _whose(job: Job, roll: Roll | None) -> str:
+    """Who signed it, as far as the reader can tell."""
+    if roll is None:
+        return "its signature was not checked: you have no roll"
+    from federation.manifest.manifest import open_manifest
+
+    try:
+        return f"signed by {open_manifest(job.manifest, roll).lead.id}, a lead on your roll"
+    except FederationError as error:
+        return f"IT DOES NOT CHECK against your roll: {plain(error.message)}"

@@ -18,8 +18,9 @@ from coordinator.client.channel import UNARY_SECONDS, Endpoint, open_channel, sp
 from coordinator.client.files import read_secret
 from coordinator.client.home import Home
 from federation.errors import FederationError, InvalidIdentity, InvalidUsage
+from federation.identity.fields import moment
 from federation.identity.roll import Roll
-from federation.identity.transport import Principal, make_csr, principal_of, uri_of
+from federation.identity.transport import Principal, make_csr, principal_of, principal_of_uri, uri_of
 from federation.v1 import enrolment_pb2, enrolment_pb2_grpc
 
 
@@ -29,7 +30,7 @@ class Ticket:
     token: str = field(repr=False)
     endpoint: Endpoint
     principal: Principal
-    expires: str
+    expires: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,41 +44,49 @@ class Login:
     warnings: tuple[str, ...]
 
 
-def read_ticket(path: Path) -> Ticket:
-    """Raises InvalidIdentity when it is no ticket, InvalidUsage when it is a node's."""
+def read_ticket(path: Path, now: datetime) -> Ticket:
+    """Raises InvalidIdentity when it is no ticket or has expired, InvalidUsage when it is a node's."""
     data = read_secret(path, what="ticket", hint="Ask the operator for one.")
     try:
         document = json.loads(data)
         subject = document["subject"]
         kind = str(subject["kind"])
         federation = str(document["federation"])
-        principal = Principal(kind, name=str(subject[kind]), federation=federation) if kind != "node" else None
+        uri = f"spiffe://{federation}/{kind}/{subject[kind]}"
+        principal = principal_of_uri(uri) if kind != "node" else None
         endpoint = Endpoint(
             address=str(document["address"]),
-            federation=str(document["federation"]),
+            federation=federation,
             ca_pem=str(document["caPem"]).encode(),
             certificate_pem=str(document["certificatePem"]).encode(),
             key_pem=str(document["keyPem"]).encode(),
         )
-        ticket_id, token, expires = str(document["ticketId"]), str(document["token"]), str(document["expires"])
-    except (ValueError, KeyError, TypeError):
+        ticket_id, token = str(document["ticketId"]), str(document["token"])
+        expires = moment(document["expires"], "ticket's expiry")
+    except (ValueError, KeyError, TypeError, InvalidIdentity):
         raise InvalidIdentity(f"{path} is not a ticket.", hint="Ask the operator for a new one.") from None
     if principal is None:
         raise InvalidUsage(f"{path} is a node's ticket.", hint="Use it with `concord-node join`.")
+    if now >= expires:
+        raise InvalidIdentity(
+            f"The ticket {path} expired on {_shown(expires)}.", hint="Ask the operator for a new one."
+        )
     return Ticket(ticket_id, token, endpoint, principal, expires)
 
 
 def login(home: Home, ticket: Ticket, pinned_roll: bytes | None, environment: Mapping[str, str]) -> Login:
-    """Uses up ``ticket``. ``pinned_roll``: the envelope that this person already trusts.
+    """Uses up ``ticket``, but only after every check that needs no coordinator. ``pinned_roll``: the envelope that this person
+    already trusts.
 
-    Raises InvalidIdentity when the reply does not fit the ticket or the roll.
+    Raises InvalidUsage when the home is somebody else's, InvalidIdentity when the reply does not fit the ticket or the roll.
     """
+    _check_home(home, ticket)
     if pinned_roll is not None:
         home.trust_roll(pinned_roll)
     key = home.transport_key()
     uri = uri_of(ticket.principal, ticket.endpoint.federation)
     channel, route = open_channel(ticket.endpoint, environment)
-    with closing(channel), spoken_errors(ticket.endpoint.address):
+    with closing(channel), spoken_errors(route.place):
         reply = enrolment_pb2_grpc.EnrolmentStub(channel).Join(
             enrolment_pb2.JoinRequest(ticket_id=ticket.id, token=ticket.token, csr_pem=make_csr(key, uri)),
             timeout=UNARY_SECONDS,
@@ -107,6 +116,23 @@ def login(home: Home, ticket: Ticket, pinned_roll: bytes | None, environment: Ma
     )
 
 
+def _check_home(home: Home, ticket: Ticket) -> None:
+    """Whoever logs in from the wrong folder should not lose the ticket by it."""
+    who = ticket.principal
+    owner = home.owner()
+    if owner is not None and who.kind == "lead" and (owner.kind, owner.id) != ("lead", who.name):
+        raise InvalidUsage(
+            f"{home.path} is the home of the {owner.kind} {owner.id}, and the ticket is for the lead {who.name}.",
+            hint="Name the right one with --home or CONCORD_HOME. The ticket was not used.",
+        )
+    known = home.roll()
+    if known is not None and known.federation != ticket.endpoint.federation:
+        raise InvalidUsage(
+            f"{home.path} belongs to the federation {known.federation}, and the ticket is for {ticket.endpoint.federation}.",
+            hint="Use another --home for another federation. The ticket was not used.",
+        )
+
+
 def _warnings(home: Home, principal: Principal, roll: Roll) -> list[str]:
     if principal.kind != "lead":
         return []
@@ -127,18 +153,19 @@ def renewed(home: Home, endpoint: Endpoint, now: datetime, environment: Mapping[
     Raises InvalidIdentity when it has expired. A failed renewal is no error while the old certificate holds.
     """
     certificate = _certificate(endpoint.certificate_pem)
+    _check_files(home, endpoint, certificate)
     end = certificate.not_valid_after_utc
     if now >= end:
         raise InvalidIdentity(
-            f"Your transport certificate expired on {end:%Y-%m-%d %H:%M} UTC.",
+            f"Your transport certificate expired on {_shown(end)}.",
             hint="Ask the operator for a new ticket and run `concord login --ticket TICKET`; your own keys stay.",
         )
     if end - now > (end - certificate.not_valid_before_utc) / 3:
         return endpoint
     csr = make_csr(home.transport_key(), uri_of(principal_of(endpoint.certificate_pem), endpoint.federation))
     try:
-        channel, _route = open_channel(endpoint, environment)
-        with closing(channel), spoken_errors(endpoint.address):
+        channel, route = open_channel(endpoint, environment)
+        with closing(channel), spoken_errors(route.place):
             reply = enrolment_pb2_grpc.EnrolmentStub(channel).Renew(
                 enrolment_pb2.RenewRequest(csr_pem=csr), timeout=UNARY_SECONDS
             )
@@ -148,6 +175,25 @@ def renewed(home: Home, endpoint: Endpoint, now: datetime, environment: Mapping[
         return endpoint
     home.renew_certificate(reply.certificate_pem)
     return replace(endpoint, certificate_pem=reply.certificate_pem)
+
+
+def _check_files(home: Home, endpoint: Endpoint, certificate: x509.Certificate) -> None:
+    """TLS says nothing useful about files that do not fit together."""
+    if certificate.public_key() != home.transport_key().private.public_key():
+        raise InvalidIdentity(
+            f"The transport certificate in {home.path} is not for the transport key that is there.",
+            hint="Run `concord login` with a new ticket; your own keys stay.",
+        )
+    try:
+        x509.load_pem_x509_certificates(endpoint.ca_pem)
+    except ValueError:
+        raise InvalidIdentity(
+            f"The federation's CA certificate in {home.path} is damaged.", hint="Run `concord login` with a new ticket."
+        ) from None
+
+
+def _shown(when: datetime) -> str:
+    return f"{when:%Y-%m-%d %H:%M} UTC"
 
 
 def _certificate(pem: bytes) -> x509.Certificate:

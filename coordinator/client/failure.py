@@ -15,7 +15,7 @@ import traceback
 from typing import TextIO
 
 from coordinator.client.terminal import is_live
-from federation.errors import exit_code, told
+from federation.errors import InvalidUsage, exit_code, told
 
 
 def report(error: Exception, stream: TextIO | None = None) -> int:
@@ -23,9 +23,21 @@ def report(error: Exception, stream: TextIO | None = None) -> int:
     out = stream or sys.stderr
     if os.environ.get("CONCORD_DEBUG") == "1":
         traceback.print_exception(error, file=out)
-    for line in lines_of(error):
+    meant = _meant(error)
+    for line in lines_of(meant):
         print(line, file=out)
-    return exit_code(error)
+    return exit_code(meant)
+
+
+def _meant(error: Exception) -> Exception:
+    """A disk that is full or a folder that is closed is nothing unexpected."""
+    if isinstance(error, OSError) and error.strerror:
+        place = f"{error.filename}: " if error.filename else ""
+        return InvalidUsage(
+            f"{place}{error.strerror}.",
+            hint="Check the path, who may use it, and the room on the disk; then run it again.",
+        )
+    return error
 
 
 def lines_of(error: Exception) -> list[str]:

@@ -10,6 +10,7 @@ import os
 import secrets
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -32,16 +33,17 @@ def make_private_folder(path: Path) -> Path:
 def read_file(path: Path, limit: int = DOCUMENT_LIMIT, *, what: str = "The file") -> bytes:
     """The whole of a regular file. Raises NotFound, or InvalidUsage when it is no regular file or larger than ``limit``."""
     try:
-        with path.open("rb") as stream:
+        # Not blocking: a pipe that nobody writes to must not hold the command.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
             if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-                raise InvalidUsage(f"{what} {path} is not a regular file.")
+                raise InvalidUsage(f"{what} {path} is not a regular file.", hint="Name a file.")
             data = stream.read(limit + 1)
     except FileNotFoundError:
         raise NotFound(f"{what} {path} does not exist.", hint="Check the path.") from None
     except IsADirectoryError:
         raise InvalidUsage(f"{what} {path} is a folder.", hint="Name a file.") from None
     except OSError as error:
-        raise InvalidUsage(f"{what} {path} cannot be read: {error.strerror}.") from None
+        raise InvalidUsage(f"{what} {path} cannot be read: {error.strerror}.", hint="Check who may read it.") from None
     if len(data) > limit:
         raise InvalidUsage(f"{what} {path} is larger than {limit:,} bytes.", hint="Is it the right file?")
     return data
@@ -60,24 +62,42 @@ def read_secret(path: Path, *, what: str, hint: str) -> bytes:
     return read_file(path, 1 << 16, what=f"The {what}")
 
 
+@contextmanager
+def about(path: Path, *, hint: str = "Is it the right file, and is it whole?") -> Iterator[None]:
+    """What is wrong with a document inside names the file. ``hint``: for an error that has none of its own."""
+    try:
+        yield
+    except InvalidIdentity as error:
+        raise InvalidIdentity(f"{path}: {error.message}", hint=error.hint or hint) from None
+
+
 def write_file(path: Path, data: bytes, mode: int = PUBLIC_FILE) -> None:
     """Replaces ``path`` at once: a reader sees the old bytes or the new ones, also after a power cut."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = _written_beside(path, data, mode)
-    part.replace(path)
+    try:
+        part.replace(path)
+    except OSError as error:
+        part.unlink()
+        raise InvalidUsage(f"{path} cannot be written: {error.strerror}.", hint="Name another file.") from None
 
 
-def write_new_file(path: Path, data: bytes, mode: int, *, what: str) -> None:
+def check_absent(path: Path, *, what: str, hint: str = "Name another file, or move this one away.") -> None:
+    """Raises InvalidUsage when something is at ``path``: asked before anything is done that cannot be done twice."""
+    if path.exists() or path.is_symlink():
+        raise InvalidUsage(f"There is already {what} at {path}; it stays as it is.", hint=hint)
+
+
+def write_new_file(
+    path: Path, data: bytes, mode: int, *, what: str, hint: str = "Name another file, or move this one away."
+) -> None:
     """Writes ``path`` at once, and only where nothing is. Raises InvalidUsage when something is there."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
     part = _written_beside(path, data, mode)
     try:
         os.link(part, path)
     except FileExistsError:
-        raise InvalidUsage(
-            f"There is already {what} at {path}; it stays as it is.",
-            hint="Choose another --home, or move the old one away if you are sure that nobody relies on it.",
-        ) from None
+        raise InvalidUsage(f"There is already {what} at {path}; it stays as it is.", hint=hint) from None
     finally:
         part.unlink()
 
@@ -87,7 +107,7 @@ def _written_beside(path: Path, data: bytes, mode: int) -> Path:
     try:
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
     except OSError as error:
-        raise InvalidUsage(f"{path} cannot be written: {error.strerror}.") from None
+        raise InvalidUsage(f"{path} cannot be written: {error.strerror}.", hint="Check the folder.") from None
     with os.fdopen(descriptor, "wb") as stream:
         stream.write(data)
         stream.flush()

@@ -1,6 +1,7 @@
 """The folder of one person: a member's officer, a research lead, or an operator.
 
 profile.json       who this is (kind, id, ...), written by `member init` or `lead init`
+card.json          the entry for the roll, signed with the identity key
 keys/identity.key  Ed25519, the person's signature; never overwritten
 keys/transport.key EC P-256, for connections only
 roll.json          the roll that this person trusts
@@ -20,13 +21,14 @@ from coordinator.client.channel import Endpoint
 from coordinator.client.files import (
     PRIVATE_FOLDER,
     SECRET_FILE,
+    about,
     make_private_folder,
     read_file,
     read_secret,
     write_file,
     write_new_file,
 )
-from federation.errors import FederationError, InvalidUsage, NotFound
+from federation.errors import InvalidUsage, NotFound
 from federation.identity.keys import SigningKey
 from federation.identity.roll import Roll
 from federation.identity.transport import TransportKey
@@ -68,30 +70,47 @@ class Home:
     def jobs_path(self) -> Path:
         return self.path / "jobs"
 
-    def create(self, profile: Profile, key: SigningKey) -> None:
+    @property
+    def card_path(self) -> Path:
+        return self.path / "card.json"
+
+    def create(self, profile: Profile, key: SigningKey, card: bytes) -> None:
         """Founds this home. Raises InvalidUsage when it already has a key."""
         make_private_folder(self.path)
         make_private_folder(self.path / "keys").chmod(PRIVATE_FOLDER)
-        write_new_file(self.identity_key_path, key.to_pem(), SECRET_FILE, what="an identity key")
+        write_new_file(
+            self.identity_key_path,
+            key.to_pem(),
+            SECRET_FILE,
+            what="an identity key",
+            hint="Choose another --home, or move the old key away if you are sure that nobody relies on it.",
+        )
         document = {"kind": profile.kind, "id": profile.id, "name": profile.name, **profile.details}
         write_file(self.path / "profile.json", _json(document))
+        write_file(self.card_path, card)
 
-    def profile(self, kind: str) -> Profile:
-        """Who this is. Raises NotFound or InvalidUsage when this is not the home of a ``kind``."""
-        command = f"concord {kind} init --home {self.path}"
+    def owner(self) -> Profile | None:
+        """Whose home this is; None for a folder that only holds a connection, as an operator's does."""
         try:
             document = self._document("profile.json", "The profile")
         except NotFound:
-            raise NotFound(
-                f"{self.path} is not the home of a {kind} yet.",
-                hint=f"Make one with `{command} ...`, or name the right one with --home or CONCORD_HOME.",
-            ) from None
-        profile = Profile(
+            return None
+        return Profile(
             kind=str(document.pop("kind", "")),
             id=str(document.pop("id", "")),
             name=str(document.pop("name", "")),
             details={key: str(value) for key, value in document.items()},
         )
+
+    def profile(self, kind: str) -> Profile:
+        """Who this is. Raises NotFound or InvalidUsage when this is not the home of a ``kind``."""
+        profile = self.owner()
+        if profile is None:
+            raise NotFound(
+                f"{self.path} is not the home of a {kind} yet.",
+                hint=f"Make one with `concord {kind} init --home {self.path} ...`, or name the right one with --home or "
+                "CONCORD_HOME.",
+            )
         if profile.kind != kind:
             raise InvalidUsage(
                 f"{self.path} is the home of the {profile.kind} {profile.id}, and this takes a {kind}.",
@@ -100,13 +119,13 @@ class Home:
         return profile
 
     def identity_key(self) -> SigningKey:
-        return SigningKey.from_pem(
-            read_secret(
-                self.identity_key_path,
-                what="identity key",
-                hint="Make one with `concord member init` or `concord lead init`, or name the right --home.",
-            )
+        pem = read_secret(
+            self.identity_key_path,
+            what="identity key",
+            hint="Make one with `concord member init` or `concord lead init`, or name the right --home.",
         )
+        with about(self.identity_key_path, hint="Restore it from a backup."):
+            return SigningKey.from_pem(pem)
 
     def transport_key(self) -> TransportKey:
         """This home's key for connections; made when there is none."""
@@ -115,13 +134,17 @@ class Home:
             make_private_folder(self.path / "keys").chmod(PRIVATE_FOLDER)
             key = TransportKey.generate()
             write_new_file(self.transport_key_path, key.to_pem(), SECRET_FILE, what="a transport key")
-        return TransportKey.from_pem(self._transport_pem())
+        pem = self._transport_pem()
+        with about(self.transport_key_path, hint="Move it away and run `concord login` with a new ticket."):
+            return TransportKey.from_pem(pem)
 
     def roll(self) -> Roll | None:
         """The roll that this home trusts, checked again; None where there is none."""
-        if not self.roll_path.exists():
+        envelope = self.roll_envelope()
+        if envelope is None:
             return None
-        return Roll.open(read_file(self.roll_path, what="The roll"))
+        with about(self.roll_path, hint="Move it away and run `concord login`, or put back the roll that you trust."):
+            return Roll.open(envelope)
 
     def roll_envelope(self) -> bytes | None:
         return read_file(self.roll_path, what="The roll") if self.roll_path.exists() else None
@@ -131,7 +154,7 @@ class Home:
         if roll is None:
             raise NotFound(
                 f"There is no roll in {self.path}.",
-                hint="`concord login` brings it; officers get it with `concord roll sign`.",
+                hint=f"`concord login --home {self.path} --ticket TICKET` brings it.",
             )
         return roll
 
@@ -188,7 +211,10 @@ class Home:
         except ValueError:
             document = None
         if not isinstance(document, dict):
-            raise FederationError(f"{path} is damaged: it is not a JSON object.", hint="Restore it from a backup.")
+            raise InvalidUsage(
+                f"{path} is damaged: it is not a JSON object.",
+                hint="Restore it from a backup; connection.json also comes back with `concord login` and a new ticket.",
+            )
         return document
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -14,21 +16,17 @@ import click
 import typer
 
 from coordinator.client import ceremony
-from coordinator.client.describe import describe_job, jobs_table, nodes_table
+from coordinator.client.describe import describe_job, jobs_table, members_document, members_table, nodes_table
 from coordinator.client.enrolment import login as log_in
 from coordinator.client.enrolment import read_ticket
 from coordinator.client.failure import report as report_error
 from coordinator.client.files import read_file
 from coordinator.client.home import Home
 from coordinator.client.options import DEFAULT_HOME_PATH, FormatOption, HomeOption
-from coordinator.client.release_folder import verify_folder
-from coordinator.client.sdk import Federation
-from coordinator.client.submission import read_document
-from coordinator.client.terminal import Format, as_yaml, coloured, data, plain, progress, say, show, table
+from coordinator.client.sdk import PATIENCE_SECONDS, Federation
+from coordinator.client.terminal import Format, amount, as_yaml, data, plain, progress, say, show, table
 from coordinator.client.watching import exit_code_of, watch
-from federation.errors import TABLE, InvalidUsage, VerificationFailed
-from federation.manifest.explain import explain as explain_field
-from federation.releases.verify import Report
+from federation.errors import INTERRUPTED_EXIT_CODE, TABLE, FederationError, InvalidUsage, VerificationFailed
 
 app = typer.Typer(name="concord", no_args_is_help=True, pretty_exceptions_enable=False)
 release_app = typer.Typer(no_args_is_help=True, help="Released models.")
@@ -59,7 +57,7 @@ def login(
 ) -> None:
     """Exchange a ticket for a transport certificate, and keep the members' roll."""
     pinned = read_file(roll, what="The roll") if roll is not None else None
-    done = log_in(Home.at(home), read_ticket(ticket), pinned, os.environ)
+    done = log_in(Home.at(home), read_ticket(ticket, datetime.now(UTC)), pinned, os.environ)
     for warning in done.warnings:
         say(f"warning: {warning}")
     who = f"{done.principal.kind} {done.principal.name}"
@@ -80,8 +78,7 @@ def apply(
 ) -> None:
     """Check, pack, sign and submit a job."""
     if dry_run:
-        document, _folder = read_document(file)
-        show(document.resolved(), output, lambda: data(as_yaml(document.resolved())))
+        _rehearse(file, output)
         return
     with Federation.connect(home) as federation:
         prepared = federation.prepare(file, again=again)
@@ -90,14 +87,29 @@ def apply(
             say(f"note: the app's ServerApp ({prepared.app.server_app}) is not run; spec.strategy names the outer step")
         data_set = manifest.data_set or "tagged data"
         what = f"{manifest.spec.rounds} rounds of {manifest.strategy.name} on {data_set}"
-        say(
-            f"signing as {manifest.lead.id}: {what}, {len(prepared.bundle.files)} files ({prepared.bundle.digest.hex()[:12]})"
-        )
+        bundle = f"{len(prepared.bundle.files)} files ({prepared.bundle.digest.hex()[:12]})"
+        signed = "signed before" if prepared.signed_before else "signed"
+        say(f"{signed} as {manifest.lead.id}: {what}, {bundle}")
         with progress("bundle") as bar:
             submission = federation.submit(prepared, progress=bar)
     word = "created" if submission.created else "unchanged"
+    if submission.created:
+        say(f"follow it with `concord watch {submission.name}`")
+    else:
+        say("this very job was submitted before; `--again` submits it as a new one")
     document_out = {"name": submission.name, "digest": submission.digest.hex(), "created": submission.created}
     show(document_out, output, lambda: data(f"job/{submission.name} {word} (digest {submission.digest.hex()})"))
+
+
+def _rehearse(file: Path, output: Format) -> None:
+    from coordinator.client.submission import rehearse
+
+    resolved, bundle = rehearse(file)
+    show(resolved, output, lambda: data(as_yaml(resolved)))
+    say(f"every member would receive these {len(bundle.files)} files, {amount(bundle.size)}:")
+    for path, _digest, size in bundle.files:
+        say(f"  {path} ({amount(size)})")
+    say("nothing was signed or sent; whether enough members may take part is only known when it is submitted")
 
 
 @app.command()
@@ -106,19 +118,22 @@ def get(
     home: HomeOption = DEFAULT_HOME_PATH,
     output: FormatOption = Format.table,
 ) -> None:
-    """List jobs, nodes or members."""
+    """List jobs or nodes as the coordinator tells of them, or the members on your own roll."""
+    if kind is Kind.members:
+        roll = Home.at(home).required_roll()
+        show(members_document(roll), output, lambda: members_table(roll))
+        return
     with Federation.connect(home) as federation:
         if kind is Kind.jobs:
             jobs = federation.jobs()
-            show([job.as_document() for job in jobs], output, lambda: jobs_table(jobs))
-        elif kind is Kind.nodes:
+            show([job.as_summary() for job in jobs], output, lambda: jobs_table(jobs))
+            count = len(jobs)
+        else:
             state = federation.describe()
             show([node.as_document() for node in state.nodes], output, lambda: nodes_table(state))
-        else:
-            roll = federation.home.required_roll()
-            rows = [(member.id, member.jurisdiction, member.name) for member in roll.members]
-            listed = [{"id": item[0], "jurisdiction": item[1], "name": item[2]} for item in rows]
-            show(listed, output, lambda: table(("ID", "JURISDICTION", "NAME"), rows))
+            count = len(state.nodes)
+    if not count:
+        say(f"there are no {kind.value} yet")
 
 
 @app.command()
@@ -126,14 +141,19 @@ def describe(job: JobName, home: HomeOption = DEFAULT_HOME_PATH, output: FormatO
     """Everything about a job: defaults, consents with reasons, why it waits, rounds, story."""
     with Federation.connect(home) as federation:
         found = federation.job(job)
-    show(found.as_document(), output, lambda: describe_job(found))
+        roll = federation.home.roll()
+    show(found.as_document(), output, lambda: describe_job(found, roll))
 
 
 @app.command("watch")
 def watch_job(job: JobName, home: HomeOption = DEFAULT_HOME_PATH) -> None:
     """Follow a job until it ends; exit code 0 finished, 1 failed, 7 withdrawn or stopped."""
     with Federation.connect(home) as federation:
-        last = watch(federation.watch(job))
+        try:
+            last = watch(federation.watch(job, away=_away))
+        except KeyboardInterrupt:
+            say(f"the job goes on; `concord watch {job}` shows it again")
+            raise
     raise typer.Exit(exit_code_of(last))
 
 
@@ -145,8 +165,8 @@ def logs(
 ) -> None:
     """The story of a job, line by line."""
     with Federation.connect(home) as federation:
-        for line in federation.logs(job, follow=follow):
-            data(f"{line.time} {plain(line.member) or 'coordinator'}: {plain(line.text)}")
+        for line in federation.logs(job, follow=follow, away=_away):
+            data(f"{line.time} {line.member or 'coordinator'}: {line.text}")
 
 
 @app.command()
@@ -164,7 +184,9 @@ def cancel(
 @app.command()
 def explain(field: Annotated[str, typer.Argument(help="Such as job.spec.rounds.")] = "job") -> None:
     """What a field of a job document means, its type and its default."""
-    data(explain_field(field))
+    from federation.manifest.explain import explain as meaning_of
+
+    data(meaning_of(field))
 
 
 @release_app.command("fetch")
@@ -185,16 +207,23 @@ def verify(
     roll: Annotated[
         Path | None, typer.Option(help="The roll that you trust; else trust starts at the roll in the folder.")
     ] = None,
+    output: FormatOption = Format.table,
 ) -> None:
     """Check a release offline: every signature, every digest, every round."""
+    from coordinator.client.release_folder import verify_folder
+
     trusted = read_file(roll, what="The roll") if roll is not None else None
-    checked: Report = verify_folder(folder, trusted)
-    for check in checked.checks:
-        data(f"{coloured('ok' if check.ok else 'FAILED', sys.stdout)}  {plain(check.name)}: {plain(check.detail)}")
-    if not checked.ok:
+    checks = verify_folder(folder, trusted).checks
+    failed = [check.name for check in checks if not check.ok]
+    listed = [{"check": check.name, "ok": check.ok, "detail": plain(check.detail)} for check in checks]
+    rows = [("ok" if check.ok else "FAILED", check.name, check.detail) for check in checks]
+    show({"verified": not failed, "checks": listed}, output, lambda: table(("RESULT", "CHECK", "DETAIL"), rows))
+    if failed:
         raise VerificationFailed(
-            "The release does not check.", hint="Do not use it; fetch it again, and tell the members."
+            f"The release in {folder} does not check: {', '.join(failed)}.",
+            hint="Do not use it. Fetch it again; if it still fails, tell the members.",
         )
+    say(f"{folder}: {len(checks)} checks ok" + ("" if roll else ", beginning at the roll in the folder"))
 
 
 @app.command("version")
@@ -205,17 +234,23 @@ def version_command() -> None:
     data(version("concord-federation"))
 
 
+def _away(failure: FederationError) -> None:
+    say(f"{failure.message} Trying again for {PATIENCE_SECONDS / 60:.0f} minutes; Ctrl-C ends this, not the job.")
+
+
 def main() -> int:
     """Entry point: the exit code follows federation.errors."""
+    for stream in (sys.stdout, sys.stderr):
+        # A name in letters that the terminal's encoding lacks is shown escaped, and is no error.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = app(standalone_mode=False)
     except click.ClickException as error:
         error.show()
         return TABLE[InvalidUsage.code].exit_code
     except (KeyboardInterrupt, click.Abort):
-        return 130
-    except BrokenPipeError:
-        return 0
+        return INTERRUPTED_EXIT_CODE
     except Exception as error:
         return report_error(error)
     return code if isinstance(code, int) else 0

@@ -2,39 +2,35 @@
 
 from __future__ import annotations
 
-import stat
 from pathlib import Path, PurePosixPath
-from typing import Final
 
-from coordinator.client.files import walk_files
 from coordinator.client.transfer import Progress, Transfer, digest_of
-from federation.errors import InvalidUsage, VerificationFailed
-from federation.releases.verify import Report, verify
+from federation.errors import InvalidUsage, NotFound, VerificationFailed
+from federation.releases import verify as releases
+from federation.releases.listing import LISTING
+from federation.releases.verify import Report
 from federation.v1 import jobs_pb2
-
-FILES_LIMIT: Final = 100_000
 
 
 def verify_folder(folder: Path, trusted_roll: bytes | None = None) -> Report:
-    """Checks a release folder offline. Links and special files are refused. Raises InvalidUsage when it is no folder."""
-    if not folder.is_dir():
-        raise InvalidUsage(f"{folder} is not a folder.", hint="Name the folder of a release.")
-    files: dict[str, Path | bytes] = {}
-    for name, path, status in walk_files(folder, FILES_LIMIT):
-        if not stat.S_ISREG(status.st_mode):
-            raise VerificationFailed(
-                f"{name} is not a regular file.", hint="A release holds files only; fetch it again."
-            )
-        files[name] = path
-    return verify(files, trusted_roll)
+    """Checks a release folder offline. Raises NotFound when it is not there, InvalidUsage when it is no release's folder at all."""
+    if not folder.exists():
+        raise NotFound(
+            f"The folder {folder} does not exist.", hint="Name the folder that `concord release fetch` wrote."
+        )
+    if not folder.is_dir() or not (folder / LISTING).exists():
+        raise InvalidUsage(
+            f"{folder} is not the folder of a release: there is no {LISTING} in it.",
+            hint="Name the folder that `concord release fetch` wrote.",
+        )
+    return releases.verify_folder(folder, trusted_roll)
 
 
 def download(
     blobs: Transfer, view: jobs_pb2.ReleaseView, folder: Path, trusted_roll: bytes | None, progress: Progress
 ) -> Report:
     """Fetches, verifies, renames. Raises VerificationFailed and leaves ``folder``.part when a check fails."""
-    if folder.exists():
-        raise InvalidUsage(f"{folder} is there already.", hint="Name another folder, or move it away.")
+    check_free(folder)
     part = folder.with_name(folder.name + ".part")
     part.mkdir(parents=True, exist_ok=True)
     total, done = sum(item.size for item in view.files), 0
@@ -50,10 +46,20 @@ def download(
         failed = next(check for check in report.checks if not check.ok)
         raise VerificationFailed(
             f"The release does not check: {failed.name}: {failed.detail}",
-            hint=f"It was left in {part} and must not be used.",
+            hint=f"It was left in {part} and must not be used. Remove that folder and fetch again; if it happens again, tell the "
+            "members.",
         )
     part.replace(folder)
     return report
+
+
+def check_free(folder: Path) -> None:
+    """Raises InvalidUsage unless ``folder`` is absent or empty."""
+    if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
+        raise InvalidUsage(
+            f"{folder} is there already, and a release takes an empty folder.",
+            hint="Name another folder with --out, or move this one away.",
+        )
 
 
 def _after(done: int, total: int, progress: Progress) -> Progress:

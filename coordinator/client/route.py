@@ -33,6 +33,14 @@ class Route:
         parts = urlsplit(self.proxy)
         return f"to {self.address} through the proxy {parts.hostname}:{parts.port or 80} (from {self.variable})"
 
+    @property
+    def place(self) -> str:
+        """The address as errors name it."""
+        if self.proxy is None:
+            return self.address
+        parts = urlsplit(self.proxy)
+        return f"{self.address}, through the proxy {parts.hostname}:{parts.port or 80}"
+
     def __repr__(self) -> str:
         return f"Route({self.label})"
 

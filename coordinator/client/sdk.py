@@ -19,29 +19,39 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import grpc
 
 from coordinator.client.channel import UNARY_SECONDS, Endpoint, error_of, open_channel, spoken_errors
 from coordinator.client.enrolment import renewed
 from coordinator.client.home import Home
-from coordinator.client.release_folder import download
-from coordinator.client.submission import Prepared, prepare
 from coordinator.client.transfer import Progress, Transfer
-from coordinator.client.views import FederationState, Job, LogLine, job_of, node_of
+from coordinator.client.views import FederationState, Job, LogLine, job_of, line_of, node_of
 from federation.errors import FederationError, InvalidUsage, NotFound, Unavailable
 from federation.identity.withdrawal import seal_withdrawal
-from federation.releases.verify import Report
 from federation.v1 import blobs_pb2_grpc, jobs_pb2, jobs_pb2_grpc
+
+if TYPE_CHECKING:
+    from coordinator.client.submission import Prepared
+    from federation.releases.verify import Report
+
+# What signs jobs and what verifies releases is loaded when it is used: reading a list should not wait for either.
 
 STREAM_SECONDS: Final = 60.0
 """A stream is opened anew after this long, so that a silent network is noticed."""
 PATIENCE_SECONDS: Final = 300.0
 """How long a watch outlives a coordinator that does not answer."""
+PAUSE_SECONDS: Final = 0.1
+MAX_PAUSE_SECONDS: Final = 5.0
+"""Between two attempts, doubling from the first to the second."""
 
 
 def _silent(_done: int, _size: int) -> None:
+    return
+
+
+def _patient(_failure: FederationError) -> None:
     return
 
 
@@ -61,7 +71,7 @@ class Federation:
         self.endpoint = endpoint
         self.channel, self.route = open_channel(endpoint, os.environ if environment is None else environment)
         self._jobs = jobs_pb2_grpc.JobsStub(self.channel)
-        self._blobs = Transfer(blobs_pb2_grpc.BlobsStub(self.channel), endpoint.address)
+        self._blobs = Transfer(blobs_pb2_grpc.BlobsStub(self.channel), self.route.place)
 
     @classmethod
     def connect(cls, home: Path | str | None = None, *, environment: Mapping[str, str] | None = None) -> Federation:
@@ -87,14 +97,17 @@ class Federation:
         """By name, digest in hex, or a unique prefix of the digest. Raises NotFound."""
         return job_of(self._call(self._jobs.Get, jobs_pb2.JobQuery(job=name)))
 
-    def watch(self, name: str, *, patience: float = PATIENCE_SECONDS) -> Iterator[Job]:
+    def watch(
+        self, name: str, *, patience: float = PATIENCE_SECONDS, away: Callable[[FederationError], None] = _patient
+    ) -> Iterator[Job]:
         """The job now and after each change, until it has ended. Survives a coordinator that is started again.
 
-        Raises Unavailable when the coordinator was never reached, or stays away longer than ``patience`` seconds.
+        ``away`` is called once each time that the coordinator stops answering. Raises Unavailable when it was never reached, or
+        stays away longer than ``patience`` seconds.
         """
         last: bytes | None = None
         query = jobs_pb2.JobQuery(job=name)
-        for view in self._followed(lambda: self._jobs.Watch(query, timeout=STREAM_SECONDS), patience):
+        for view in self._followed(lambda: self._jobs.Watch(query, timeout=STREAM_SECONDS), patience, away):
             seen = view.SerializeToString(deterministic=True)
             if seen != last:
                 last = seen
@@ -105,30 +118,39 @@ class Federation:
                 # The digest is exact, should another job take the same name meanwhile.
                 query.job = job.digest.hex()
 
-    def logs(self, name: str, *, follow: bool = False, patience: float = PATIENCE_SECONDS) -> Iterator[LogLine]:
+    def logs(
+        self,
+        name: str,
+        *,
+        follow: bool = False,
+        patience: float = PATIENCE_SECONDS,
+        away: Callable[[FederationError], None] = _patient,
+    ) -> Iterator[LogLine]:
         """The story of a job; with ``follow`` until the job has ended."""
-        request = jobs_pb2.LogsRequest(job=name, follow=follow)
+        request = jobs_pb2.LogsRequest(job=self.job(name).digest.hex() if follow else name, follow=follow)
         if not follow:
-            with spoken_errors(self.endpoint.address):
+            with spoken_errors(self.route.place):
                 for line in self._jobs.Logs(request, timeout=STREAM_SECONDS):
-                    yield LogLine(line.time, line.member, line.text)
+                    yield line_of(line)
             return
         seen: set[tuple[str, str, str]] = set()
-        for line in self._followed(lambda: self._jobs.Logs(request, timeout=STREAM_SECONDS), patience, ends=True):
+        for line in self._followed(lambda: self._jobs.Logs(request, timeout=STREAM_SECONDS), patience, away, ends=True):
             known = (line.time, line.member, line.text)
             if known not in seen:
                 seen.add(known)
-                yield LogLine(*known)
+                yield line_of(line)
 
     # -------------------------------------------------------------------------------------------------------- acting
 
     def prepare(self, job_path: Path | str, *, again: bool = False) -> Prepared:
         """Reads, checks, packs and signs a job, and sends nothing."""
+        from coordinator.client.submission import prepare
+
         return prepare(Path(job_path), self.home, self.home.required_roll(), again=again)
 
     def submit(self, job: Path | str | Prepared, *, again: bool = False, progress: Progress = _silent) -> Submission:
         """Uploads the bundle (and a snapshot file) and submits the signed job. The same job again changes nothing."""
-        prepared = job if isinstance(job, Prepared) else self.prepare(job, again=again)
+        prepared = self.prepare(job, again=again) if isinstance(job, (str, Path)) else job
         self._blobs.put(prepared.bundle.data, prepared.bundle.digest, progress)
         if prepared.snapshot is not None:
             self._blobs.put(prepared.snapshot.path, prepared.snapshot.digest, progress)
@@ -153,6 +175,9 @@ class Federation:
 
         Raises NotFound when there is no release yet, VerificationFailed when it does not check: then it stays in ``folder``.part.
         """
+        from coordinator.client.release_folder import check_free, download
+
+        check_free(Path(folder))
         view = self._call(self._jobs.GetRelease, jobs_pb2.JobQuery(job=name))
         if not view.files:
             raise NotFound(f"job/{name} has no release.", hint=f"See `concord describe {name}`: is it finished?")
@@ -161,40 +186,50 @@ class Federation:
     # ------------------------------------------------------------------------------------------------------ plumbing
 
     def _call(self, method: Callable[..., Any], request: object) -> Any:
-        with spoken_errors(self.endpoint.address):
+        with spoken_errors(self.route.place):
             return method(request, timeout=UNARY_SECONDS)
 
-    def _followed(self, opened: Callable[[], Any], patience: float, *, ends: bool = False) -> Iterator[Any]:
+    def _followed(
+        self,
+        opened: Callable[[], Any],
+        patience: float,
+        away: Callable[[FederationError], None],
+        *,
+        ends: bool = False,
+    ) -> Iterator[Any]:
         """The messages of a stream that is opened anew when it breaks or grows old.
 
         ``ends``: a stream that the coordinator closes in order is at its end.
         """
         reached = False
-        away_since: float | None = None
-        pause = 0.1
+        silent_since: float | None = None
+        pause = PAUSE_SECONDS
         while True:
             call = opened()
+            heard = False
             try:
                 for message in call:
-                    reached, away_since, pause = True, None, 0.1
+                    reached = heard = True
+                    silent_since, pause = None, PAUSE_SECONDS
                     yield message
                 if ends:
                     return
             except grpc.RpcError as error:
-                failure = error_of(error, self.endpoint.address)
-                aged = isinstance(error, grpc.Call) and error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+                failure = error_of(error, self.route.place)
                 if not isinstance(failure, Unavailable) or not reached:
                     raise failure from None
+                if heard and isinstance(error, grpc.Call) and error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                    continue  # It grew old while the coordinator answered: nothing is wrong.
                 now = time.monotonic()
-                away_since = away_since or now
-                if aged:
-                    continue
-                if now - away_since > patience:
+                if silent_since is None:
+                    silent_since = now
+                    away(failure)
+                if now - silent_since > patience:
                     raise failure from None
             finally:
                 call.cancel()
             time.sleep(pause)
-            pause = min(2 * pause, 5.0)
+            pause = min(2 * pause, MAX_PAUSE_SECONDS)
 
     def close(self) -> None:
         self.channel.close()
@@ -208,4 +243,4 @@ class Federation:
         self.close()
 
 
-__all__ = ["Federation", "FederationState", "Job", "LogLine", "Report", "Submission"]
+__all__ = ["Federation", "FederationState", "Job", "LogLine", "Submission"]

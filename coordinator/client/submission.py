@@ -8,13 +8,14 @@ import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from coordinator.client.files import make_private_folder, read_file, write_file
 from coordinator.client.home import Home
 from federation.errors import InvalidManifest, InvalidUsage
+from federation.identity.envelope import open_envelope
 from federation.identity.fields import moment_text
-from federation.identity.keys import transcript
+from federation.identity.keys import SigningKey, transcript
 from federation.identity.roll import Roll
 from federation.manifest.app_folder import read_app_folder
 from federation.manifest.bundle import AppInfo, Bundle, app_info, pack
@@ -24,6 +25,8 @@ from federation.weights.tensors import read_arrays
 
 NONCE_BYTES: Final = 16
 DOCUMENT_LIMIT: Final = 1 << 20
+JOB_FIELDS: Final = ("apiVersion", "kind", "metadata", "spec")
+"""of a manifest; the others say who signed it, when, and for which federation"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,20 +60,53 @@ class Prepared:
 def read_document(path: Path) -> tuple[JobDocument, Path]:
     """The job and the folder that its paths are relative to; "-" is stdin. Raises InvalidManifest, InvalidUsage."""
     if str(path) == "-":
-        return load_job(sys.stdin.read(DOCUMENT_LIMIT + 1), "stdin"), Path.cwd()
+        return load_job(_text(sys.stdin.buffer.read(DOCUMENT_LIMIT + 1), "stdin"), "stdin"), Path.cwd()
+    return load_job(_text(read_file(path, what="The job document"), str(path)), str(path)), path.resolve().parent
+
+
+def rehearse(path: Path) -> tuple[dict[str, Any], Bundle]:
+    """The job with all defaults, those of its app too, and what would be sent. Signs and sends nothing that anybody would take.
+
+    Raises InvalidManifest and InvalidUsage for all that ``prepare`` would, short of the keys and the roll.
+    """
+    document, folder = read_document(path)
+    bundle, app = _read_app(document, folder)
+    snapshot = _snapshot(document, folder)
+    nobody = SigningKey.generate()
+    envelope = seal_manifest(
+        document,
+        bundle,
+        app,
+        "nobody",
+        "nobody",
+        nobody,
+        moment_text(datetime.now(UTC)),
+        bytes(NONCE_BYTES),
+        snapshot.digest if snapshot else None,
+    )
+    resolved = {key: value for key, value in open_envelope(envelope, "manifest").document.items() if key in JOB_FIELDS}
+    del resolved["spec"]["bundle"]
+    resolved["spec"] = {"app": document.spec.app, **resolved["spec"]}
+    return resolved, bundle
+
+
+def _read_app(document: JobDocument, folder: Path) -> tuple[Bundle, AppInfo]:
+    files = read_app_folder(folder / (document.spec.app or ""))
+    return pack(files), app_info(files)
+
+
+def _text(data: bytes, source: str) -> str:
     try:
-        text = read_file(path, what="The job document").decode()
-    except UnicodeDecodeError as error:
-        raise InvalidManifest(f"{path} is not UTF-8 text.", hint="Save it as UTF-8.") from error
-    return load_job(text, str(path)), path.resolve().parent
+        return data.decode()
+    except UnicodeDecodeError:
+        raise InvalidManifest(f"{source} is not UTF-8 text.", hint="Save it as UTF-8.") from None
 
 
 def prepare(path: Path, home: Home, roll: Roll, *, again: bool = False) -> Prepared:
     """Sends nothing. ``again``: a new job, even if this very one was signed before. Raises InvalidManifest, InvalidUsage."""
     document, folder = read_document(path)
     lead = home.profile("lead")
-    files = read_app_folder(folder / (document.spec.app or ""))
-    bundle, app = pack(files), app_info(files)
+    bundle, app = _read_app(document, folder)
     snapshot = _snapshot(document, folder)
     kept = home.jobs_path / f"{_identity(document, bundle, snapshot, roll).hex()}.json"
     signed_before = kept.exists() and not again

@@ -1,19 +1,22 @@
 """What people see: data on stdout as a table, JSON or YAML; everything else on stderr.
 
 Colour and moving bars appear on a terminal only, and never when NO_COLOR is set. Text that came from a peer is shown without its
-control characters, so that nobody can rewrite a reader's screen.
+control characters (or, in JSON and YAML, with these escaped), so that nobody can rewrite a reader's screen.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import sys
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from typing import Final, TextIO
 
+import typer
 import yaml
 
 COLOURS: Final = {
@@ -30,7 +33,7 @@ class Format(StrEnum):
 
 
 def plain(text: object) -> str:
-    """``text`` on one line, without control characters."""
+    """``text`` on one line, without control characters and without those that turn or hide what follows."""
     return "".join(letter if letter.isprintable() else " " for letter in str(text))
 
 
@@ -47,37 +50,73 @@ def coloured(word: str, stream: TextIO) -> str:
 
 def say(text: str) -> None:
     """A remark for the person, on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    print(plain(text), file=sys.stderr, flush=True)
 
 
 def data(text: str) -> None:
-    """A line of the answer, on stdout."""
-    print(text, flush=True)
+    """A line of the answer, on stdout. What a peer wrote in it has gone through ``plain``."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # Whoever read stdout has had enough, as `head` has. What is still buffered must not fail again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(0) from None
 
 
 def show(document: object, form: Format, table: Callable[[], None]) -> None:
     """The answer in the asked form; ``table`` prints the one for people."""
     if form is Format.json:
-        data(json.dumps(document, indent=2, ensure_ascii=False))
+        data(as_json(document))
     elif form is Format.yaml:
         data(as_yaml(document))
     else:
         table()
 
 
+def as_json(document: object) -> str:
+    """Indented, with the letters of every language, and every character escaped that is none."""
+    text = json.dumps(document, indent=2, ensure_ascii=False)
+    return re.sub(r"[^\n -~]", lambda found: _letter(found.group()), text)
+
+
+def _letter(letter: str) -> str:
+    return letter if letter.isprintable() else json.dumps(letter)[1:-1]
+
+
 def as_yaml(document: object) -> str:
-    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, default_flow_style=False).rstrip("\n")
+    text = _yaml(document, unicode=True)
+    if any(not letter.isprintable() and letter != "\n" for letter in text):
+        text = _yaml(document, unicode=False)
+    return text
 
 
-def table(headings: Sequence[str], rows: Sequence[Sequence[object]], indent: str = "") -> None:
-    """Aligned columns on stdout; the last one is never cut, so that it can be read by a program as well."""
+def _yaml(document: object, *, unicode: bool) -> str:
+    return yaml.safe_dump(document, sort_keys=False, allow_unicode=unicode, default_flow_style=False, width=120).rstrip(
+        "\n"
+    )
+
+
+def width_of(text: str) -> int:
+    """How many columns a terminal gives to ``text``: two for a wide letter, none for an accent that combines."""
+    return sum(
+        0 if unicodedata.combining(letter) else 2 if unicodedata.east_asian_width(letter) in "WF" else 1
+        for letter in text
+    )
+
+
+def table(
+    headings: Sequence[str], rows: Sequence[Sequence[object]], indent: str = "", numbers: Sequence[str] = ()
+) -> None:
+    """Aligned columns on stdout, those of ``numbers`` to the right; the last one is never cut, so that programs can read it."""
     cells = [[plain(cell) if str(cell) else "-" for cell in row] for row in rows]
-    widths = [max(len(line[column]) for line in [list(headings), *cells]) for column in range(len(headings))]
-    data(indent + "  ".join(word.ljust(width) for word, width in zip(headings, widths, strict=True)).rstrip())
-    for line in cells:
-        shown = [
-            coloured(word, sys.stdout) + " " * (width - len(word)) for word, width in zip(line, widths, strict=True)
-        ]
+    lines = [list(headings), *cells]
+    widths = [max(width_of(line[column]) for line in lines) for column in range(len(headings))]
+    for line in lines:
+        shown = []
+        for heading, word, width in zip(headings, line, widths, strict=True):
+            room = " " * (width - width_of(word))
+            text = coloured(word, sys.stdout)
+            shown.append(room + text if heading in numbers else text + room)
         data(indent + "  ".join(shown).rstrip())
 
 
@@ -85,7 +124,7 @@ def fields(pairs: Mapping[str, object], indent: str = "") -> None:
     """``name: value`` lines on stdout, values aligned."""
     width = max((len(name) for name in pairs), default=0) + 2
     for name, value in pairs.items():
-        data(f"{indent}{(name + ':').ljust(width)}{coloured(plain(value), sys.stdout)}")
+        data(f"{indent}{(name + ':').ljust(width)}{coloured(plain(value), sys.stdout)}".rstrip())
 
 
 def amount(count: float) -> str:

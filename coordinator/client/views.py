@@ -1,14 +1,23 @@
-"""What a coordinator tells about jobs and nodes, as nouns of this SDK. Every text came from a peer: it is shown, never trusted."""
+"""What a coordinator tells about jobs and nodes, as nouns of this SDK. Every text came from a peer: it is shown, never trusted.
+
+Control characters end here: a text that holds some comes out with spaces in their place, whatever is done with it later. Signed
+envelopes stay verbatim.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
+from coordinator.client.terminal import amount, plain
+from federation.errors import InvalidIdentity
+from federation.identity.envelope import open_envelope
 from federation.v1 import jobs_pb2
 
 ENDED: Final = frozenset({"finished", "failed", "withdrawn", "stopped"})
+ALL_DAY: Final = "00:00-24:00"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +76,12 @@ class Round:
             "ready": list(self.ready),
             "cohort": list(self.cohort),
             "lost": list(self.lost),
-            "seconds": self.seconds,
-            "metrics": dict(self.metrics),
+            "seconds": _number(self.seconds),
+            "metrics": {name: _number(value) for name, value in self.metrics.items()},
             "bytesUp": self.bytes_up,
-            "weight": self.weight,
+            "weight": _number(self.weight),
             "reason": self.reason,
-            "phaseSeconds": dict(self.phase_seconds),
+            "phaseSeconds": {name: _number(value) for name, value in self.phase_seconds.items()},
         }
 
 
@@ -106,23 +115,46 @@ class Job:
         """The newest round and attempt, if any was announced."""
         return self.rounds[-1] if self.rounds else None
 
-    def as_document(self) -> dict[str, object]:
+    def signed_document(self) -> dict[str, Any]:
+        """The job with all its defaults, as the lead signed it. Raises InvalidIdentity when the envelope is not that of this job.
+
+        Whether that lead is on the roll is not asked here.
+        """
+        opened = open_envelope(self.manifest, "manifest")
+        if opened.digest != self.digest:
+            raise InvalidIdentity(
+                "The coordinator sent the manifest of another job.", hint="Do not rely on it; tell the operator."
+            )
+        return dict(opened.document)
+
+    def as_summary(self) -> dict[str, object]:
+        """What a list of jobs tells of each."""
         return {
-            "digest": self.digest.hex(),
             "name": self.name,
+            "digest": self.digest.hex(),
             "state": self.state,
             "reason": self.reason,
             "lead": self.lead,
             "created": self.created,
             "roundsTotal": self.rounds_total,
             "roundsClosed": self.rounds_closed,
+            "release": self.release.hex(),
+        }
+
+    def as_document(self) -> dict[str, object]:
+        """Everything; without "manifest" when the coordinator sent none that is this job's."""
+        whole = {
+            **self.as_summary(),
             "epoch": self.epoch,
             "roster": list(self.roster),
             "consents": [consent.as_document() for consent in self.consents],
             "rounds": [item.as_document() for item in self.rounds],
-            "release": self.release.hex(),
             "story": list(self.lines),
         }
+        try:
+            return {**whole, "manifest": self.signed_document()}
+        except InvalidIdentity:
+            return whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +166,40 @@ class LogLine:
 
 
 @dataclass(frozen=True, slots=True)
+class Offer:
+    """What a node lends to jobs."""
+
+    gpus: tuple[tuple[str, int], ...]
+    """model and memory in bytes of each"""
+    cpus: int
+    memory_bytes: int
+    hours: str
+    sandbox: str
+    python: str
+
+    @property
+    def words(self) -> str:
+        if not self.cpus:
+            return ""
+        parts = [f"{len(self.gpus) or 'no'} GPU{'' if len(self.gpus) == 1 else 's'}"]
+        parts += sorted({f"{model} ({amount(memory)})" for model, memory in self.gpus})
+        parts += [f"{self.cpus} CPU{'' if self.cpus == 1 else 's'}", amount(self.memory_bytes)]
+        parts += [self.hours] if self.hours not in {"", ALL_DAY} else []
+        parts += [f"sandbox: {self.sandbox}"] if self.sandbox else []
+        return ", ".join(parts)
+
+    def as_document(self) -> dict[str, object]:
+        return {
+            "gpus": [{"model": model, "memoryBytes": memory} for model, memory in self.gpus],
+            "cpus": self.cpus,
+            "memoryBytes": self.memory_bytes,
+            "hours": self.hours,
+            "sandbox": self.sandbox,
+            "python": self.python,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Node:
     member: str
     node: str
@@ -141,8 +207,7 @@ class Node:
     state: str
     connected: bool
     last_seen: str
-    offer: str
-    """what it offers to jobs, in words"""
+    offer: Offer
 
     def as_document(self) -> dict[str, object]:
         return {
@@ -152,7 +217,7 @@ class Node:
             "state": self.state,
             "connected": self.connected,
             "lastSeen": self.last_seen,
-            "offer": self.offer,
+            "offer": self.offer.as_document(),
         }
 
 
@@ -167,22 +232,23 @@ class FederationState:
 def job_of(view: jobs_pb2.JobView) -> Job:
     return Job(
         digest=view.job,
-        name=view.name,
-        state=view.state,
-        reason=view.reason,
-        lead=view.lead,
-        created=view.created,
+        name=plain(view.name),
+        state=plain(view.state),
+        reason=plain(view.reason),
+        lead=plain(view.lead),
+        created=plain(view.created),
         rounds_total=view.rounds_total,
         rounds_closed=view.rounds_closed,
         consents=tuple(
-            Consent(item.member, item.node, item.state, tuple(item.reasons), item.envelope) for item in view.consents
+            Consent(plain(item.member), plain(item.node), plain(item.state), _all(item.reasons), item.envelope)
+            for item in view.consents
         ),
         rounds=tuple(round_of(item) for item in view.rounds),
-        roster=tuple(view.roster),
+        roster=_all(view.roster),
         epoch=view.epoch,
         manifest=view.manifest,
         release=view.release,
-        lines=tuple(view.lines),
+        lines=_all(view.lines),
     )
 
 
@@ -190,22 +256,47 @@ def round_of(view: jobs_pb2.RoundView) -> Round:
     return Round(
         round=view.round,
         attempt=view.attempt,
-        phase=view.phase,
-        ready=tuple(view.ready),
-        cohort=tuple(view.cohort),
-        lost=tuple(view.lost),
+        phase=plain(view.phase),
+        ready=_all(view.ready),
+        cohort=_all(view.cohort),
+        lost=_all(view.lost),
         seconds=view.seconds,
-        metrics=dict(view.metrics),
+        metrics={plain(name): value for name, value in sorted(view.metrics.items())},
         bytes_up=view.bytes_up,
         weight=view.weight,
-        reason=view.reason,
-        phase_seconds=dict(view.phase_seconds),
+        reason=plain(view.reason),
+        phase_seconds={plain(name): value for name, value in sorted(view.phase_seconds.items())},
     )
 
 
+def line_of(line: jobs_pb2.LogLine) -> LogLine:
+    return LogLine(plain(line.time), plain(line.member), plain(line.text))
+
+
 def node_of(view: jobs_pb2.NodeView) -> Node:
-    offer = view.offer
-    words = [f"{len(offer.gpus)} GPU" + ("s" if len(offer.gpus) != 1 else "")]
-    words += sorted({gpu.model for gpu in offer.gpus})
-    words += [f"{offer.cpus} CPUs", f"{offer.memory_bytes / (1 << 30):.1f} GiB"]
-    return Node(view.member, view.node, view.jurisdiction, view.state, view.connected, view.last_seen, ", ".join(words))
+    offer = Offer(
+        gpus=tuple((plain(gpu.model), gpu.memory_bytes) for gpu in view.offer.gpus),
+        cpus=view.offer.cpus,
+        memory_bytes=view.offer.memory_bytes,
+        hours=plain(view.offer.hours),
+        sandbox=plain(view.offer.sandbox),
+        python=plain(view.offer.python),
+    )
+    return Node(
+        plain(view.member),
+        plain(view.node),
+        plain(view.jurisdiction),
+        plain(view.state),
+        view.connected,
+        plain(view.last_seen),
+        offer,
+    )
+
+
+def _number(value: float) -> float | None:
+    """JSON has no NaN and no infinity."""
+    return value if math.isfinite(value) else None
+
+
+def _all(texts: Iterable[str]) -> tuple[str, ...]:
+    return tuple(plain(text) for text in texts)

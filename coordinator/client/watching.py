@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 
-from coordinator.client.describe import ROUND_HEADINGS, round_row
-from coordinator.client.terminal import data, is_live, plain
+from coordinator.client.describe import ROUND_HEADINGS, ROUND_NUMBERS, round_row
+from coordinator.client.terminal import data, is_live
 from coordinator.client.views import Job, Round
 
 SHOWN_ROUNDS = 20
+BAR_WIDTH = 50
 
 
 def watch(views: Iterable[Job]) -> Job | None:
@@ -25,24 +26,31 @@ def exit_code_of(job: Job | None) -> int:
 
 
 def _lines(views: Iterable[Job]) -> Job | None:
+    """The rounds before the state, so that the last line tells how the job ended."""
     last: Job | None = None
     seen: dict[tuple[int, int], str] = {}
     for job in views:
-        if last is None or (job.state, job.reason) != (last.state, last.reason):
-            data(f"job/{plain(job.name)} {job.state}: {plain(job.reason)}")
         for item in job.rounds:
             if seen.get((item.round, item.attempt)) != item.phase:
                 seen[item.round, item.attempt] = item.phase
-                data(
-                    "  "
-                    + "  ".join(
-                        f"{name.lower()} {plain(cell)}"
-                        for name, cell in zip(ROUND_HEADINGS, round_row(item), strict=True)
-                        if cell
-                    )
-                )
+                data("  " + _words(item, job.rounds_total))
+        if last is None or (job.state, job.reason) != (last.state, last.reason):
+            data(_head(job))
         last = job
     return last
+
+
+def _words(item: Round, rounds_total: int) -> str:
+    """Loss, bytes and seconds only once there are some."""
+    number, phase, *cells = round_row(item, rounds_total)
+    figures = [f"{name.lower()} {cell}" for name, cell in zip(ROUND_HEADINGS[2:], cells, strict=True) if cell]
+    if not item.bytes_up and item.phase != "closed":
+        figures = [words for words in figures if words.startswith(("cohort", "lost"))]
+    return "  ".join([f"round {number} {phase}", *figures, *([item.reason] if item.reason else [])])
+
+
+def _head(job: Job) -> str:
+    return f"job/{job.name} {job.state}" + (f": {job.reason}" if job.reason else "")
 
 
 def _live(views: Iterable[Job]) -> Job | None:
@@ -55,14 +63,14 @@ def _live(views: Iterable[Job]) -> Job | None:
     def picture(job: Job) -> Group:
         grid = Table(title_justify="left")
         for name in ROUND_HEADINGS:
-            grid.add_column(
-                name.lower(), justify="right" if name in {"ROUND", "LOSS", "ACCURACY", "UP", "SECONDS"} else "left"
-            )
+            grid.add_column(name.lower(), justify="right" if name in ROUND_NUMBERS else "left")
         rows: tuple[Round, ...] = job.rounds[-SHOWN_ROUNDS:]
         for item in rows:
-            grid.add_row(*(Text(plain(cell)) for cell in round_row(item)))
-        head = Text(f"job/{plain(job.name)}  {job.state}  {plain(job.reason)}")
-        return Group(head, ProgressBar(total=max(1, job.rounds_total), completed=job.rounds_closed, width=60), grid)
+            grid.add_row(*(Text(cell) for cell in round_row(item, job.rounds_total)))
+        bar = ProgressBar(total=max(1, job.rounds_total), completed=job.rounds_closed, width=BAR_WIDTH)
+        line = Table.grid(padding=(0, 1))
+        line.add_row(bar, Text(f"{job.rounds_closed} of {job.rounds_total} rounds"))
+        return Group(Text(_head(job)), line, *([grid] if rows else []))
 
     last: Job | None = None
     with Live(console=Console(), auto_refresh=False) as live:
