@@ -12,6 +12,7 @@ from typing import Any
 
 from federation.errors import InvalidIdentity, InvalidUsage
 from federation.identity.credential import NodeCredential, node_request, verify_credential
+from federation.identity.fields import moment
 from federation.identity.keys import SigningKey
 from federation.identity.names import checked_label
 from federation.identity.roll import Roll
@@ -125,10 +126,11 @@ def check_credential(home: Home, envelope: bytes, roll: Roll, settings: NodeSett
 
 
 def read_ticket(path: Path) -> Ticket:
-    """Raises InvalidIdentity when it is no ticket."""
+    """Raises InvalidIdentity when it is no ticket, or has expired."""
     try:
         document: Any = json.loads(_read(path, "ticket"))
-        return Ticket(
+        expires = moment(document["expires"], "ticket's expiry")
+        ticket = Ticket(
             federation=checked_label(document["federation"], "federation"),
             address=str(document["address"]),
             ca_pem=document["caPem"].encode(),
@@ -137,8 +139,14 @@ def read_ticket(path: Path) -> Ticket:
             certificate_pem=document["certificatePem"].encode(),
             key_pem=document["keyPem"].encode(),
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, InvalidIdentity) as error:
         raise InvalidIdentity(f"{path} is not a ticket.", hint="Ask the coordinator's operator for one.") from error
+    if datetime.now(UTC) >= expires:
+        raise InvalidIdentity(
+            f"The ticket {path} expired on {expires:%Y-%m-%d %H:%M} UTC.",
+            hint="Ask the coordinator's operator for a new one.",
+        )
+    return ticket
 
 
 def _read(path: Path, what: str) -> bytes:

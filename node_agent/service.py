@@ -114,13 +114,16 @@ class NodeAgent:
             log.error("node.failed", error=type(error).__name__, detail=str(error), exc_info=error)
 
     def _credentials(self) -> Credentials:
+        """Raises InvalidIdentity when the certificate has ended: the coordinator would just hang up."""
         home = self.home
-        return Credentials(
-            self.settings.federation,
-            home.read(home.ca),
-            home.read(home.transport_certificate),
-            home.read(home.transport_key),
-        )
+        certificate = home.read(home.transport_certificate)
+        ends = x509.load_pem_x509_certificate(certificate).not_valid_after_utc
+        if ends <= datetime.now(UTC):
+            raise InvalidIdentity(
+                f"This node's transport certificate ended on {ends:%Y-%m-%d %H:%M} UTC.",
+                hint="Ask the coordinator's operator for a new ticket and run `concord-node join`; keys and credential stay.",
+            )
+        return Credentials(self.settings.federation, home.read(home.ca), certificate, home.read(home.transport_key))
 
     async def _renew(self) -> None:
         """A fresh transport certificate after two thirds of the old one's time; tried again until it is there."""

@@ -118,7 +118,7 @@ class NodeLinkService:
                     driver = self.docket.driver(query.job, caller.member, caller.node)
                     driver.expected(caller.member, query.context)
                 if len(part.data) > PART:
-                    raise InvalidUsage("A part is larger than 1 MiB.")
+                    raise InvalidUsage("A part is larger than 1 MiB.", hint="Send it in smaller parts.")
                 held = self.spool.append(query.job, query.context, caller.member, size, part.offset, part.data)
             return rounds_pb2.UpdateReceipt(held=held, complete=size > 0 and held == size)
 

@@ -87,9 +87,11 @@ class BlobService(blobs_pb2_grpc.BlobsServicer):
             if not digest:
                 digest, size = part.digest, part.size
                 if size > limit:
-                    raise InvalidUsage(f"A blob of {size:,} bytes is too large: {limit:,} is the most.")
+                    raise InvalidUsage(
+                        f"A blob of {size:,} bytes is too large: {limit:,} is the most.", hint="Send a smaller one."
+                    )
             if len(part.data) > PART:
-                raise InvalidUsage("A part is larger than 1 MiB.")
+                raise InvalidUsage("A part is larger than 1 MiB.", hint="Send it in smaller parts.")
             held, complete = await asyncio.to_thread(self.blobs.append, digest, size, part.offset, part.data)
             if complete:
                 break

@@ -143,14 +143,19 @@ class Registry:
     def admit(self, caller: Principal) -> None:
         """Raises InvalidIdentity when this principal may not use the coordinator (any more)."""
         if caller.federation != self.authority.federation:
-            raise InvalidIdentity("The certificate is of another federation.")
+            raise InvalidIdentity(
+                "The certificate is of another federation.", hint="Use the home that logged in to this federation."
+            )
         if caller.kind == "lead":
             self.roll().lead(caller.name)
         elif caller.kind == "node":
             with self.database.transaction() as change:
                 row = change.node(caller.member, caller.node)
             if row is None or row.state in REFUSED_STATES:
-                raise InvalidIdentity(f"The node {caller.node} of {caller.member} is not enrolled, or was suspended.")
+                raise InvalidIdentity(
+                    f"The node {caller.node} of {caller.member} is not enrolled, or was suspended.",
+                    hint="Ask the coordinator's operator; a node enrols with a ticket and `concord-node join`.",
+                )
 
     @staticmethod
     def _check_credential(roll: Roll, credential: bytes, principal: Principal, now: float) -> None:

@@ -60,7 +60,10 @@ def verify(public: bytes, message: bytes, signature: bytes) -> None:
     try:
         Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
     except (InvalidSignature, ValueError) as error:
-        raise InvalidIdentity(f"A signature by {key_id(public)[:24]}… does not check.") from error
+        raise InvalidIdentity(
+            f"A signature by {key_id(public)[:24]}… does not check.",
+            hint="What it covers was altered, or is not from whom it names: get it again from its source.",
+        ) from error
 
 
 def key_id(public: bytes) -> str:

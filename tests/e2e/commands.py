@@ -46,7 +46,9 @@ def refused(answer: Said, kind: type[FederationError], *words: str) -> None:
     """The command ended with this error: its exit code, what happened, what to do, where to read on; nothing on stdout."""
     assert answer.code == exit_code(kind("")), answer
     assert answer.out == "", answer
-    clear(answer.err.strip().splitlines(), kind, *words)
+    remarks, error, rest = answer.err.partition("error: ")
+    assert "Traceback" not in remarks
+    clear((error + rest).strip().splitlines(), kind, *words)
 
 
 def clear(lines: list[str], kind: type[FederationError], *words: str) -> None:
