@@ -25,7 +25,7 @@ class Consent:
     member: str
     node: str
     state: str
-    """asked | granted | denied | revoked | expired"""
+    """asked | granted | denied | refused (the node could not decide; the reason says why) | revoked | expired"""
     reasons: tuple[str, ...]
     envelope: bytes = field(repr=False)
     """the signed consent or denial, verbatim; empty while it is asked"""

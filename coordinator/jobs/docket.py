@@ -36,7 +36,7 @@ log = structlog.get_logger()
 ANSWERED: Final = frozenset({"granted", "denied"})
 UNABLE: Final = "refused"
 """The node could not decide, for instance since its policy file is not in order. It is asked again when it connects again."""
-REMARKS_KEPT: Final = 200
+REMARKS_KEPT: Final = 100
 """of each member in a job's story, which does not grow with a peer's patience"""
 MIN_PREFIX: Final = 6
 DIGEST_DIGITS: Final = 64

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,7 @@ import grpc
 import pytest
 
 from coordinator.client.channel import Endpoint, open_channel, spoken_errors
+from coordinator.jobs.docket import REMARKS_KEPT
 from coordinator.registry.authority import Authority
 from coordinator.service import open_registry
 from coordinator.settings import Home as CoordinatorHome
@@ -42,7 +44,7 @@ from federation.v1 import (
 )
 from node_agent.store.journal import Journal
 from tests.e2e.commands import eventually, refused, said, says
-from tests.e2e.runs import TINY, Runs
+from tests.e2e.runs import TINY, Runs, watch
 
 SIGNED_IN = Principal("lead", name=LEAD)
 NODE = Principal("node", "be", "be-1")
@@ -373,6 +375,38 @@ def test_a_part_that_is_too_large_and_a_blob_that_is_too_large(three: Runs) -> N
                 stub.Put(iter([part]), timeout=10)
             says(caught.value, InvalidUsage, "large")
             assert stub.Held(blobs_pb2.BlobRequest(digest=bytes(32)), timeout=10).held == 0
+
+
+def test_a_node_that_never_stops_talking_does_not_fill_the_story(three: Runs) -> None:
+    node, key, over = three.local.nodes["be"], TransportKey.generate(), threading.Event()
+    pem, remarks = certificate(authority(three), NODE, key), REMARKS_KEPT + 50
+    node.stop()
+
+    def talk(digest: bytes) -> Iterator[rounds_pb2.NodeEvent]:
+        yield rounds_pb2.NodeEvent(hello=rounds_pb2.Hello(member="be", node="be-1"))
+        for number in range(remarks):
+            yield rounds_pb2.NodeEvent(
+                job=digest, refusal=rounds_pb2.Refusal(code="x", text=f"{number} " + "x" * 10_000)
+            )
+        over.wait()
+
+    try:
+        with three.submitted(three.document("story")) as (client, name), connected(three, pem, key) as channel:
+            stream = rounds_pb2_grpc.NodeLinkStub(channel).Connect(talk(client.job(name).digest), timeout=60)
+            try:
+                job = watch(
+                    client, name, until=lambda job: any("more than a story holds" in line for line in job.lines)
+                )
+            finally:
+                stream.cancel()
+                over.set()
+            about = [line for line in job.lines if " be: " in line]
+            assert len(about) == REMARKS_KEPT + 1
+            assert max(map(len, about)) < 1100
+            client.withdraw(name)
+    finally:
+        node.start()
+        node.wait_ready()
 
 
 # ---------------------------------------------------------------------------------------------------------------- corruption
