@@ -108,6 +108,11 @@ def _error_of_status(status: grpc.StatusCode | None, details: str, place: str) -
         return NotFound(details or "The coordinator has no such thing.")
     if status is grpc.StatusCode.INVALID_ARGUMENT:
         return InvalidUsage(details or "The coordinator does not accept this request.")
+    if status is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return InvalidUsage(
+            f"The message is larger than the coordinator at {place} takes: {details}",
+            hint="Make it smaller, or send it in parts.",
+        )
     if status is grpc.StatusCode.UNIMPLEMENTED:
         return FederationError(
             f"The coordinator at {place} does not offer this.",
@@ -175,4 +180,4 @@ def _trailers(error: grpc.RpcError) -> dict[str, bytes]:
 
 
 def _text(data: bytes) -> str:
-    return data.decode("utf-8", "replace")
+    return "\n".join(plain(line) for line in data.decode("utf-8", "replace").splitlines())
