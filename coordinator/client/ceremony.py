@@ -116,10 +116,8 @@ def roll_draft(
     leads = [_opened(path, "The lead's card", open_lead_card) for path in lead or ()]
     document = draft_roll(checked_label(federation, "federation"), version, members, leads)
     write_new_file(out, seal(document, "roll", ()), PUBLIC_FILE, what="a roll")
-    say(
-        f"drafted the roll of {federation}, version {version}, with {len(members)} members and {len(leads)} leads: {out}; "
-        "now each member's officer signs it"
-    )
+    parts = f"{_count(len(members), 'member')} and {_count(len(leads), 'lead')}"
+    say(f"drafted the roll of {federation}, version {version}, with {parts}: {out}; now each member's officer signs it")
 
 
 @roll_app.command("sign")
@@ -171,6 +169,10 @@ def _found(home: Home, profile: Profile, key: SigningKey, card: bytes, out: Path
     elif beside:
         write_new_file(out, card, PUBLIC_FILE, what="a file")
     say(f"hand {out or 'this card'} to whoever drafts the roll")
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}" + ("" if number == 1 else "s")
 
 
 def _lines_of(roll: Roll) -> Iterator[str]:

@@ -20,7 +20,7 @@ from coordinator.client.home import Home
 from federation.errors import FederationError, InvalidIdentity, InvalidUsage
 from federation.identity.fields import moment
 from federation.identity.roll import Roll
-from federation.identity.transport import Principal, make_csr, principal_of, principal_of_uri, uri_of
+from federation.identity.transport import Principal, TransportKey, make_csr, principal_of, principal_of_uri, uri_of
 from federation.v1 import enrolment_pb2, enrolment_pb2_grpc
 
 
@@ -91,8 +91,7 @@ def login(home: Home, ticket: Ticket, pinned_roll: bytes | None, environment: Ma
             enrolment_pb2.JoinRequest(ticket_id=ticket.id, token=ticket.token, csr_pem=make_csr(key, uri)),
             timeout=UNARY_SECONDS,
         )
-    certificate = _certificate(reply.certificate_pem)
-    if principal_of(reply.certificate_pem) != ticket.principal:
+    if not _is_for(reply.certificate_pem, ticket.principal, key):
         raise InvalidIdentity("The coordinator issued a certificate for somebody else.", hint="Tell the operator.")
     if reply.ca_pem.strip() != ticket.endpoint.ca_pem.strip():
         raise InvalidIdentity("The coordinator answered with another CA than the ticket's.", hint="Tell the operator.")
@@ -111,7 +110,7 @@ def login(home: Home, ticket: Ticket, pinned_roll: bytes | None, environment: Ma
         ticket.endpoint.address,
         route.label,
         roll,
-        certificate.not_valid_after_utc,
+        _certificate(reply.certificate_pem).not_valid_after_utc,
         tuple(_warnings(home, ticket.principal, roll)),
     )
 
@@ -162,14 +161,15 @@ def renewed(home: Home, endpoint: Endpoint, now: datetime, environment: Mapping[
         )
     if end - now > (end - certificate.not_valid_before_utc) / 3:
         return endpoint
-    csr = make_csr(home.transport_key(), uri_of(principal_of(endpoint.certificate_pem), endpoint.federation))
+    key, principal = home.transport_key(), principal_of(endpoint.certificate_pem)
+    csr = make_csr(key, uri_of(principal, endpoint.federation))
     try:
         channel, route = open_channel(endpoint, environment)
         with closing(channel), spoken_errors(route.place):
             reply = enrolment_pb2_grpc.EnrolmentStub(channel).Renew(
                 enrolment_pb2.RenewRequest(csr_pem=csr), timeout=UNARY_SECONDS
             )
-        if principal_of(reply.certificate_pem) != principal_of(endpoint.certificate_pem):
+        if not _is_for(reply.certificate_pem, principal, key):
             return endpoint
     except FederationError:
         return endpoint
@@ -190,6 +190,11 @@ def _check_files(home: Home, endpoint: Endpoint, certificate: x509.Certificate) 
         raise InvalidIdentity(
             f"The federation's CA certificate in {home.path} is damaged.", hint="Run `concord login` with a new ticket."
         ) from None
+
+
+def _is_for(certificate_pem: bytes, principal: Principal, key: TransportKey) -> bool:
+    fits = _certificate(certificate_pem).public_key() == key.private.public_key()
+    return fits and principal_of(certificate_pem) == principal
 
 
 def _shown(when: datetime) -> str:

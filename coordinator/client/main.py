@@ -8,7 +8,7 @@ import sys
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 
@@ -27,6 +27,9 @@ from coordinator.client.sdk import PATIENCE_SECONDS, Federation
 from coordinator.client.terminal import Format, amount, as_yaml, data, plain, progress, say, show, table
 from coordinator.client.watching import exit_code_of, watch
 from federation.errors import INTERRUPTED_EXIT_CODE, TABLE, FederationError, InvalidUsage, VerificationFailed
+
+if TYPE_CHECKING:
+    from coordinator.client.submission import Draft
 
 app = typer.Typer(name="concord", no_args_is_help=True, pretty_exceptions_enable=False)
 release_app = typer.Typer(no_args_is_help=True, help="Released models.")
@@ -77,11 +80,14 @@ def apply(
     output: FormatOption = Format.table,
 ) -> None:
     """Check, pack, sign and submit a job."""
+    from coordinator.client.submission import read_draft
+
+    draft = read_draft(file)
     if dry_run:
-        _rehearse(file, output)
+        _rehearse(draft, output)
         return
     with Federation.connect(home) as federation:
-        prepared = federation.prepare(file, again=again)
+        prepared = federation.prepare(draft, again=again)
         manifest = prepared.manifest
         if prepared.app.server_app is not None:
             say(f"note: the app's ServerApp ({prepared.app.server_app}) is not run; spec.strategy names the outer step")
@@ -101,10 +107,10 @@ def apply(
     show(document_out, output, lambda: data(f"job/{submission.name} {word} (digest {submission.digest.hex()})"))
 
 
-def _rehearse(file: Path, output: Format) -> None:
+def _rehearse(draft: Draft, output: Format) -> None:
     from coordinator.client.submission import rehearse
 
-    resolved, bundle = rehearse(file)
+    resolved, bundle = rehearse(draft)
     show(resolved, output, lambda: data(as_yaml(resolved)))
     say(f"every member would receive these {len(bundle.files)} files, {amount(bundle.size)}:")
     for path, _digest, size in bundle.files:

@@ -33,7 +33,7 @@ from federation.identity.withdrawal import seal_withdrawal
 from federation.v1 import blobs_pb2_grpc, jobs_pb2, jobs_pb2_grpc
 
 if TYPE_CHECKING:
-    from coordinator.client.submission import Prepared
+    from coordinator.client.submission import Draft, Prepared
     from federation.releases.verify import Report
 
 # What signs jobs and what verifies releases is loaded when it is used: reading a list should not wait for either.
@@ -142,11 +142,12 @@ class Federation:
 
     # -------------------------------------------------------------------------------------------------------- acting
 
-    def prepare(self, job_path: Path | str, *, again: bool = False) -> Prepared:
+    def prepare(self, job: Path | str | Draft, *, again: bool = False) -> Prepared:
         """Reads, checks, packs and signs a job, and sends nothing."""
-        from coordinator.client.submission import prepare
+        from coordinator.client.submission import prepare, read_draft
 
-        return prepare(Path(job_path), self.home, self.home.required_roll(), again=again)
+        draft = read_draft(Path(job)) if isinstance(job, (str, Path)) else job
+        return prepare(draft, self.home, self.home.required_roll(), again=again)
 
     def submit(self, job: Path | str | Prepared, *, again: bool = False, progress: Progress = _silent) -> Submission:
         """Uploads the bundle (and a snapshot file) and submits the signed job. The same job again changes nothing."""

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from coordinator.client.files import make_private_folder, read_file, write_file
 from coordinator.client.home import Home
-from federation.errors import InvalidManifest, InvalidUsage
+from federation.errors import InvalidManifest
 from federation.identity.envelope import open_envelope
 from federation.identity.fields import moment_text
 from federation.identity.keys import SigningKey, transcript
@@ -27,6 +27,14 @@ NONCE_BYTES: Final = 16
 DOCUMENT_LIMIT: Final = 1 << 20
 JOB_FIELDS: Final = ("apiVersion", "kind", "metadata", "spec")
 """of a manifest; the others say who signed it, when, and for which federation"""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A job as it was written, checked by itself, and the folder that its paths are relative to."""
+
+    document: JobDocument
+    folder: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,24 +65,24 @@ class Prepared:
         return self.manifest.envelope
 
 
-def read_document(path: Path) -> tuple[JobDocument, Path]:
-    """The job and the folder that its paths are relative to; "-" is stdin. Raises InvalidManifest, InvalidUsage."""
+def read_draft(path: Path) -> Draft:
+    """ "-" is stdin. Raises InvalidManifest, NotFound, InvalidUsage."""
     if str(path) == "-":
-        return load_job(_text(sys.stdin.buffer.read(DOCUMENT_LIMIT + 1), "stdin"), "stdin"), Path.cwd()
-    return load_job(_text(read_file(path, what="The job document"), str(path)), str(path)), path.resolve().parent
+        return Draft(load_job(_text(sys.stdin.buffer.read(DOCUMENT_LIMIT + 1), "stdin"), "stdin"), Path.cwd())
+    text = _text(read_file(path, what="The job document"), str(path))
+    return Draft(load_job(text, str(path)), path.resolve().parent)
 
 
-def rehearse(path: Path) -> tuple[dict[str, Any], Bundle]:
+def rehearse(draft: Draft) -> tuple[dict[str, Any], Bundle]:
     """The job with all defaults, those of its app too, and what would be sent. Signs and sends nothing that anybody would take.
 
-    Raises InvalidManifest and InvalidUsage for all that ``prepare`` would, short of the keys and the roll.
+    Raises InvalidManifest for all that ``prepare`` would, short of the keys and the roll.
     """
-    document, folder = read_document(path)
-    bundle, app = _read_app(document, folder)
-    snapshot = _snapshot(document, folder)
+    bundle, app = _read_app(draft)
+    snapshot = _snapshot(draft)
     nobody = SigningKey.generate()
     envelope = seal_manifest(
-        document,
+        draft.document,
         bundle,
         app,
         "nobody",
@@ -86,12 +94,12 @@ def rehearse(path: Path) -> tuple[dict[str, Any], Bundle]:
     )
     resolved = {key: value for key, value in open_envelope(envelope, "manifest").document.items() if key in JOB_FIELDS}
     del resolved["spec"]["bundle"]
-    resolved["spec"] = {"app": document.spec.app, **resolved["spec"]}
+    resolved["spec"] = {"app": draft.document.spec.app, **resolved["spec"]}
     return resolved, bundle
 
 
-def _read_app(document: JobDocument, folder: Path) -> tuple[Bundle, AppInfo]:
-    files = read_app_folder(folder / (document.spec.app or ""))
+def _read_app(draft: Draft) -> tuple[Bundle, AppInfo]:
+    files = read_app_folder(draft.folder / (draft.document.spec.app or ""))
     return pack(files), app_info(files)
 
 
@@ -102,12 +110,12 @@ def _text(data: bytes, source: str) -> str:
         raise InvalidManifest(f"{source} is not UTF-8 text.", hint="Save it as UTF-8.") from None
 
 
-def prepare(path: Path, home: Home, roll: Roll, *, again: bool = False) -> Prepared:
-    """Sends nothing. ``again``: a new job, even if this very one was signed before. Raises InvalidManifest, InvalidUsage."""
-    document, folder = read_document(path)
+def prepare(draft: Draft, home: Home, roll: Roll, *, again: bool = False) -> Prepared:
+    """Sends nothing. ``again``: a new job, even if this very one was signed before. Raises InvalidManifest, InvalidIdentity."""
+    document = draft.document
     lead = home.profile("lead")
-    bundle, app = _read_app(document, folder)
-    snapshot = _snapshot(document, folder)
+    bundle, app = _read_app(draft)
+    snapshot = _snapshot(draft)
     kept = home.jobs_path / f"{_identity(document, bundle, snapshot, roll).hex()}.json"
     signed_before = kept.exists() and not again
     if signed_before:
@@ -131,14 +139,16 @@ def prepare(path: Path, home: Home, roll: Roll, *, again: bool = False) -> Prepa
     return Prepared(document, app, bundle, snapshot, manifest, signed_before)
 
 
-def _snapshot(document: JobDocument, folder: Path) -> Snapshot | None:
-    named = document.spec.model.snapshot_file
+def _snapshot(draft: Draft) -> Snapshot | None:
+    named = draft.document.spec.model.snapshot_file
     if named is None:
         return None
-    path = folder / named
+    path = draft.folder / named
     if not path.is_file():
-        raise InvalidUsage(
-            f"The snapshot {path} does not exist.", hint="spec.model.snapshotFile is relative to the job document."
+        raise InvalidManifest(
+            f"The snapshot {path} does not exist.",
+            hint="It is relative to the job file.",
+            field="spec.model.snapshotFile",
         )
     read_arrays(path)
     with path.open("rb") as stream:
