@@ -66,7 +66,7 @@ class Prepared:
 
 
 def read_draft(path: Path) -> Draft:
-    """ "-" is stdin. Raises InvalidManifest, NotFound, InvalidUsage."""
+    """The job at ``path``, "-" for stdin. Raises InvalidManifest, NotFound, InvalidUsage."""
     if str(path) == "-":
         return Draft(load_job(_text(sys.stdin.buffer.read(DOCUMENT_LIMIT + 1), "stdin"), "stdin"), Path.cwd())
     text = _text(read_file(path, what="The job document"), str(path))
