@@ -63,12 +63,12 @@ def read_secret(path: Path, *, what: str, hint: str) -> bytes:
 
 
 @contextmanager
-def about(path: Path, *, hint: str = "Is it the right file, and is it whole?") -> Iterator[None]:
-    """What is wrong with a document inside names the file. ``hint``: for an error that has none of its own."""
+def about(path: Path, *, hint: str = "") -> Iterator[None]:
+    """What is wrong with a document inside names the file. ``hint``: better advice than the document's own."""
     try:
         yield
     except InvalidIdentity as error:
-        raise InvalidIdentity(f"{path}: {error.message}", hint=error.hint or hint) from None
+        raise InvalidIdentity(f"{path}: {error.message}", hint=hint or error.hint) from None
 
 
 def write_file(path: Path, data: bytes, mode: int = PUBLIC_FILE) -> None:

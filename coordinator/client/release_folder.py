@@ -70,7 +70,7 @@ def _after(done: int, total: int, progress: Progress) -> Progress:
 def _checked(path: str) -> str:
     pure = PurePosixPath(path)
     if (
-        not path
+        not pure.parts
         or pure.is_absolute()
         or str(pure) != path
         or ".." in pure.parts

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from coordinator.client.channel import UNARY_SECONDS, spoken_errors
-from federation.errors import InvalidUsage, NotFound, Unavailable, VerificationFailed
+from federation.errors import NotFound, ProtocolViolation, Unavailable, VerificationFailed
 from federation.v1 import blobs_pb2, blobs_pb2_grpc
 
 PART: Final = 512 << 10
@@ -37,6 +37,12 @@ class Transfer:
                 if held.complete:
                     progress(size, size)
                     return
+                if held.held > size:
+                    raise ProtocolViolation(
+                        "The coordinator says that it holds more than the whole blob.",
+                        check="blob-held-beyond-its-size",
+                        hint="Tell the operator.",
+                    )
                 with spoken_errors(self.address):
                     receipt = self.stub.Put(_parts(source, digest, size, held.held, progress), timeout=STREAM_SECONDS)
                 if receipt.complete:
@@ -114,8 +120,6 @@ def _parts(
     source: bytes | Path, digest: bytes, size: int, held: int, progress: Progress
 ) -> Iterator[blobs_pb2.BlobPart]:
     """From ``held`` on. The first part alone names digest and size; an empty blob is one empty part."""
-    if held > size:
-        raise InvalidUsage("The coordinator says that it holds more than the whole blob.", hint="Tell the operator.")
     first = True
     for offset, data in _pieces(source, size, held):
         part = blobs_pb2.BlobPart(offset=offset, data=data)

@@ -59,8 +59,6 @@ class Coordinator(jobs_pb2_grpc.JobsServicer, enrolment_pb2_grpc.EnrolmentServic
     blobs: dict[bytes, bytes] = field(default_factory=dict)
     offsets: list[int] = field(default_factory=list)
     """where each download began"""
-    cut: int = 0
-    """a download breaks after so many bytes, once"""
     error: FederationError | None = None
     issued: Callable[[bytes, Principal], bytes] | None = None
     """in place of the authority's own issue"""
@@ -166,9 +164,6 @@ class Coordinator(jobs_pb2_grpc.JobsServicer, enrolment_pb2_grpc.EnrolmentServic
         data = self.blobs[request.digest]
         for offset in range(request.offset, len(data), PART):
             yield blobs_pb2.BlobPart(offset=offset, data=data[offset : offset + PART])
-            if self.cut and offset + PART >= self.cut:
-                self.cut = 0
-                context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
 
     # -------------------------------------------------------------------------------------------------------- enrolment
 
