@@ -20,13 +20,14 @@ from coordinator.client.describe import describe_job, jobs_table, members_docume
 from coordinator.client.enrolment import login as log_in
 from coordinator.client.enrolment import read_ticket
 from coordinator.client.failure import report as report_error
-from coordinator.client.files import read_file
+from coordinator.client.files import about, read_file
 from coordinator.client.home import Home
 from coordinator.client.options import DEFAULT_HOME_PATH, FormatOption, HomeOption
 from coordinator.client.sdk import PATIENCE_SECONDS, Federation
 from coordinator.client.terminal import Format, amount, as_yaml, data, plain, progress, say, show, table
 from coordinator.client.watching import exit_code_of, watch
 from federation.errors import INTERRUPTED_EXIT_CODE, TABLE, FederationError, InvalidUsage, VerificationFailed
+from federation.identity.roll import Roll
 
 if TYPE_CHECKING:
     from coordinator.client.submission import Draft
@@ -59,7 +60,7 @@ def login(
     roll: Annotated[Path | None, typer.Option(help="The roll that you already trust.")] = None,
 ) -> None:
     """Exchange a ticket for a transport certificate, and keep the members' roll."""
-    pinned = read_file(roll, what="The roll") if roll is not None else None
+    pinned = _trusted(roll)
     done = log_in(Home.at(home), read_ticket(ticket, datetime.now(UTC)), pinned, os.environ)
     for warning in done.warnings:
         say(f"warning: {warning}")
@@ -218,7 +219,7 @@ def verify(
     """Check a release offline: every signature, every digest, every round."""
     from coordinator.client.release_folder import verify_folder
 
-    trusted = read_file(roll, what="The roll") if roll is not None else None
+    trusted = _trusted(roll)
     checks = verify_folder(folder, trusted).checks
     failed = [check.name for check in checks if not check.ok]
     listed = [{"check": check.name, "ok": check.ok, "detail": plain(check.detail)} for check in checks]
@@ -238,6 +239,16 @@ def version_command() -> None:
     from importlib.metadata import version
 
     data(version("concord-federation"))
+
+
+def _trusted(path: Path | None) -> bytes | None:
+    """The envelope of a roll that the reader brings. Raises InvalidIdentity when it is not good: no release is to blame for it."""
+    if path is None:
+        return None
+    envelope = read_file(path, what="The roll")
+    with about(path):
+        Roll.open(envelope)
+    return envelope
 
 
 def _away(failure: FederationError) -> None:
