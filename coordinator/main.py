@@ -10,7 +10,7 @@ import sys
 import traceback
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 # Flower is loaded for its outer step's arithmetic in some tools; nothing of it may call home from a service.
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
@@ -25,11 +25,12 @@ from coordinator.registry.enrolment import principal_for
 from coordinator.service import open_registry, product_version, serve
 from coordinator.settings import Home, Settings, write_private
 from coordinator.store.database import Database
-from federation.errors import INTERRUPTED_EXIT_CODE, InvalidUsage, exit_code, told
+from federation.errors import INTERRUPTED_EXIT_CODE, InvalidIdentity, InvalidUsage, NotFound, exit_code, told
 from federation.identity.keys import SigningKey
 from federation.identity.names import checked_label
 
 app = typer.Typer(name="concord-coordinator", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=True)
+EVERYWHERE: Final = frozenset({"0.0.0.0", "[::]", "*"})  # noqa: S104 - told apart, not listened on
 HomeOption = Annotated[
     Path, typer.Option("--home", help="The coordinator's home folder.", envvar="CONCORD_COORDINATOR_HOME")
 ]
@@ -54,6 +55,9 @@ def init(
     """Make the home: settings, the transport authority's key, the release key."""
     place = Home(home)
     checked_label(federation, "federation")
+    _checked_address(listen, "--listen")
+    if metrics:
+        _checked_address(metrics, "--metrics")
     if place.settings.exists():
         raise InvalidUsage(f"{home} is a coordinator's home already.", hint="Nothing was changed. Use another folder.")
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -72,9 +76,17 @@ def found(home: HomeOption, roll: Annotated[Path, typer.Option(help="The roll th
     place, settings = _opened(home)
     try:
         data = roll.read_bytes()
+    except FileNotFoundError as error:
+        raise NotFound(
+            f"The roll {roll} does not exist.", hint="Name the roll that every member has signed."
+        ) from error
     except OSError as error:
         raise InvalidUsage(f"{roll} cannot be read: {error.strerror}.", hint="Name the signed roll.") from error
-    accepted = open_registry(place, settings, Database(place.database)).found(data)
+    try:
+        accepted = open_registry(place, settings, Database(place.database)).found(data)
+    except InvalidIdentity as error:
+        hint = error.hint or "Name the roll as the members signed it; `concord roll verify` tells more."
+        raise InvalidIdentity(f"{roll}: {error.message}", hint=hint) from error
     typer.echo(
         f"federation {accepted.federation}: {len(accepted.members)} members, roll {accepted.digest.hex()[:16]}",
         err=True,
@@ -89,20 +101,18 @@ def ticket(
     node: Annotated[str, typer.Option(help="For a node: its name within the member.")] = "",
     lead: Annotated[str, typer.Option(help="For a research lead: the id on the roll.")] = "",
     operator: Annotated[str, typer.Option(help="For an operator: a name.")] = "",
+    address: Annotated[
+        str, typer.Option(help="Host and port at which this one reaches the coordinator; else what it listens on.")
+    ] = "",
     hours: Annotated[float, typer.Option(help="How long it is good.", min=0.01, max=24 * 14)] = 24.0,
 ) -> None:
     """Write a one-time ticket, with which one node, lead or operator gets its transport certificate."""
     place, settings = _opened(home)
     principal = principal_for(member, node, lead, operator)
-    address = settings.listen
-    if address.endswith(":0"):
-        try:
-            address = json.loads(place.run_file.read_bytes())["address"]
-        except (FileNotFoundError, ValueError, KeyError) as error:
-            raise InvalidUsage(
-                "The address is chosen at start, and the coordinator is not running.", hint="Start it first."
-            ) from error
-    write_private(out, open_registry(place, settings, Database(place.database)).ticket(principal, address, hours))
+    reached = _checked_address(address, "--address") if address else _reached(place, settings)
+    if out.exists():  # write_private would say so too, but only after the ticket was made
+        raise InvalidUsage(f"{out} is there already.", hint="Nothing was changed. Name another file, or move it away.")
+    write_private(out, open_registry(place, settings, Database(place.database)).ticket(principal, reached, hours))
     typer.echo(
         f"ticket for {principal.kind} {principal.node or principal.name}: {out} (good once, for {hours:g} h)", err=True
     )
@@ -121,6 +131,33 @@ def run(home: HomeOption) -> None:
 def version_command() -> None:
     """Print the version."""
     typer.echo(product_version())
+
+
+def _reached(place: Home, settings: Settings) -> str:
+    """What a ticket says when nobody says otherwise: where the coordinator listens."""
+    address = settings.listen
+    if address.endswith(":0"):
+        try:
+            address = str(json.loads(place.run_file.read_bytes())["address"])
+        except (FileNotFoundError, ValueError, KeyError) as error:
+            raise InvalidUsage(
+                "The address is chosen at start, and the coordinator is not running.", hint="Start it first."
+            ) from error
+    if address.rpartition(":")[0] in EVERYWHERE:
+        raise InvalidUsage(
+            f"The coordinator listens on every address ({address}), and a ticket names the one that others reach.",
+            hint="Name it: --address concord.example.org:7443",
+        )
+    return address
+
+
+def _checked_address(address: str, option: str) -> str:
+    host, colon, port = address.rpartition(":")
+    if not colon or not host or "/" in host or not port.isdecimal() or int(port) > 65_535:
+        raise InvalidUsage(
+            f"{option} {address!r} is not an address.", hint="It is host:port, such as concord.example.org:7443."
+        )
+    return address
 
 
 def _opened(home: Path) -> tuple[Home, Settings]:

@@ -60,7 +60,8 @@ EXAMPLES: Final = {
     "concord-node data add": "concord-node data add digits --home node-fr --path /srv/digits --examples 412 --tag scans",
     "concord-coordinator init": "concord-coordinator init --home coordinator --federation atlas --listen 0.0.0.0:7443",
     "concord-coordinator found": "concord-coordinator found --home coordinator --roll roll.json",
-    "concord-coordinator ticket": "concord-coordinator ticket --home coordinator --member fr --node fr-1 --out fr-ticket.json",
+    "concord-coordinator ticket": "concord-coordinator ticket --home coordinator --member fr --node fr-1 --out fr-ticket.json "
+    "--address concord.example.org:7443",
     "concord-coordinator run": "concord-coordinator run --home coordinator",
     "concord-coordinator version": "concord-coordinator version",
 }

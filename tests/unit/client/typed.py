@@ -7,6 +7,7 @@ import io
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
@@ -44,9 +45,14 @@ class Stdin(io.StringIO):
 
 
 def concord(*words: str | Path, text: bytes = b"") -> Said:
-    """The same inside this process: the entry point's own ``main``."""
+    """The same inside this process."""
+    return inside(main, "concord", *words, text=text)
+
+
+def inside(entry: Callable[[], int | None], program: str, *words: str | Path, text: bytes = b"") -> Said:
+    """``entry``: the entry point's own function."""
     out, err = io.StringIO(), io.StringIO()
-    arguments = ["concord", *(str(word) for word in words)]
+    arguments = [program, *(str(word) for word in words)]
     with (
         mock.patch.object(sys, "argv", arguments),
         mock.patch.object(sys, "stdin", Stdin(text)),
@@ -56,7 +62,10 @@ def concord(*words: str | Path, text: bytes = b"") -> Said:
     ):
         for name in [name for name in os.environ if name.startswith("CONCORD_")]:
             del os.environ[name]
-        code = main()
+        try:
+            code = entry() or 0
+        except SystemExit as end:
+            code = int(end.code or 0)
     return Said(code, out.getvalue(), err.getvalue())
 
 
