@@ -44,24 +44,28 @@ def train(
     seed: int,
     proximal: float = 0.0,
 ) -> float:
-    """``steps`` of plain SGD over shuffled rows; returns the mean loss. ``proximal``: FedProx's mu."""
+    """``steps`` of plain SGD over shuffled rows; returns the mean loss. ``proximal``: FedProx's mu.
+
+    The step is written out: the first use of torch.optim loads torch's compiler, which costs a worker seconds.
+    """
     generator = torch.Generator().manual_seed(seed)
-    start = [parameter.detach().clone() for parameter in model.parameters()]
-    optimiser = torch.optim.SGD(model.parameters(), lr=rate)
+    parameters = list(model.parameters())
+    start = [parameter.detach().clone() for parameter in parameters]
     model.train()
     total, rows = 0.0, torch.empty(0, dtype=torch.int64)
     for _ in range(steps):
         if not len(rows):
             rows = torch.randperm(len(labels), generator=generator)
         chosen, rows = rows[:batch], rows[batch:]
-        optimiser.zero_grad()
         loss = functional.binary_cross_entropy_with_logits(model(features[chosen]), labels[chosen])
         total += loss.item()
         if proximal:
-            apart = sum((now - then).square().sum() for now, then in zip(model.parameters(), start, strict=True))
+            apart = sum((now - then).square().sum() for now, then in zip(parameters, start, strict=True))
             loss = loss + proximal / 2 * apart
-        loss.backward()
-        optimiser.step()
+        gradients = torch.autograd.grad(loss, parameters)
+        with torch.no_grad():
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter.add_(gradient, alpha=-rate)
     return total / max(1, steps)
 
 
