@@ -113,23 +113,3 @@ def _written_beside(path: Path, data: bytes, mode: int) -> Path:
         stream.flush()
         os.fsync(stream.fileno())
     return part
-
-
-def walk_files(folder: Path, limit: int) -> Iterator[tuple[str, Path, os.stat_result]]:
-    """Every entry below ``folder`` that is not a folder, as (path with "/", file, lstat), sorted; links are not followed.
-
-    Raises InvalidUsage when there are more than ``limit`` entries.
-    """
-    count = 0
-    pending = [folder]
-    while pending:
-        here = pending.pop()
-        for entry in sorted(os.scandir(here), key=lambda entry: entry.name):
-            count += 1
-            if count > limit:
-                raise InvalidUsage(f"{folder} holds more than {limit:,} files.", hint="Is it the right folder?")
-            if entry.is_dir(follow_symlinks=False):
-                pending.append(Path(entry.path))
-            else:
-                path = Path(entry.path)
-                yield path.relative_to(folder).as_posix(), path, entry.stat(follow_symlinks=False)
