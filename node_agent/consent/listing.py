@@ -7,7 +7,7 @@ from node_agent.store.journal import Journal
 
 
 def print_consents(home: Home) -> None:
-    if not home.journal.exists():
+    if not home.journal.exists() or not home.journal.stat().st_size:
         print("nothing was asked yet")
         return
     with Journal(home.journal, read_only=True) as journal:

@@ -12,7 +12,8 @@ import fcntl
 import os
 import sqlite3
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -76,8 +77,14 @@ class JobRecord:
     reason: str
 
 
+Run = Callable[..., sqlite3.Cursor]
+
+
 class Journal:
-    """Open it once per process; safe to use from several threads, one write at a time."""
+    """Open it once per process; safe to use from several threads, one write at a time.
+
+    Every method raises Unavailable when the file cannot be read or written; a write that failed has changed nothing.
+    """
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         """Raises Unavailable when another process holds the journal. ``read_only`` takes no lock and makes no file."""
@@ -92,16 +99,18 @@ class Journal:
             if made:
                 sync_folder(path.parent)
         mode = "ro" if read_only else "rw"
-        self._database = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode={mode}",
-            uri=True,
-            isolation_level=None,
-            check_same_thread=False,
-            timeout=PATIENCE_SECONDS,
-        )
+        with _spoken(path):
+            self._database = sqlite3.connect(
+                f"{path.absolute().as_uri()}?mode={mode}",
+                uri=True,
+                isolation_level=None,
+                check_same_thread=False,
+                timeout=PATIENCE_SECONDS,
+            )
         if not read_only:
             try:
-                self._prepare()
+                with _spoken(path):
+                    self._prepare()
             except BaseException:
                 self.close()
                 raise
@@ -155,13 +164,30 @@ class Journal:
     ) -> None:
         self.close()
 
+    @contextmanager
+    def _asking(self) -> Iterator[Run]:
+        with self._guard, _spoken(self._path):
+            yield self._database.execute
+
+    @contextmanager
+    def _change(self) -> Iterator[Run]:
+        """One transaction; it is on disk when this ends, or nothing of it is."""
+        with self._asking() as run:
+            run("BEGIN IMMEDIATE")
+            try:
+                yield run
+                run("COMMIT")
+            except BaseException:
+                if self._database.in_transaction:
+                    run("ROLLBACK")
+                raise
+
     # ------------------------------------------------------------------------------------------------------ consents
 
     def answer(self, consent: ConsentRecord, manifest: bytes) -> None:
-        """Keeps an answer; a granted one opens the job. The first answer to a job stays: asking again changes nothing."""
-        with self._guard:
-            self._database.execute("BEGIN IMMEDIATE")
-            self._database.execute(
+        """Keeps an answer; a granted one opens the job and stays, a denial may be answered anew."""
+        with self._change() as run:
+            run(
                 "INSERT INTO consents VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (job) DO UPDATE SET granted=excluded.granted,"
                 " reasons=excluded.reasons, envelope=excluded.envelope, answered=excluded.answered WHERE granted=0",
                 (
@@ -175,10 +201,9 @@ class Journal:
                 ),
             )
             if consent.granted:
-                self._database.execute(
+                run(
                     "INSERT INTO jobs VALUES (?, ?, 'active', '') ON CONFLICT (job) DO NOTHING", (consent.job, manifest)
                 )
-            self._database.execute("COMMIT")
 
     def consent(self, job: bytes) -> ConsentRecord | None:
         rows = self._consents("WHERE job=?", (job,))
@@ -189,8 +214,8 @@ class Journal:
         return self._consents("", ())
 
     def _consents(self, where: str, values: tuple[bytes, ...]) -> tuple[ConsentRecord, ...]:
-        with self._guard:
-            rows = self._database.execute(
+        with self._asking() as run:
+            rows = run(
                 f"SELECT job, name, lead, granted, reasons, envelope, answered FROM consents {where}"  # noqa: S608 (fixed texts)
                 " ORDER BY answered, job",
                 values,
@@ -203,24 +228,20 @@ class Journal:
     # ---------------------------------------------------------------------------------------------------------- jobs
 
     def jobs(self, state: str = "active") -> tuple[JobRecord, ...]:
-        with self._guard:
-            rows = self._database.execute(
-                "SELECT job, manifest, state, reason FROM jobs WHERE state=? ORDER BY job", (state,)
-            ).fetchall()
+        with self._asking() as run:
+            rows = run("SELECT job, manifest, state, reason FROM jobs WHERE state=? ORDER BY job", (state,)).fetchall()
         return tuple(JobRecord(*row) for row in rows)
 
     def job(self, job: bytes) -> JobRecord | None:
-        with self._guard:
-            row = self._database.execute("SELECT job, manifest, state, reason FROM jobs WHERE job=?", (job,)).fetchone()
+        with self._asking() as run:
+            row = run("SELECT job, manifest, state, reason FROM jobs WHERE job=?", (job,)).fetchone()
         return None if row is None else JobRecord(*row)
 
     def end_job(self, job: bytes, state: str, reason: str = "") -> None:
         """The job takes its last state, and everything that its machine remembered is erased."""
-        with self._guard:
-            self._database.execute("BEGIN IMMEDIATE")
-            self._database.execute("UPDATE jobs SET state=?, reason=? WHERE job=?", (state, reason, job))
-            self._database.execute("DELETE FROM records WHERE job=?", (job,))
-            self._database.execute("COMMIT")
+        with self._change() as run:
+            run("UPDATE jobs SET state=?, reason=? WHERE job=?", (state, reason, job))
+            run("DELETE FROM records WHERE job=?", (job,))
 
     # ------------------------------------------------------------------------------------------------------- records
 
@@ -228,24 +249,33 @@ class Journal:
         """Writes (or, with None, erases) several records in one transaction: one fsync, all or nothing."""
         if not records:
             return
-        with self._guard:
-            self._database.execute("BEGIN IMMEDIATE")
-            try:
-                for key, value in records.items():
-                    if value is None:
-                        self._database.execute("DELETE FROM records WHERE job=? AND key=?", (job, key))
-                    else:
-                        self._database.execute(
-                            "INSERT INTO records VALUES (?, ?, ?) ON CONFLICT (job, key) DO UPDATE SET value=excluded.value",
-                            (job, key, value),
-                        )
-            except BaseException:
-                self._database.execute("ROLLBACK")
-                raise
-            self._database.execute("COMMIT")
+        with self._change() as run:
+            for key, value in records.items():
+                if value is None:
+                    run("DELETE FROM records WHERE job=? AND key=?", (job, key))
+                else:
+                    run(
+                        "INSERT INTO records VALUES (?, ?, ?) ON CONFLICT (job, key) DO UPDATE SET value=excluded.value",
+                        (job, key, value),
+                    )
 
     def records(self, job: bytes) -> dict[str, bytes]:
         """What ``MemberMachine.restore`` needs."""
-        with self._guard:
-            rows = self._database.execute("SELECT key, value FROM records WHERE job=?", (job,)).fetchall()
+        with self._asking() as run:
+            rows = run("SELECT key, value FROM records WHERE job=?", (job,)).fetchall()
         return dict(rows)
+
+
+@contextmanager
+def _spoken(path: Path) -> Iterator[None]:
+    """What SQLite says of the file becomes Unavailable; what it says of the caller stays."""
+    try:
+        yield
+    except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
+        raise
+    except sqlite3.DatabaseError as error:
+        raise Unavailable(
+            f"The journal {path.name} cannot be used now: {error}.",
+            hint="Is the disk full, or does another program hold the file? What a killed node left there "
+            "`concord-node run` puts in order.",
+        ) from error
