@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from cryptography import x509
+
 from federation.errors import InvalidIdentity, InvalidUsage
 from federation.identity.credential import NodeCredential, node_request, verify_credential
 from federation.identity.fields import moment
@@ -17,9 +19,9 @@ from federation.identity.keys import SigningKey
 from federation.identity.names import checked_label
 from federation.identity.roll import Roll
 from federation.identity.transport import Principal, TransportKey, make_csr, principal_of, uri_of
+from federation.route import route_to
 from node_agent.link import enrolment as wire
 from node_agent.link.channel import Credentials
-from node_agent.link.route import choose
 from node_agent.settings import Home, NodeSettings, settings_bytes
 from node_agent.store.files import private_folder, write_together
 
@@ -41,6 +43,7 @@ sandbox: required                  # or optional: tasks may run without one wher
 @dataclass(frozen=True, slots=True)
 class Ticket:
     federation: str
+    subject: Principal
     address: str
     ca_pem: bytes
     id: str
@@ -50,37 +53,56 @@ class Ticket:
 
 
 def initialise(home: Home, *, federation: str, member: str, node: str, out: Path) -> None:
-    """Keys, settings, a policy that denies all, and the request for the officer. Raises InvalidUsage when it exists."""
+    """Keys, settings, a policy that denies all, and the request for the officer. Raises InvalidUsage when it exists.
+
+    node.yaml comes last: where it is missing, a second call goes on with the keys and the policy that are there.
+    """
     for value, what in ((federation, "federation"), (member, "member"), (node, "node")):
         checked_label(value, what)
-    if home.settings_file.exists() or home.identity_key.exists():
+    if home.settings_file.exists():
         raise InvalidUsage(f"{home.root} is a node's home already.", hint="Nothing was changed. Use another folder.")
-    private_folder(home.root)
-    private_folder(home.identity_key.parent)
-    private_folder(home.jobs)
-    identity, transport = SigningKey.generate(), TransportKey.generate()
-    write_together(
-        {
-            home.identity_key: identity.to_pem(),
-            home.transport_key: transport.to_pem(),
-            home.policy_file: POLICY.encode(),
-            home.settings_file: settings_bytes(NodeSettings(member=member, node=node, federation=federation)),
-        }
-    )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_together({out: node_request(federation, member, node, identity)}, mode=0o644)
+    fresh = {
+        home.identity_key: SigningKey.generate().to_pem(),
+        home.transport_key: TransportKey.generate().to_pem(),
+        home.policy_file: POLICY.encode(),
+    }
+    try:
+        for folder in (home.root, home.identity_key.parent, home.jobs):
+            private_folder(folder)
+        write_together({path: data for path, data in fresh.items() if not path.exists()})
+        identity = SigningKey.from_pem(home.read(home.identity_key))
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_together({out: node_request(federation, member, node, identity)}, mode=0o644)
+        home.save(NodeSettings(member=member, node=node, federation=federation))
+    except OSError as error:
+        raise InvalidUsage(
+            f"{error.filename2 or error.filename or home.root} cannot be written: {error.strerror}.",
+            hint="Name a place that you may write, and run it again: keys that were made are kept.",
+        ) from error
 
 
 def join(home: Home, *, ticket_file: Path, credential_file: Path, roll_file: Path | None) -> str:
-    """Enters the federation; returns the route that was taken. Raises InvalidIdentity when anything does not fit."""
+    """Enters the federation; returns the route that was taken. Raises InvalidIdentity when anything does not fit.
+
+    All that needs no coordinator is checked before the ticket is used. node.yaml comes last: until it names the coordinator, the
+    node has not joined.
+    """
     settings = home.settings()
     ticket = read_ticket(ticket_file)
     if ticket.federation != settings.federation:
-        raise InvalidIdentity(f"The ticket is for {ticket.federation}, and this node is of {settings.federation}.")
+        raise InvalidIdentity(
+            f"The ticket is for {ticket.federation}, and this node is of {settings.federation}.",
+            hint="Use the ticket of this node's federation. The ticket was not used.",
+        )
     credential = _read(credential_file, "credential")
     transport = TransportKey.from_pem(home.read(home.transport_key))
     principal = Principal("node", settings.member, settings.node)
-    route = choose(ticket.address, os.environ)
+    if ticket.subject != principal:
+        raise InvalidIdentity(
+            f"The ticket is not for node {settings.node} of {settings.member}.",
+            hint="Ask the coordinator's operator for this node's own. The ticket was not used.",
+        )
+    route = route_to(ticket.address, os.environ)
     credentials = Credentials(ticket.federation, ticket.ca_pem, ticket.certificate_pem, ticket.key_pem)
     given = Roll.open(_read(roll_file, "roll")) if roll_file is not None else None
     if given is not None:
@@ -94,11 +116,7 @@ def join(home: Home, *, ticket_file: Path, credential_file: Path, roll_file: Pat
             hint="Nothing was stored. Ask your member's officer which roll is right; a coordinator cannot choose the members.",
         )
     check_credential(home, credential, roll, settings)
-    named = principal_of(joined.certificate_pem)
-    if (named.kind, named.member, named.node) != ("node", settings.member, settings.node):
-        raise InvalidIdentity(
-            "The coordinator issued a certificate for another node.", hint="Nothing was stored. Tell its operator."
-        )
+    check_certificate(joined.certificate_pem, transport, settings)
     write_together(
         {
             home.credential: credential,
@@ -114,7 +132,10 @@ def join(home: Home, *, ticket_file: Path, credential_file: Path, roll_file: Pat
 def check_credential(home: Home, envelope: bytes, roll: Roll, settings: NodeSettings) -> NodeCredential:
     """The credential is this node's, by this member's officer on the roll, for this identity key. Raises InvalidIdentity."""
     if roll.federation != settings.federation:
-        raise InvalidIdentity(f"The roll is of {roll.federation}, and this node is of {settings.federation}.")
+        raise InvalidIdentity(
+            f"The roll is of {roll.federation}, and this node is of {settings.federation}.",
+            hint="Nothing was stored. Ask your member's officer for the roll of this node's federation.",
+        )
     credential = verify_credential(envelope, roll, datetime.now(UTC))
     key = SigningKey.from_pem(home.read(home.identity_key))
     if (credential.member, credential.node, credential.identity_key) != (settings.member, settings.node, key.public):
@@ -125,13 +146,29 @@ def check_credential(home: Home, envelope: bytes, roll: Roll, settings: NodeSett
     return credential
 
 
+def check_certificate(pem: bytes, key: TransportKey, settings: NodeSettings) -> None:
+    """The transport certificate is for this node and its own transport key. Raises InvalidIdentity."""
+    named = principal_of(pem)
+    own = Principal("node", settings.member, settings.node, federation=settings.federation)
+    try:
+        fits = named == own and x509.load_pem_x509_certificate(pem).public_key() == key.private.public_key()
+    except ValueError:
+        fits = False
+    if not fits:
+        raise InvalidIdentity(
+            "The coordinator issued a certificate for another node.", hint="Nothing was stored. Tell its operator."
+        )
+
+
 def read_ticket(path: Path) -> Ticket:
     """Raises InvalidIdentity when it is no ticket, or has expired."""
     try:
         document: Any = json.loads(_read(path, "ticket"))
         expires = moment(document["expires"], "ticket's expiry")
+        subject = document["subject"]
         ticket = Ticket(
             federation=checked_label(document["federation"], "federation"),
+            subject=Principal(str(subject["kind"]), str(subject.get("member", "")), str(subject.get("node", ""))),
             address=str(document["address"]),
             ca_pem=document["caPem"].encode(),
             id=str(document["ticketId"]),

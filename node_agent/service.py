@@ -29,12 +29,12 @@ from federation.identity.withdrawal import open_withdrawal
 from federation.manifest.bundle import unpack
 from federation.manifest.manifest import Manifest, open_manifest
 from federation.policy.rules import load_policy
+from federation.route import route_to
 from federation.v1 import rounds_pb2
 from node_agent.consent.decision import Situation, decide
-from node_agent.enrolment import check_credential
+from node_agent.enrolment import check_certificate, check_credential
 from node_agent.link.channel import Credentials
 from node_agent.link.enrolment import renew
-from node_agent.link.route import choose
 from node_agent.link.stream import Link
 from node_agent.rounds.driver import JobDriver, Lab, event_of
 from node_agent.rounds.files import JobFiles
@@ -68,7 +68,7 @@ class NodeAgent:
         self.jobs: dict[bytes, JobDriver] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._asked: dict[bytes, asyncio.Task[None]] = {}
-        route = choose(settings.address, os.environ)
+        route = route_to(settings.address, os.environ)
         self.link = Link(route, self._credentials, self._hello, self._hear)
         self.metrics = NodeMetrics(product_version(), self.link.connected.is_set, lambda: len(self.jobs))
         self.lab = Lab(
@@ -136,6 +136,7 @@ class NodeAgent:
             csr = make_csr(self.transport, uri_of(principal, self.settings.federation))
             try:
                 fresh = await renew(self.link.route, self._credentials(), csr)
+                check_certificate(fresh, self.transport, self.settings)
             except FederationError as error:
                 log.warning("certificate.not-renewed", detail=error.message, ends=str(end))
                 await asyncio.sleep(30.0)

@@ -18,7 +18,6 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 import grpc
 
-from coordinator.client.route import Route, route_to
 from coordinator.client.terminal import plain
 from federation.errors import (
     ERRORS,
@@ -30,6 +29,7 @@ from federation.errors import (
     ProtocolViolation,
     Unavailable,
 )
+from federation.route import Route, route_to
 
 UNARY_SECONDS: Final = 30.0
 RECEIVE_LIMIT: Final = 32 << 20
@@ -61,21 +61,21 @@ def open_channel(endpoint: Endpoint, environment: Mapping[str, str]) -> tuple[gr
         ("grpc.ssl_target_name_override", f"coordinator.{endpoint.federation}"),
         ("grpc.max_receive_message_length", RECEIVE_LIMIT),
         ("grpc.max_reconnect_backoff_ms", 5_000),
-        *route.options(),
+        *route.options,
     ]
     return grpc.secure_channel(endpoint.address, credentials, options=options), route
 
 
 @contextmanager
-def spoken_errors(place: str) -> Iterator[None]:
-    """Turns each gRPC error inside into a FederationError. ``place``: where the coordinator is, and how it is reached."""
+def spoken_errors(route: Route) -> Iterator[None]:
+    """Turns each gRPC error inside into a FederationError that names where the coordinator is, and how it is reached."""
     try:
         yield
     except grpc.RpcError as error:
-        raise error_of(error, place) from None
+        raise error_of(error, route) from None
 
 
-def error_of(error: grpc.RpcError, place: str) -> FederationError:
+def error_of(error: grpc.RpcError, route: Route) -> FederationError:
     """What a failed call means: the coordinator's own words where it sent them, else ours."""
     trailers = _trailers(error)
     code = trailers.get("concord-code", b"").decode("ascii", "replace")
@@ -87,12 +87,13 @@ def error_of(error: grpc.RpcError, place: str) -> FederationError:
         return ERRORS.get(code, FederationError)(message, hint=hint)
     status = error.code() if isinstance(error, grpc.Call) else None
     details = (error.details() or "") if isinstance(error, grpc.Call) else ""
-    return _error_of_status(status, plain(details[:TRAILER_LIMIT]), place)
+    return _error_of_status(status, plain(details[:TRAILER_LIMIT]), route)
 
 
-def _error_of_status(status: grpc.StatusCode | None, details: str, place: str) -> FederationError:
+def _error_of_status(status: grpc.StatusCode | None, details: str, route: Route) -> FederationError:
+    place = route.place
     if status is grpc.StatusCode.UNAVAILABLE:
-        return _unreached(details, place)
+        return route.refusal(details) or _unreached(details, place)
     if status is grpc.StatusCode.DEADLINE_EXCEEDED:
         return Unavailable(
             f"The coordinator at {place} did not answer in time.", hint="It may be overloaded; try again in a minute."

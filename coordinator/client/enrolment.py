@@ -86,7 +86,7 @@ def login(home: Home, ticket: Ticket, pinned_roll: bytes | None, environment: Ma
     key = home.transport_key()
     uri = uri_of(ticket.principal, ticket.endpoint.federation)
     channel, route = open_channel(ticket.endpoint, environment)
-    with closing(channel), spoken_errors(route.place):
+    with closing(channel), spoken_errors(route):
         reply = enrolment_pb2_grpc.EnrolmentStub(channel).Join(
             enrolment_pb2.JoinRequest(ticket_id=ticket.id, token=ticket.token, csr_pem=make_csr(key, uri)),
             timeout=UNARY_SECONDS,
@@ -108,7 +108,7 @@ def login(home: Home, ticket: Ticket, pinned_roll: bytes | None, environment: Ma
         ticket.principal,
         roll.federation,
         ticket.endpoint.address,
-        route.label,
+        route.sentence,
         roll,
         _certificate(reply.certificate_pem).not_valid_after_utc,
         tuple(_warnings(home, ticket.principal, roll)),
@@ -165,7 +165,7 @@ def renewed(home: Home, endpoint: Endpoint, now: datetime, environment: Mapping[
     csr = make_csr(key, uri_of(principal, endpoint.federation))
     try:
         channel, route = open_channel(endpoint, environment)
-        with closing(channel), spoken_errors(route.place):
+        with closing(channel), spoken_errors(route):
             reply = enrolment_pb2_grpc.EnrolmentStub(channel).Renew(
                 enrolment_pb2.RenewRequest(csr_pem=csr), timeout=UNARY_SECONDS
             )

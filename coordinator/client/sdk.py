@@ -71,7 +71,7 @@ class Federation:
         self.endpoint = endpoint
         self.channel, self.route = open_channel(endpoint, os.environ if environment is None else environment)
         self._jobs = jobs_pb2_grpc.JobsStub(self.channel)
-        self._blobs = Transfer(blobs_pb2_grpc.BlobsStub(self.channel), self.route.place)
+        self._blobs = Transfer(blobs_pb2_grpc.BlobsStub(self.channel), self.route)
 
     @classmethod
     def connect(cls, home: Path | str | None = None, *, environment: Mapping[str, str] | None = None) -> Federation:
@@ -129,7 +129,7 @@ class Federation:
         """The story of a job; with ``follow`` until the job has ended."""
         request = jobs_pb2.LogsRequest(job=self.job(name).digest.hex() if follow else name, follow=follow)
         if not follow:
-            with spoken_errors(self.route.place):
+            with spoken_errors(self.route):
                 for line in self._jobs.Logs(request, timeout=STREAM_SECONDS):
                     yield line_of(line)
             return
@@ -187,7 +187,7 @@ class Federation:
     # ------------------------------------------------------------------------------------------------------ plumbing
 
     def _call(self, method: Callable[..., Any], request: object) -> Any:
-        with spoken_errors(self.route.place):
+        with spoken_errors(self.route):
             return method(request, timeout=UNARY_SECONDS)
 
     def _followed(
@@ -216,7 +216,7 @@ class Federation:
                 if ends:
                     return
             except grpc.RpcError as error:
-                failure = error_of(error, self.route.place)
+                failure = error_of(error, self.route)
                 if not isinstance(failure, Unavailable) or not reached:
                     raise failure from None
                 if heard and isinstance(error, grpc.Call) and error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:

@@ -12,6 +12,7 @@ from typing import Final
 
 from coordinator.client.channel import UNARY_SECONDS, spoken_errors
 from federation.errors import NotFound, ProtocolViolation, Unavailable, VerificationFailed
+from federation.route import Route
 from federation.v1 import blobs_pb2, blobs_pb2_grpc
 
 PART: Final = 512 << 10
@@ -25,7 +26,7 @@ Progress = Callable[[int, int], None]
 @dataclass(frozen=True, slots=True)
 class Transfer:
     stub: blobs_pb2_grpc.BlobsStub
-    address: str
+    route: Route
     pause: Callable[[float], None] = time.sleep
 
     def put(self, source: bytes | Path, digest: bytes, progress: Progress = lambda _done, _size: None) -> None:
@@ -43,7 +44,7 @@ class Transfer:
                         check="blob-held-beyond-its-size",
                         hint="Tell the operator.",
                     )
-                with spoken_errors(self.address):
+                with spoken_errors(self.route):
                     receipt = self.stub.Put(_parts(source, digest, size, held.held, progress), timeout=STREAM_SECONDS)
                 if receipt.complete:
                     progress(size, size)
@@ -53,7 +54,7 @@ class Transfer:
                     raise
             self.pause(0.1 * 2**attempt)
         raise Unavailable(
-            f"The upload to {self.address} did not come to its end.",
+            f"The upload to {self.route.place} did not come to its end.",
             hint="Run the command again: it continues where it stopped.",
         )
 
@@ -83,7 +84,7 @@ class Transfer:
             progress(done, size)
             if done == size:
                 return
-            with spoken_errors(self.address):
+            with spoken_errors(self.route):
                 call = self.stub.Get(blobs_pb2.BlobRequest(digest=digest, offset=done), timeout=STREAM_SECONDS)
                 for part in call:
                     if part.offset != done or done + len(part.data) > size:
@@ -96,13 +97,13 @@ class Transfer:
                     progress(done, size)
         if done != size:
             raise Unavailable(
-                f"The download from {self.address} stopped after {done:,} of {size:,} bytes.",
+                f"The download from {self.route.place} stopped after {done:,} of {size:,} bytes.",
                 hint="Run the command again: it continues where it stopped.",
             )
 
     def _held(self, digest: bytes) -> blobs_pb2.BlobReceipt:
         try:
-            with spoken_errors(self.address):
+            with spoken_errors(self.route):
                 receipt: blobs_pb2.BlobReceipt = self.stub.Held(
                     blobs_pb2.BlobRequest(digest=digest), timeout=UNARY_SECONDS
                 )

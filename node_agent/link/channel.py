@@ -14,7 +14,7 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 import grpc
 
 from federation.errors import ERRORS, FederationError, InvalidIdentity, InvalidUsage, Unavailable
-from node_agent.link.route import Route
+from federation.route import Route
 
 MESSAGE_LIMIT: Final = 64 << 20
 CALL_SECONDS: Final = 30.0
@@ -63,7 +63,7 @@ def error_of(error: grpc.aio.AioRpcError, route: Route) -> FederationError:
         )
     details = (error.details() or "")[:300]
     if error.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}:
-        return _unreached(details, route)
+        return route.refusal(details) or _unreached(details, route)
     if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return InvalidUsage(f"The message is larger than may be sent at once: {details}", hint="Send it in parts.")
     return FederationError(f"The coordinator answered {error.code().name}: {details}")
@@ -73,18 +73,18 @@ def _unreached(details: str, route: Route) -> FederationError:
     """gRPC has one status for all that goes wrong before the first byte; the difference is in its words."""
     if "CERTIFICATE_VERIFY_FAILED" in details or "Hostname Verification" in details:
         return InvalidIdentity(
-            f"What answers at {route.sentence} does not show a certificate of this federation's coordinator.",
+            f"What answers at {route.place} does not show a certificate of this federation's coordinator.",
             hint="Are the address in node.yaml and this machine's clock right? If so, ask the operator; when the coordinator "
             "has a new CA, run `concord-node join` with a new ticket.",
         )
     if "Socket closed" in details or "Connection reset" in details:
         return Unavailable(
-            f"The coordinator closed the connection: {route.sentence}.",
+            f"The coordinator closed the connection: {route.place}.",
             hint="Perhaps it is just being restarted. If it stays so, it does not accept this node's certificate: ask its "
             "operator for a new ticket and run `concord-node join`.",
         )
     return Unavailable(
-        f"The coordinator cannot be reached: {route.sentence}.",
+        f"The coordinator cannot be reached: {route.place}.",
         hint=f"Is it running, and is this one host and port open outwards? The network says: {details}",
     )
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from federation.route import Route
 from federation.v1 import enrolment_pb2, enrolment_pb2_grpc
 from node_agent.link.channel import CALL_SECONDS, Credentials, open_channel, spoken
-from node_agent.link.route import Route
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,9 @@ import grpc
 import structlog
 
 from federation.errors import FederationError, Unavailable, VerificationFailed
+from federation.route import Route
 from federation.v1 import blobs_pb2, blobs_pb2_grpc, rounds_pb2, rounds_pb2_grpc
 from node_agent.link.channel import CALL_SECONDS, Credentials, error_of, open_channel, spoken
-from node_agent.link.route import Route
 
 log = structlog.get_logger()
 

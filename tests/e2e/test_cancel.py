@@ -77,7 +77,7 @@ def test_a_running_job_is_cancelled_within_seconds_and_only_once(three: Runs) ->
             f"job/{name} has already ended: it is withdrawn",
         )
         again = seal_withdrawal(job.digest, "again", client.home.identity_key())
-        with pytest.raises(FederationError) as caught, spoken_errors(client.endpoint.address):
+        with pytest.raises(FederationError) as caught, spoken_errors(client.route):
             jobs_pb2_grpc.JobsStub(client.channel).Withdraw(jobs_pb2.WithdrawRequest(withdrawal=again), timeout=10)
         says(caught.value, OutOfOrder, "A job that is withdrawn cannot become withdrawn", "Nothing was changed")
         assert client.job(name).reason == "withdrawn by lead: wrong data"

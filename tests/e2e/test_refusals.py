@@ -32,6 +32,7 @@ from federation.errors import (
 from federation.identity.envelope import open_envelope, seal
 from federation.identity.keys import SigningKey
 from federation.identity.transport import Principal, TransportKey
+from federation.route import Route
 from federation.v1 import (
     blobs_pb2,
     blobs_pb2_grpc,
@@ -74,7 +75,7 @@ def connected(runs: Runs, pem: bytes, key: TransportKey) -> Iterator[grpc.Channe
     address = json.loads((runs.local.coordinator.home / "run.json").read_text())["address"]
     ca = (runs.local.lead_home / "ca.pem").read_bytes()
     channel, _ = open_channel(Endpoint(address, runs.local.name, ca, pem, key.to_pem()), {})
-    with closing(channel), spoken_errors(address):
+    with closing(channel), spoken_errors(Route(address)):
         yield channel
 
 
@@ -140,7 +141,7 @@ def test_a_manifest_that_its_lead_did_not_sign(three: Runs, lead: Path) -> None:
         stub = jobs_pb2_grpc.JobsStub(client.channel)
         for keys in ((), (SigningKey.generate(),)):
             envelope = seal(document, "manifest", keys)
-            with pytest.raises(FederationError) as caught, spoken_errors(client.endpoint.address):
+            with pytest.raises(FederationError) as caught, spoken_errors(client.route):
                 stub.Submit(jobs_pb2.SubmitRequest(manifest=envelope), timeout=10)
             says(caught.value, InvalidIdentity, "The manifest is not signed by the lead lead on the membership roll")
     (lead / "keys" / "identity.key").write_bytes(SigningKey.generate().to_pem())
@@ -371,7 +372,7 @@ def test_a_part_that_is_too_large_and_a_blob_that_is_too_large(three: Runs) -> N
     ):
         with three.local.client() as client:
             stub = blobs_pb2_grpc.BlobsStub(client.channel)
-            with pytest.raises(FederationError) as caught, spoken_errors(client.endpoint.address):
+            with pytest.raises(FederationError) as caught, spoken_errors(client.route):
                 stub.Put(iter([part]), timeout=10)
             says(caught.value, InvalidUsage, "large")
             assert stub.Held(blobs_pb2.BlobRequest(digest=bytes(32)), timeout=10).held == 0

@@ -22,6 +22,7 @@ from federation.errors import (
     Unavailable,
     VerificationFailed,
 )
+from federation.route import Route
 from federation.v1 import blobs_pb2, jobs_pb2
 from tests.unit.client.scripted import Coordinator
 from tests.unit.client.typed import Said, concord, done, refused, tree, typed
@@ -230,7 +231,7 @@ def test_what_is_not_the_blob_is_not_kept(
 ) -> None:
     lying: Any = Lying(*parts)
     with pytest.raises(kind) as raised:
-        Transfer(lying, "place").get(DIGEST, len(DATA), tmp_path / "blob")
+        Transfer(lying, Route("place")).get(DIGEST, len(DATA), tmp_path / "blob")
     assert raised.value.hint
     assert len(lying.asked) <= transfer.ATTEMPTS
 
@@ -273,7 +274,7 @@ def test_a_broken_download_goes_on_where_it_stopped(breaks: list[int]) -> None:
     breaking: Any = Breaking(list(breaks))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "blob"
-        Transfer(breaking, "place", pause=lambda _seconds: None).get(DIGEST, len(DATA), path)
+        Transfer(breaking, Route("place"), pause=lambda _seconds: None).get(DIGEST, len(DATA), path)
         assert path.read_bytes() == DATA
     begun = [0]
     for count in breaks:
@@ -286,9 +287,9 @@ def test_a_broken_download_goes_on_where_it_stopped(breaks: list[int]) -> None:
 def test_a_download_that_breaks_again_and_again_is_given_up_and_kept(tmp_path: Path) -> None:
     breaking: Any = Breaking([1] * transfer.ATTEMPTS)
     with pytest.raises(Unavailable):
-        Transfer(breaking, "place").get(DIGEST, len(DATA), tmp_path / "blob")
+        Transfer(breaking, Route("place")).get(DIGEST, len(DATA), tmp_path / "blob")
     assert (tmp_path / "blob").read_bytes() == DATA[: 10 * transfer.ATTEMPTS]
-    Transfer(breaking, "place").get(DIGEST, len(DATA), tmp_path / "blob")
+    Transfer(breaking, Route("place")).get(DIGEST, len(DATA), tmp_path / "blob")
     assert (tmp_path / "blob").read_bytes() == DATA
 
 
@@ -331,5 +332,5 @@ def test_the_names_of_a_release_are_checked_before_any_folder_is_made(tmp_path: 
     view = jobs_pb2.ReleaseView(files=[jobs_pb2.ReleaseFile(path="../x", digest=DIGEST, size=1)])
     unused: Any = Lying()
     with pytest.raises(VerificationFailed):
-        release_folder.download(Transfer(unused, "place"), view, tmp_path / "r", None, lambda _done, _size: None)
+        release_folder.download(Transfer(unused, Route("place")), view, tmp_path / "r", None, lambda _done, _size: None)
     assert unused.asked == []

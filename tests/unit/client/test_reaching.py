@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from coordinator.client import channel
 from coordinator.client.enrolment import renewed
 from coordinator.client.home import Home
-from coordinator.client.route import route_to
 from coordinator.registry.authority import Authority
 from federation.errors import FederationError, InvalidIdentity, InvalidUsage, NotFound, Unavailable
 from federation.identity.transport import Principal, TransportKey
+from federation.route import Route, route_to
 from tests.unit.client.scripted import FEDERATION, LEAD, Coordinator, coordinator, free_port, logged_in
 from tests.unit.client.typed import Said, concord, done, mode, refused, tree, typed
 from tests.unit.identity.parties import found
@@ -70,7 +70,7 @@ def log_in(home: Home, path: Path, *more: str | Path) -> Said:
 
 def test_a_ticket_becomes_a_connection(server: Coordinator, fresh: Home, tmp_path: Path) -> None:
     answer = done(log_in(fresh, ticket(tmp_path / "t.json", server)))
-    assert answer.err.startswith(f"logged in to health as lead lead, straight to {server.address}, until ")
+    assert answer.err.startswith(f"logged in to health as lead lead, straight to {server.address} (loopback), until ")
     assert "secret-token" not in answer.err
     assert mode(fresh.transport_key_path) == 0o600
     roll = fresh.roll()
@@ -319,7 +319,7 @@ WORDS = {
 
 @pytest.mark.parametrize("details", WORDS)
 def test_what_the_network_says_becomes_a_sentence(details: str) -> None:
-    error = channel._error_of_status(channel.grpc.StatusCode.UNAVAILABLE, channel.plain(details), "place")
+    error = channel._error_of_status(channel.grpc.StatusCode.UNAVAILABLE, channel.plain(details), Route("place"))
     assert isinstance(error, Unavailable)
     assert WORDS[details] in error.message
     assert error.hint
@@ -370,5 +370,5 @@ def test_any_text_is_an_address_or_wrong_usage(text: str) -> None:
 )
 def test_the_route_follows_the_environment(address: str, environment: dict[str, str], proxied: bool) -> None:
     route = route_to(address, environment)
-    assert (route.proxy is not None) == proxied
-    assert dict(route.options())["grpc.enable_http_proxy"] == int(proxied)
+    assert bool(route.proxy) == proxied
+    assert dict(route.options)["grpc.enable_http_proxy"] == int(proxied)
