@@ -27,6 +27,7 @@ from coordinator.store.blobs import Blobs
 from coordinator.store.database import Database
 from coordinator.store.spool import Spool
 from coordinator.web.metrics import Metrics
+from coordinator.web.readiness import Readiness
 from coordinator.web.server import WebServer
 from federation.errors import InvalidUsage
 from federation.identity.keys import SigningKey
@@ -74,7 +75,8 @@ async def serve(home: Home, settings: Settings) -> None:
     metrics = Metrics(CollectorRegistry(), product_version())
     docket = Docket(database, blobs, spool, sessions, registry, publisher, metrics, time.time)
     metrics.observe(docket.states, lambda: _node_states(database, sessions))
-    web = WebServer(settings.metrics, metrics.registry, lambda: not stop.is_set()) if settings.metrics else None
+    ready = Readiness(loop, database.answers)
+    web = WebServer(settings.metrics, metrics.registry, ready) if settings.metrics else None
     server = grpc.aio.server(options=OPTIONS)
     server.add_generic_rpc_handlers((NodeLinkService(registry, sessions, docket, spool).handler(),))
     jobs = JobService(registry, database, docket, sessions, publisher, JobViews(database, registry))
@@ -84,8 +86,10 @@ async def serve(home: Home, settings: Settings) -> None:
     await server.start()
     document = {"pid": os.getpid(), "address": address, "metrics": web.address if web else ""}
     write_private(home.run_file, json.dumps(document).encode(), replace=True)
+    ready.serving = True
     log.info("coordinator.ready", **document)
     await stop.wait()
+    ready.serving = False
     log.info("coordinator.stopping")
     home.run_file.unlink(missing_ok=True)
     await docket.stop()

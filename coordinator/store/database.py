@@ -111,6 +111,15 @@ class Database:
         with self._turn, self._engine.begin() as connection:
             yield Change(connection)
 
+    def answers(self) -> bool:
+        """Whether the database can be read."""
+        try:
+            with self.transaction() as change:
+                change.roll()
+        except sa.exc.SQLAlchemyError:
+            return False
+        return True
+
     def close(self) -> None:
         self._engine.dispose()
 

@@ -82,7 +82,7 @@ def _detect(program: str) -> SandboxReport:
     if found is None:
         hint = f"Install the package bubblewrap (Debian, Ubuntu: apt install bubblewrap); see {DOCUMENT}."
         return SandboxReport("none", "bubblewrap is not installed.", hint)
-    trial = [*_system(), *_pythons(), "--", sys.executable, "-S", "-c", "pass"]
+    trial = [*_system(), *_temporary(TEMPORARY_BYTES), *_pythons(), "--", sys.executable, "-S", "-c", "pass"]
     said = ""
     for options in (NO_NESTING, ()):
         try:
@@ -128,13 +128,12 @@ def _explain(said: str, settings: Path) -> tuple[str, str]:
 def sandbox_command(mounts: Mounts, arguments: Sequence[str], report: SandboxReport, temporary_bytes: int) -> list[str]:
     """The command line that runs ``arguments`` inside; the environment and the open channel are inherited."""
     package = Path(__file__).resolve().parent
-    line = ["bwrap", *ISOLATION, *report.options, *_system(), *_pythons()]
+    line = ["bwrap", *ISOLATION, *report.options, *_system(), *_temporary(temporary_bytes), *_pythons()]
     for device in mounts.devices:
         line += ["--dev-bind-try", device, device]
     if mounts.devices:
         line += ["--ro-bind-try", "/sys", "/sys"]
-    line += ["--size", str(temporary_bytes), "--tmpfs", "/dev/shm", "--remount-ro", "/dev"]  # noqa: S108
-    line += ["--size", str(temporary_bytes), "--tmpfs", "/tmp"]  # noqa: S108
+    line += ["--remount-ro", "/dev"]
     line += ["--ro-bind", str(package), str(ROOT / "lib/node_agent/runner")]
     line += ["--ro-bind", str(package.parent / "__init__.py"), str(ROOT / "lib/node_agent/__init__.py")]
     line += ["--ro-bind", str(mounts.bundle), str(ROOT / "app")]
@@ -184,6 +183,11 @@ def _system() -> list[str]:
     for name in (*SYSTEM_FILES, *SYSTEM_EXTRAS):
         line += ["--ro-bind-try", name, name]
     return [*line, "--proc", "/proc", "--dev", "/dev"]
+
+
+def _temporary(size: int) -> list[str]:
+    """Before all that may lie below /tmp, a Python environment say: what is mounted later covers what was there."""
+    return [part for place in ("/dev/shm", "/tmp") for part in ("--size", str(size), "--tmpfs", place)]  # noqa: S108
 
 
 def _pythons() -> list[str]:
