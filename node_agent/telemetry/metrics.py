@@ -70,6 +70,8 @@ class MetricsServer:
 def _handler(registry: CollectorRegistry, ready: Callable[[], bool]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         timeout = 10
+        server_version = "concord"
+        sys_version = ""
 
         def do_GET(self) -> None:
             status, kind, body = 200, "text/plain", b"ok\n"

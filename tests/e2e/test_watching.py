@@ -104,7 +104,7 @@ def test_a_node_is_not_ready_while_its_coordinator_is_away(three: Runs) -> None:
     address = web_address(node)
     coordinator.kill()
     try:
-        eventually(lambda: fetched(address, "/readyz") == (503, "not ready\n"))
+        eventually(lambda: fetched(address, "/readyz") == (503, "not connected\n"))
         assert fetched(address, "/healthz") == (200, "ok\n"), "restarting the node would not help"
         assert samples(node)["concord_node_connected", ()] == 0
     finally:
