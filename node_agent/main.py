@@ -12,7 +12,7 @@ import click
 import typer
 
 from federation.errors import INTERRUPTED_EXIT_CODE, InvalidUsage, exit_code, told
-from node_agent.settings import DataSet, Home
+from node_agent.settings import Home, checked_settings
 
 app = typer.Typer(name="concord-node", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=True)
 data_app = typer.Typer(name="data", no_args_is_help=True, help="The data sets that this node holds.")
@@ -100,10 +100,9 @@ def data_add(
     if not place.exists():
         raise InvalidUsage(f"{place} does not exist.", hint="Give the file or folder that holds the data.")
     folder = Home(home)
-    settings = folder.settings()
-    sets = dict(settings.data_sets)
-    sets[name] = DataSet(path=str(place), examples=examples, tags=tuple(tag or ()))
-    folder.save(settings.model_validate(settings.model_copy(update={"data_sets": sets}).model_dump()))
+    document = folder.settings().model_dump(mode="json", by_alias=True)
+    document["dataSets"][name] = {"path": str(place), "examples": examples, "tags": tag or []}
+    folder.save(checked_settings(document, "concord-node data add"))
     say(f"{name}: {place}. A running node reads it when it starts again.")
 
 

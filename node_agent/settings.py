@@ -20,6 +20,8 @@ from node_agent.store.files import write_whole
 SETTINGS_LIMIT: Final = 1 << 20
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$")]
 
+NAME_RULE: Final = "A name has up to 63 lower-case letters, digits, dots, hyphens and underscores, and begins and ends with a letter or digit"
+
 HEADER: Final = """\
 # Who this node is, where its coordinator is, and the data sets that it holds. What the node may take part in is in policy.yaml.
 # Changed by `concord-node join` and `concord-node data add`; read at start.
@@ -137,20 +139,24 @@ def parse_settings(data: bytes, source: str) -> NodeSettings:
     """Raises InvalidUsage with the first field that is wrong."""
     try:
         document = yaml.safe_load(data)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a ValueError: a date that is none, say
         place = getattr(error, "problem_mark", None)
         line = f", line {place.line + 1}" if place is not None else ""
         raise InvalidUsage(f"{source}{line} is not YAML.", hint="Correct the line, or put back the old file.") from None
     if not isinstance(document, dict):
         raise InvalidUsage(f"{source} holds no settings.", hint="It needs member, node and federation.")
+    return checked_settings(document, source)
+
+
+def checked_settings(document: dict[Any, Any], source: str) -> NodeSettings:
+    """Raises InvalidUsage with the first field that is wrong."""
     try:
         return NodeSettings.model_validate(document)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise InvalidUsage(
-            f"{source}: {field}: {first['msg']}.", hint="Correct this field; others were not read."
-        ) from None
+        field = ".".join(str(part) for part in first["loc"] if part != "[key]")
+        problem = NAME_RULE if first["type"] == "string_pattern_mismatch" else first["msg"]
+        raise InvalidUsage(f"{source}: {field}: {problem}.", hint="Correct this field; others were not read.") from None
 
 
 def settings_bytes(settings: NodeSettings) -> bytes:

@@ -1,10 +1,14 @@
-"""A process that is killed in the middle: it shares this test's memory up to then, and nothing of it runs afterwards."""
+"""Processes that are killed in the middle: a child shares all memory up to then, and nothing of it runs afterwards.
+
+A process is forked from one that has no other threads: ``alone`` starts that one and plays a scene in it (``deaths``).
+"""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import traceback
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +16,25 @@ from typing import Any
 KILLED = 9
 FAILED = 1
 ENDLESS = 200
+START = """\
+import sys
+from importlib import import_module
+from pathlib import Path
+getattr(import_module(sys.argv[1]), sys.argv[2])(Path(sys.argv[3]))
+"""
+
+
+def alone(scene: Callable[[Path], None], folder: Path) -> None:
+    """Plays a scene in a process of its own; what it asserts must hold there."""
+    done = subprocess.run(
+        [sys.executable, "-c", START, scene.__module__, scene.__name__, str(folder)],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+        cwd=Path(__file__).parents[3],
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def killed_in(work: Callable[[], object], *, before: int) -> bool:
@@ -19,10 +42,7 @@ def killed_in(work: Callable[[], object], *, before: int) -> bool:
 
     False: it came to its end before that. No ``finally`` of the child runs, as under kill -9 or in a power cut.
     """
-    with warnings.catch_warnings():
-        # The child touches files alone, none of the threads that other tests may have left running.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        child = os.fork()
+    child = os.fork()
     if child == 0:
         _die_in(work, before)
     _, status = os.waitpid(child, 0)
@@ -38,6 +58,15 @@ def each_kill(work: Callable[[int], object]) -> Iterator[int]:
             return
         yield step
     raise AssertionError("the work has no end")
+
+
+def tree(folder: Path) -> dict[str, bytes | None]:
+    """All that is in it, without what a kill left staged."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in sorted(folder.rglob("*"))
+        if not path.name.startswith(".")
+    }
 
 
 def _die_in(work: Callable[[], object], before: int) -> None:

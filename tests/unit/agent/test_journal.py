@@ -8,7 +8,6 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,8 @@ from node_agent.consent.listing import print_consents
 from node_agent.settings import Home
 from node_agent.store import journal as module
 from node_agent.store.journal import ConsentRecord, JobRecord, Journal
+from tests.unit.agent import deaths
+from tests.unit.agent.killed import alone
 
 JOB = bytes(range(32))
 OTHER = bytes(32)
@@ -91,41 +92,8 @@ os._exit(9)
         assert journal.records(JOB) == {"ack/1/2/0": b"vote", "state": b"later"}
 
 
-LARGE = 6 << 20
-"""more than SQLite keeps in memory, so that the file is changed before the transaction ends"""
-
-
-class Deadly(Mapping[str, "bytes | None"]):
-    """Votes whose writer is killed after the last but one."""
-
-    votes = ("state", "large", "last")
-
-    def __getitem__(self, key: str) -> bytes:
-        if key == "last":
-            os._exit(9)
-        return b"x" * LARGE if key == "large" else b"new"
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.votes)
-
-    def __len__(self) -> int:
-        return len(self.votes)
-
-
-def die_while_writing(path: Path) -> None:
-    with Journal(path) as journal:
-        journal.answer(record(), MANIFEST)
-        journal.remember(JOB, {"state": b"old"})
-    child = os.fork()
-    if child == 0:
-        Journal(path).remember(JOB, Deadly())
-        os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
-    assert path.with_name("journal.db-journal").stat().st_size > 0, "the transaction had not reached the file"
-
-
 def test_votes_of_one_call_are_all_there_or_none(path: Path) -> None:
-    die_while_writing(path)
+    alone(deaths.torn_journal, path.parent)
     with Journal(path) as journal:
         assert journal.records(JOB) == {"state": b"old"}
         journal.remember(JOB, {"state": b"new"})
@@ -133,13 +101,13 @@ def test_votes_of_one_call_are_all_there_or_none(path: Path) -> None:
 
 
 def test_a_reader_of_a_journal_that_was_left_in_the_middle_is_told_what_to_do(path: Path) -> None:
-    die_while_writing(path)
+    alone(deaths.torn_journal, path.parent)
     with Journal(path, read_only=True) as journal, pytest.raises(Unavailable) as said:
         journal.consents()
     assert "concord-node run" in said.value.hint
     with Journal(path):
         pass
-    assert everything(path)[0] == (record(),)
+    assert everything(path)[0] == ()
 
 
 def test_a_journal_opened_again_says_the_same(path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,19 +13,13 @@ from hypothesis import strategies as st
 
 from node_agent.store import files
 from node_agent.store.files import private_folder, write_together, write_whole
-from tests.unit.agent.killed import each_kill
-
-OLD = {"first": b"old 1", "second": b"old 2", "third": b"old 3"}
-NEW = {"first": b"new 1", "second": b"new 2" * 10_000, "third": b""}
+from tests.unit.agent import deaths
+from tests.unit.agent.deaths import NEW, OLD
+from tests.unit.agent.killed import alone
 
 
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
-
-
-def shown(folder: Path) -> dict[str, bytes]:
-    """The files by their names, without what a kill left staged."""
-    return {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.startswith(".")}
 
 
 @pytest.fixture(autouse=True)
@@ -35,38 +29,9 @@ def _no_help_from_the_umask() -> Iterator[None]:
     os.umask(before)
 
 
-def test_a_kill_at_any_step_leaves_the_old_file_or_the_new_one(tmp_path: Path) -> None:
-    path = tmp_path / "key"
-    write_whole(path, b"old")
-    found = []
-    for _ in each_kill(lambda _: write_whole(path, b"new" * 1000)):
-        found.append(path.read_bytes())
-        assert found[-1] in (b"old", b"new" * 1000)
-        write_whole(path, b"old")
-    assert path.read_bytes() == b"new" * 1000
-    assert len(found) >= 3
-    assert b"old" in found
-    assert b"new" * 1000 in found
-
-
-def test_several_files_take_their_names_in_order_and_only_when_all_are_on_disk(tmp_path: Path) -> None:
-    seen = set()
-    write_together({tmp_path / name: data for name, data in OLD.items()})
-    for _ in each_kill(lambda _: write_together({tmp_path / name: data for name, data in NEW.items()})):
-        now = shown(tmp_path)
-        fresh = [name for name in NEW if now.get(name) == NEW[name]]
-        assert fresh == list(NEW)[: len(fresh)]
-        assert all(now.get(name) == OLD.get(name) for name in NEW if name not in fresh)
-        seen.add(len(fresh))
-        write_together({tmp_path / name: data for name, data in OLD.items()})
-    assert seen == {0, 1, 2, 3}
-    assert shown(tmp_path) == NEW
-
-
-def test_what_a_kill_left_staged_is_private_too(tmp_path: Path) -> None:
-    for _ in each_kill(lambda _: write_whole(tmp_path / "key", b"secret")):
-        for path in tmp_path.iterdir():
-            assert mode(path) == 0o600, path
+@pytest.mark.parametrize("scene", [deaths.one_file, deaths.several_files], ids=lambda scene: scene.__name__)
+def test_a_kill_at_any_step_leaves_old_files_or_new_ones(tmp_path: Path, scene: Callable[[Path], None]) -> None:
+    alone(scene, tmp_path)
 
 
 def test_an_error_in_the_middle_leaves_the_old_files_and_nothing_else(
