@@ -15,7 +15,7 @@ PIP_FLAGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
-CHECKED := benchmarks coordinator examples federation models node_agent protos tests
+CHECKED := benchmarks coordinator docs examples federation models node_agent protos tests
 
 # Flower and ray report usage unless they are told not to. Nothing here does.
 export FLWR_TELEMETRY_ENABLED := 0
