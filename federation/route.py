@@ -90,7 +90,8 @@ def host_of(address: str) -> str:
         host = host[1:-1]
     elif ":" in host:
         host = ""
-    if not separator or not host or "/" in host or not port.isdecimal() or not 0 < int(port) < 65_536:
+    number = int(port) if re.fullmatch(r"[0-9]{1,5}", port) else 0
+    if not separator or not host or "/" in host or not 0 < number < 65_536:
         raise InvalidUsage(f'"{address}" is not an address.', hint=ADDRESS_HINT)
     return host
 
