@@ -15,7 +15,7 @@ from cryptography import x509
 from federation.errors import InvalidIdentity, InvalidUsage
 from federation.identity.credential import NodeCredential, node_request, verify_credential
 from federation.identity.fields import moment
-from federation.identity.keys import SigningKey
+from federation.identity.keys import SigningKey, key_id
 from federation.identity.names import checked_label
 from federation.identity.roll import Roll
 from federation.identity.transport import Principal, TransportKey, make_csr, principal_of, uri_of
@@ -52,8 +52,10 @@ class Ticket:
     key_pem: bytes = field(repr=False)
 
 
-def initialise(home: Home, *, federation: str, member: str, node: str, out: Path) -> None:
-    """Keys, settings, a policy that denies all, and the request for the officer. Raises InvalidUsage when it exists.
+def initialise(home: Home, *, federation: str, member: str, node: str, out: Path) -> str:
+    """Keys, settings, a policy that denies all, and the request for the officer; the identity key's id.
+
+    Raises InvalidUsage when the home exists, or cannot be written.
 
     node.yaml comes last: where it is missing, a second call goes on with the keys and the policy that are there.
     """
@@ -79,6 +81,7 @@ def initialise(home: Home, *, federation: str, member: str, node: str, out: Path
             f"{error.filename2 or error.filename or home.root} cannot be written: {error.strerror}.",
             hint="Name a place that you may write, and run it again: keys that were made are kept.",
         ) from error
+    return key_id(identity.public)
 
 
 def join(home: Home, *, ticket_file: Path, credential_file: Path, roll_file: Path | None) -> str:

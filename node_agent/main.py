@@ -38,7 +38,8 @@ def init(
     """Make keys, settings, a policy that denies all, and a request for the member's officer."""
     from node_agent.enrolment import initialise
 
-    initialise(Home(home), federation=federation, member=member, node=node, out=out)
+    key = initialise(Home(home), federation=federation, member=member, node=node, out=out)
+    say(f"This node's key is {key}; tell it to the officer by another way than the request.")
     say(f"Made {home}. Have the member's officer sign {out}, then run `concord-node join`.")
     say(f"{home / 'policy.yaml'} denies every job until you write down what this lab agrees to.")
 
@@ -85,6 +86,14 @@ def consents(home: HomePath) -> None:
     from node_agent.consent.listing import print_consents
 
     print_consents(Home(home))
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    from node_agent.service import product_version
+
+    print(product_version())
 
 
 @data_app.command(name="add")

@@ -20,7 +20,12 @@ from node_agent.store.files import write_whole
 SETTINGS_LIMIT: Final = 1 << 20
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$")]
 
-NAME_RULE: Final = "A name has up to 63 lower-case letters, digits, dots, hyphens and underscores, and begins and ends with a letter or digit"
+NAME_RULE: Final = (
+    "A name has up to 63 lower-case letters, digits, dots, hyphens and underscores, "
+    "and begins and ends with a letter or digit"
+)
+BREAKS: Final = frozenset("\x85\u2028\u2029\ufeff")
+"""PyYAML writes these as they are among other Unicode, and reads them back as line breaks, or not at all"""
 
 HEADER: Final = """\
 # Who this node is, where its coordinator is, and the data sets that it holds. What the node may take part in is in policy.yaml.
@@ -161,4 +166,7 @@ def checked_settings(document: dict[Any, Any], source: str) -> NodeSettings:
 
 def settings_bytes(settings: NodeSettings) -> bytes:
     document: dict[str, Any] = settings.model_dump(mode="json", by_alias=True, exclude_none=True)
-    return (HEADER + yaml.safe_dump(document, sort_keys=False, allow_unicode=True)).encode()
+    text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+    if BREAKS & set(text):
+        text = yaml.safe_dump(document, sort_keys=False)
+    return (HEADER + text).encode()

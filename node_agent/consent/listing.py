@@ -7,6 +7,8 @@ from node_agent.store.journal import Journal
 
 
 def print_consents(home: Home) -> None:
+    """Raises InvalidUsage where no node's home is."""
+    home.settings()
     if not home.journal.exists() or not home.journal.stat().st_size:
         print("nothing was asked yet")
         return

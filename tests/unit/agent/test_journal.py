@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from federation.errors import Unavailable
+from federation.errors import NotFound, Unavailable
 from node_agent.consent.listing import print_consents
-from node_agent.settings import Home
+from node_agent.settings import Home, NodeSettings
 from node_agent.store import journal as module
 from node_agent.store.journal import ConsentRecord, JobRecord, Journal
 from tests.unit.agent import deaths
@@ -360,6 +360,9 @@ def test_only_the_owner_may_read_it(path: Path) -> None:
 
 def test_the_list_of_answers_says_what_and_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     home = Home(tmp_path)
+    with pytest.raises(NotFound, match=r"node\.yaml is missing"):
+        print_consents(home)
+    home.save(NodeSettings(member="fr", node="fr-1", federation="health"))
     print_consents(home)
     assert capsys.readouterr().out == "nothing was asked yet\n"
     home.journal.touch()  # a node that was killed before its journal had a form
