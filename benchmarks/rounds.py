@@ -11,16 +11,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
 
 from benchmarks.flower import PeerFailed, flower
 from benchmarks.ours import RunFailed, concord
 from benchmarks.reading import Reading
+from examples.local_federation import end_on_signals
 
 ROUNDS = 5
 SMALL = 10
@@ -70,13 +69,8 @@ def large(folder: Path) -> Iterator[Reading]:
 BENCHMARKS: dict[str, Callable[[Path], Iterator[Reading]]] = {"overhead": overhead, "large": large}
 
 
-def terminate(_number: int, _frame: FrameType | None) -> None:
-    """So that every ``with`` block ends the processes that it started."""
-    raise KeyboardInterrupt
-
-
 def main(arguments: list[str] | None = None) -> int:
-    signal.signal(signal.SIGTERM, terminate)
+    end_on_signals()
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rounds", description=__doc__.splitlines()[0])
     parser.add_argument("benchmark", nargs="*", choices=[*BENCHMARKS, []], help="which (default: both)")
     parser.add_argument("--peer-only", action="store_true", help="measure Flower alone")

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Self
 
 import typer
@@ -51,6 +51,22 @@ class Member:
     jurisdiction: str
     data_sets: Mapping[str, DataSet]
     policy: Mapping[str, object] = field(default_factory=dict)
+
+
+def end_on_signals() -> None:
+    """The first SIGINT or SIGTERM raises KeyboardInterrupt: ``with`` blocks end what they started. Later ones change nothing.
+
+    Also where the shell that started us has SIGINT ignored, as for its background jobs.
+    """
+    numbers = (signal.SIGINT, signal.SIGTERM)
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for number in numbers:
+        signal.signal(number, end)
 
 
 def run_command(command: typer.Typer, *arguments: str | Path) -> str:
@@ -302,4 +318,13 @@ class LocalFederation:
         self.stop()
 
 
-__all__ = ["LEAD", "DataSet", "FederationError", "LocalFederation", "Member", "Service", "run_command"]
+__all__ = [
+    "LEAD",
+    "DataSet",
+    "FederationError",
+    "LocalFederation",
+    "Member",
+    "Service",
+    "end_on_signals",
+    "run_command",
+]

@@ -10,13 +10,11 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import signal
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 from rich.console import Console
 from rich.table import Table
@@ -26,7 +24,7 @@ from coordinator.client.sdk import Federation
 from coordinator.client.views import Job
 from examples.demo.board import Board
 from examples.demo.picture import draw
-from examples.local_federation import DataSet, LocalFederation, Member
+from examples.local_federation import DataSet, LocalFederation, Member, end_on_signals
 from federation.errors import INTERRUPTED_EXIT_CODE, FederationError, InvalidUsage, exit_code, told
 from models.digits import baselines, partition
 from node_agent.runner.sandbox import detect_sandbox
@@ -205,10 +203,7 @@ def main() -> int:
     )
     arguments = parser.parse_args()
 
-    def terminate(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, terminate)
+    end_on_signals()
     console = Console()
     folder = arguments.folder.resolve()
     try:

@@ -9,14 +9,12 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import signal
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -25,7 +23,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from examples.local_federation import DataSet, LocalFederation, Member
+from examples.local_federation import DataSet, LocalFederation, Member, end_on_signals
 from federation.errors import (
     INTERRUPTED_EXIT_CODE,
     FederationError,
@@ -170,10 +168,7 @@ def main() -> int:
     parser.add_argument("--seeds", nargs="+", default=[str(seed) for seed in SEEDS], help="default: the published five")
     arguments = parser.parse_args()
 
-    def terminate(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, terminate)
+    end_on_signals()
     console = Console(stderr=True)
     code = 0
     try:
