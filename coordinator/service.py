@@ -10,6 +10,9 @@ import time
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 
+# What gRPC would print stands in the error of each call: a service's log holds events, one a line.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
 import grpc
 import structlog
 from prometheus_client import CollectorRegistry

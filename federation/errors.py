@@ -28,6 +28,8 @@ class FederationError(Exception):
     """What happened and why (``message``), and what to do (``hint``). Never holds a secret or a row of data."""
 
     code: ClassVar[str] = "internal"
+    remedy: ClassVar[str] = "Report it, with the log of what you ran."
+    """what a person can do when an error of this class brings no hint of its own"""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
@@ -47,6 +49,7 @@ class InvalidManifest(FederationError):
     """``field`` is a dotted path such as ``spec.rounds``; ``line`` counts from 1 and is 0 where there is no text."""
 
     code = "invalid-manifest"
+    remedy = "Correct the document; `concord explain job` lists its fields."
 
     def __init__(self, message: str, *, hint: str = "", field: str = "", line: int = 0) -> None:
         super().__init__(message, hint=hint)
@@ -56,12 +59,14 @@ class InvalidManifest(FederationError):
 
 class InvalidIdentity(FederationError):
     code = "invalid-identity"
+    remedy = "Get it anew from whoever signed or issued it; when it stays so, tell them: it may have been altered."
 
 
 class PolicyDenied(FederationError):
     """``reasons``: each rule that said no, one sentence each."""
 
     code = "policy-denied"
+    remedy = "Ask whoever refused: nothing was done."
 
     def __init__(self, message: str, *, hint: str = "", reasons: tuple[str, ...] = ()) -> None:
         super().__init__(message, hint=hint)
@@ -70,16 +75,19 @@ class PolicyDenied(FederationError):
 
 class BudgetExhausted(FederationError):
     code = "budget-exhausted"
+    remedy = "Ask the laboratories whose budget it is: nothing was done."
 
 
 class Halted(FederationError):
     code = "halted"
+    remedy = "Ask whoever halted it; it goes on when they lift the halt."
 
 
 class ProtocolViolation(FederationError):
     """``check`` names the rule that failed (stable, kebab-case); ``evidence`` are the signed bytes that show it, if any."""
 
     code = "protocol-violation"
+    remedy = "Tell the operator, and keep what was signed: it is evidence."
 
     def __init__(self, message: str, *, check: str, hint: str = "", evidence: bytes = b"") -> None:
         super().__init__(message, hint=hint)
@@ -89,12 +97,14 @@ class ProtocolViolation(FederationError):
 
 class RoundAborted(FederationError):
     code = "round-aborted"
+    remedy = "See the job's log, and start it again."
 
 
 class OutOfOrder(FederationError):
     """``story``: what the object went through, newest last."""
 
     code = "out-of-order"
+    remedy = "See what state it is in with `concord describe`."
 
     def __init__(self, message: str, *, hint: str = "", story: tuple[str, ...] = ()) -> None:
         super().__init__(message, hint=hint)
@@ -103,20 +113,24 @@ class OutOfOrder(FederationError):
 
 class VerificationFailed(FederationError):
     code = "verification-failed"
+    remedy = "Do not use it. Get it anew; when it stays so, show this to whoever made it."
 
 
 class NotFound(FederationError):
     code = "not-found"
+    remedy = "Check the name: `concord get jobs` lists the jobs."
 
 
 class InvalidUsage(FederationError):
     code = "invalid-usage"
+    remedy = "See the command's --help."
 
 
 class TaskFailed(FederationError):
     """``exception`` is a class name, ``file`` a path within the bundle; the message of the exception stays in the lab."""
 
     code = "task-failed"
+    remedy = "Correct the task's code, and submit the job again."
 
     def __init__(
         self, message: str, *, hint: str = "", exception: str = "", file: str = "", line: int = 0, phase: str = ""
@@ -130,6 +144,7 @@ class TaskFailed(FederationError):
 
 class Unavailable(FederationError):
     code = "unavailable"
+    remedy = "Try again in a minute."
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +212,7 @@ def told(error: BaseException) -> list[str]:
     lines = [f"error: {_place(error, first)}{_plain(first)}", *(f"  {_plain(line)}" for line in more)]
     if isinstance(error, PolicyDenied):
         lines += [f"  because: {_plain(reason)}" for reason in error.reasons]
-    for number, line in enumerate(error.hint.splitlines()):
+    for number, line in enumerate((error.hint or error.remedy).splitlines()):
         lines.append(f"  what to do: {_plain(line)}" if number == 0 else f"    {_plain(line)}")
     return [*lines, f"  see: {error.anchor}"]
 

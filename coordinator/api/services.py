@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Final
@@ -219,7 +220,7 @@ class JobService(jobs_pb2_grpc.JobsServicer):
                     jurisdiction=roll.member(row.member).jurisdiction,
                     state=row.state,
                     connected=session is not None,
-                    last_seen=moment(row.last_seen),
+                    last_seen=moment(row.last_seen if session is None else time.time()),
                     offer=session.offer if session is not None else rounds_pb2.Offer(),
                 )
             )

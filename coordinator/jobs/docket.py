@@ -491,6 +491,8 @@ class Docket:
         now = self._clock()
         with self._database.transaction() as change:
             change.update_job(case.digest, state=state, reason=reason, withdrawal=withdrawal, release=release)
+            if case.driver is not None:
+                case.driver.leave(change, reason)
             change.add_line(case.digest, now, f"{state}: {reason}")
             change.audit(now, f"job-{state}", case.digest, withdrawal or b"")
         case.state = state

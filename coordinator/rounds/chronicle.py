@@ -65,6 +65,11 @@ class Chronicle:
             self._absences += 1
             change.add_line(self._job, now, f"round {moved.round} goes on without: {moved.reason}")
 
+    def leave(self, change: Change, reason: str, now: float) -> None:
+        """The job ends in the middle of a round."""
+        for view in self.views.leave(f"the job ended: {reason}", now):
+            change.put_round(self._job, view.round, view.attempt, view.SerializeToString())
+
     def _roster(self, change: Change, formed: events.RosterFormed, now: float) -> None:
         members = tuple(seat.member for seat in formed.seats)
         change.update_job(self._job, roster=members, epoch=formed.epoch)

@@ -26,7 +26,7 @@ from coordinator.rounds.sums import MadeSum, make_sum
 from coordinator.rounds.uploads import Uploads
 from coordinator.rounds.views import RoundViews
 from coordinator.store.blobs import Blobs
-from coordinator.store.database import Database
+from coordinator.store.database import Change, Database
 from coordinator.store.spool import Spool
 from federation.errors import FederationError, OutOfOrder, ProtocolViolation
 from federation.identity.credential import NodeCredential, verify_credential
@@ -130,6 +130,10 @@ class JobDriver:
 
     def start(self) -> None:
         self._spawn(self._run())
+
+    def leave(self, change: Change, reason: str) -> None:
+        """The job ends: what is shown of an open round says so. ``stop`` comes after."""
+        self._chronicle.leave(change, reason, self._desk.clock())
 
     async def stop(self) -> None:
         for task in list(self._tasks):

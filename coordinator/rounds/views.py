@@ -16,13 +16,14 @@ class RoundViews:
     def __init__(self, stored: Iterable[bytes]) -> None:
         self.views: dict[tuple[int, int], jobs_pb2.RoundView] = {}
         self._since: dict[tuple[int, int], float] = {}
+        self._left = False
         for data in stored:
             view = jobs_pb2.RoundView.FromString(data)
             self.views[view.round, view.attempt] = view
 
     def change(self, event: PhaseChanged, roster: Iterable[str], now: float) -> jobs_pb2.RoundView | None:
-        """The view after a change of phase; None for the forming of a roster, which is no round."""
-        if event.phase == "forming":
+        """The view after a change of phase; None for the forming of a roster, which is no round, and after ``leave``."""
+        if event.phase == "forming" or self._left:
             return None
         key = (event.round, event.attempt)
         view = self.views.setdefault(key, jobs_pb2.RoundView(round=event.round, attempt=event.attempt))
@@ -39,6 +40,14 @@ class RoundViews:
             view.cohort[:] = event.members
             view.lost[:] = sorted(set(roster) - set(event.members))
         return view
+
+    def leave(self, reason: str, now: float) -> tuple[jobs_pb2.RoundView, ...]:
+        """The job ends: attempts that are open count as aborted, and nothing changes any more. Returns what changed."""
+        open_views = tuple(view for view in self.views.values() if view.phase not in OVER)
+        for view in open_views:
+            self.change(PhaseChanged(0, view.round, view.attempt, "aborted", (), reason), (), now)
+        self._left = True
+        return open_views
 
     def uploaded(self, key: tuple[int, int], size: int) -> None:
         if key in self.views:

@@ -80,7 +80,10 @@ def test_a_running_job_is_cancelled_within_seconds_and_only_once(three: Runs) ->
         with pytest.raises(FederationError) as caught, spoken_errors(client.route):
             jobs_pb2_grpc.JobsStub(client.channel).Withdraw(jobs_pb2.WithdrawRequest(withdrawal=again), timeout=10)
         says(caught.value, OutOfOrder, "A job that is withdrawn cannot become withdrawn", "Nothing was changed")
-        assert client.job(name).reason == "withdrawn by lead: wrong data"
+        ended = client.job(name)
+        assert ended.reason == "withdrawn by lead: wrong data"
+        assert {view.phase for view in ended.rounds} <= {"closed", "aborted"}
+        assert ended.rounds[-1].phase == "closed" or "wrong data" in ended.rounds[-1].reason
     assert said("concord", "watch", name, "--home", lead).code == 7
     refused(
         said("concord", "release", "fetch", name, "--out", three.folder / "none", "--home", lead),
