@@ -71,7 +71,7 @@ def read_file(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
         raise VerificationFailed(f"{path.name} cannot be read.", hint="Fetch it again.") from error
     try:
         return _parse(memoryview(data))
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise VerificationFailed(f"{path.name} is not a whole safetensors file.", hint="Fetch it again.") from error
 
 

@@ -2,7 +2,8 @@
 
 One task takes events in order and performs what the machine returns in the order given: consecutive ``Remember`` are one
 transaction and are on disk before anything after them is done. Training, fetching and applying run beside it and come back as
-events, so that a vote never waits for a model. Before each training the lab's own consent is looked up on its own disk.
+events, so that a vote never waits for a model. Before anything of the job runs, the lab's own consent is looked up on its own
+disk.
 """
 
 from __future__ import annotations
@@ -220,7 +221,7 @@ class JobDriver:
     def _held(self) -> ModelState:
         """The state that the machine holds. Raises VerificationFailed when the disk does not."""
         place = self.machine.position
-        if self._state is None or self._state.round != place.round:
+        if self._state is None or self._state.digest() != place.state_digest:
             self._state = self._files.load(place.round, place.state_digest)
         return self._state
 
@@ -229,6 +230,7 @@ class JobDriver:
     async def _initial(self) -> None:
         snapshot = None
         try:
+            self._check_consent()
             if self.manifest.snapshot is not None:
                 snapshot = self._files.root / "snapshot.safetensors"
                 await self._lab.way.get_blob(self.manifest.snapshot, snapshot, MAX_STATE)
@@ -256,7 +258,8 @@ class JobDriver:
     def _check_consent(self) -> None:
         """Raises PolicyDenied unless this lab's own disk holds its own valid consent."""
         record = self._lab.journal.consent(self.manifest.digest)
-        if record is None or not open_consent(record.envelope, self._lab.credential).valid_at(datetime.now(UTC)):
+        consent = open_consent(record.envelope, self._lab.credential) if record is not None else None
+        if consent is None or consent.job != self.manifest.digest or not consent.valid_at(datetime.now(UTC)):
             raise PolicyDenied(
                 "This lab has not consented to the job, or its consent has expired.", hint="Nothing was trained."
             )
@@ -343,6 +346,8 @@ class JobDriver:
             return await asyncio.to_thread(self._step, fetch, state, inline)
         path = self._files.root / "sum"
         await self._lab.way.get_blob(fetch.close.sum_blob, path, MAX_SUM)
+        if not path.stat().st_size:  # which cannot be mapped
+            raise ProtocolViolation("The sum is empty.", check="sum-size")
         with path.open("rb") as stream:
             data = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
         stepped = await asyncio.to_thread(self._step, fetch, state, data)

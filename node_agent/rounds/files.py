@@ -68,8 +68,9 @@ class JobFiles:
         fresh.replace(self.bundle)
 
     def keep(self, state: ModelState) -> None:
-        """A state, as its members certify it, and the model in it, as the worker reads it."""
+        """A state, as its members certify it, and the model in it, as the worker reads it: both new, or neither is there."""
         path = self.state(state.round)
+        self.model(state.round).unlink(missing_ok=True)  # of another state of this round, which the members replaced
         write_state(path, state)
         self.show(state)
         if path.stat().st_size <= SYNC_LIMIT:

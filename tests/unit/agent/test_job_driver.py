@@ -1,0 +1,532 @@
+"""A node's part in a job's rounds: what it votes is on its disk first, what it trains its lab agreed to, what fails stays out."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+
+from federation.errors import TaskFailed, Unavailable
+from federation.identity.keys import SigningKey
+from federation.secagg import wire
+from federation.secagg.messages import Ack, Ready, Receipt, Upload
+from federation.v1 import rounds_pb2
+from federation.weights.state import ModelState, read_state
+from node_agent.rounds import training
+from node_agent.rounds.driver import event_of
+from node_agent.store.journal import Journal
+from tests.unit.agent.hall import JOB, PEOPLE, Bench, Hall, Office, model
+
+STEPS = dict(zip(PEOPLE, (0.25, 0.5, 0.75, 1.0), strict=True))
+MEAN = sum((1 << place) * STEPS[name] for place, name in enumerate(PEOPLE)) / 15
+
+
+@pytest.fixture(autouse=True)
+def logged(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+    """Workers are of this process; what the labs log."""
+    monkeypatch.setattr(training, "Worker", Bench)
+    with capture_logs() as lines:
+        yield lines
+
+
+@pytest.fixture
+def hall(tmp_path: Path) -> Hall:
+    return paced(Hall(tmp_path / "hall"))
+
+
+def paced(hall: Hall) -> Hall:
+    """Each lab learns something else."""
+    for name, office in hall.offices.items():
+        office.worker.step = STEPS[name]
+    return hall
+
+
+# ------------------------------------------------------------------------------------------------------------ from end to end
+
+
+@pytest.mark.parametrize("inline", [True, False])
+def test_every_lab_takes_the_weighted_mean_and_nothing_is_left_of_the_work(tmp_path: Path, inline: bool) -> None:
+    """Two rounds of training and one that evaluates alone."""
+    hall = paced(Hall(tmp_path / "hall", JOB + "  rounds: 2\n"))
+    hall.inline = inline
+    hall.play(Hall.run, Hall.settle).finished()
+    assert len(set(hall.states(3).values())) == 1
+    assert len(hall.states(3)) == len(PEOPLE)
+    for office in hall.offices.values():
+        arrays = read_state(office.files.state(3)).arrays
+        assert list(arrays) == list(model())
+        for name in ("weight", "bias"):
+            np.testing.assert_allclose(arrays[name], 2 * MEAN, atol=1e-3)
+        assert arrays["steps"] == 0  # a buffer of integers keeps the round's value
+        assert office.worker.calls == ["initial", "evaluate", "train", "evaluate", "train", "evaluate"]
+        assert office.worker.starts == 1
+        assert not office.worker.alive
+        assert office.counted == {"contributions": 3, "rounds": 3}
+        assert list(office.files.updates.iterdir()) == []
+        assert sorted(path.name for path in office.files.states.iterdir()) == ["2.safetensors", "3.safetensors"]
+        with Journal(office.journal_path) as journal:
+            kept = [key.split("/") for key in journal.records(hall.manifest.digest)]
+        votes = {(kind, int(round)) for kind, _epoch, round, _attempt in (key for key in kept if len(key) == 4)}
+        assert {round for kind, round in votes if kind != "receipt"} == {3}, "the votes of settled rounds are erased"
+
+
+def test_each_round_trains_on_the_state_that_its_members_certified(hall: Hall) -> None:
+    hall.play().finished()
+    for office in hall.offices.values():
+        for models, expected in zip(office.worker.models, (0.0, MEAN), strict=True):
+            np.testing.assert_allclose(models["bias"], expected, atol=1e-3)
+
+
+# ------------------------------------------------------------------------------------------------------------- votes and deaths
+
+RECORDS: dict[type, str] = {Ready: "ready", Upload: "upload", Ack: "ack", Receipt: "receipt"}
+
+
+def test_a_vote_is_on_disk_before_anybody_hears_it(hall: Hall) -> None:
+    """Read by another connection at the moment that each is sent."""
+    checked = set()
+
+    def look(office: Office, proto: Any) -> None:
+        if isinstance(proto, rounds_pb2.Progress | rounds_pb2.StateStored):
+            return
+        message = wire.from_proto(proto)
+        if type(message) in RECORDS:
+            with Journal(office.journal_path, read_only=True) as journal:
+                records = journal.records(hall.manifest.digest)
+            kind = RECORDS[type(message)]
+            assert any(message.signature in value for key, value in records.items() if key.startswith(f"{kind}/")), kind
+            checked.add(kind)
+
+    hall.on_send = look
+    hall.play().finished()
+    assert checked == set(RECORDS.values())
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_labs_that_are_killed_at_any_write_go_on_and_never_vote_twice(tmp_path: Path, after: bool) -> None:
+    """One death of each lab in each run, at writes that are far apart; all writes of a job are met in turn."""
+    apart = 6
+    for first in range(1, apart + 1, 2 if after else 1):
+        hall = Hall(tmp_path / str(first))
+        for place, office in enumerate(hall.offices.values()):
+            office.kill_at, office.after = first + apart * place, after
+        hall.play(Hall.run, Hall.settle).finished()
+        assert sum(office.kills for office in hall.offices.values()) >= 2
+        states = set(hall.states(3).values())
+        assert states == {hall.done.state_digest}  # type: ignore[union-attr]
+
+
+def test_a_write_that_fails_ends_the_job_here_with_nothing_said(hall: Hall, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk: the vote that could not be kept is not cast, nor any after it; the others go on."""
+    office = hall.offices["fr"]
+    said_at_failure = []
+
+    async def scene(hall: Hall) -> None:
+        await hall.run(until=lambda hall: any(isinstance(m, Ready) and n == "fr" for n, m in hall.heard))
+
+        def full(*_: Any) -> None:
+            said_at_failure.append(len(office.sent))
+            raise Unavailable("The journal cannot be used now: database or disk is full.")
+
+        office.journal.remember = full  # type: ignore[method-assign]
+        monkeypatch.setattr(Office, "dead", property(lambda self: False))
+        monkeypatch.setattr(Office, "busy", property(lambda self: self is not office and _busy(self)))
+        await hall.run()
+
+    hall.play(scene).finished()
+    assert len(said_at_failure) == 1
+    votes = [proto for proto in office.sent[said_at_failure[0] :] if not isinstance(proto, rounds_pb2.Progress)]
+    assert votes == []
+
+
+def _busy(office: Office) -> bool:
+    return not (office.inbox.waiting and office.inbox.empty() and len(office.driver._tasks) == 1)
+
+
+# ------------------------------------------------------------------------------------------------------------------- consent
+
+
+def none(office: Office) -> None:
+    Journal(office.journal_path).close()
+
+
+def denied(office: Office) -> None:
+    office.agree(granted=False, weight=0)
+
+
+def expired(office: Office) -> None:
+    office.agree(expires=datetime.now(UTC).replace(microsecond=0) - timedelta(seconds=1))
+
+
+def not_yet(office: Office) -> None:
+    office.agree(issued=datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1))
+
+
+def by_another_key(office: Office) -> None:
+    office.agree(key=SigningKey.generate())
+
+
+def of_another_lab(office: Office) -> None:
+    office.agree(key=office.hall.offices["ch"].key, member="ch", node="ch-1")
+
+
+def in_another_name(office: Office) -> None:
+    office.agree(member="ch")
+
+
+def to_another_job(office: Office) -> None:
+    office.agree(job=bytes(32))
+
+
+ONE = JOB + "  rounds: 1\n  finalEvaluation: false\n"
+CLAIMS = [none, denied, expired, not_yet, by_another_key, of_another_lab, in_another_name, to_another_job]
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.__name__)
+def test_nothing_of_a_job_runs_without_the_lab_s_own_consent_on_its_own_disk(
+    tmp_path: Path, claim: Callable[[Office], None]
+) -> None:
+    """The coordinator says all that it would say to a lab that agreed."""
+    hall = Hall(tmp_path / "hall", ONE)
+    office = hall.offices["fr"]
+    claim(office)
+    hall.play()
+    assert office.worker.starts == 0
+    assert office.worker.calls == []
+    assert office.told(rounds_pb2.Upload) == []
+    assert {failure.exception for failure in office.told(rounds_pb2.TaskFailure)} <= {
+        "policy-denied",
+        "invalid-identity",
+    }
+    assert office.told(rounds_pb2.TaskFailure)
+    assert hall.misconduct == []
+
+
+def test_consent_that_ends_between_two_rounds_ends_the_work_of_this_lab(hall: Hall) -> None:
+    office = hall.offices["fr"]
+
+    async def scene(hall: Hall) -> None:
+        await hall.run(until=lambda hall: len(hall.closed) == 1)
+        with sqlite3.connect(office.journal_path) as database:  # the lab's operator has second thoughts
+            database.execute("DELETE FROM consents")
+        database.close()
+        await hall.run()
+
+    hall.play(scene).finished()
+    assert office.worker.calls.count("train") == 1
+    assert len(office.told(rounds_pb2.Upload)) == 1
+    assert office.told(rounds_pb2.TaskFailure)[0].exception == "policy-denied"
+    assert hall.closed[-1].certificate.survivors.cohort == (1, 3, 4)
+
+
+# --------------------------------------------------------------------------------------------------------------- faulty tasks
+
+
+def changed(name: str, value: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    def change(arrays: dict[str, Any]) -> dict[str, Any]:
+        filled = arrays[name].copy()
+        filled.flat[-1] = value
+        return {**arrays, name: filled}
+
+    return change
+
+
+REPLIES = {"NaN": changed("bias", np.nan), "another shape": lambda arrays: {**arrays, "bias": arrays["bias"][:3]}}
+
+
+def stays_out(hall: Hall, office: Office) -> rounds_pb2.TaskFailure:
+    """This lab's contribution to round 1 is left out; all else is as ever."""
+    hall.play().finished()
+    assert hall.closed[0].certificate.survivors.cohort == (1, 3, 4)
+    assert len(hall.closed[-1].certificate.survivors.cohort) == 4
+    assert list(office.files.updates.iterdir()) == []
+    failures = office.told(rounds_pb2.TaskFailure)
+    assert len(failures) == 1
+    assert office.counted["task_failures"] == 1
+    failure: rounds_pb2.TaskFailure = failures[0]
+    assert failure.round == 1
+    return failure
+
+
+def once(office: Office, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    office.worker.trained = lambda arrays: change(arrays) if len(office.worker.models) == 1 else arrays
+
+
+@pytest.mark.parametrize("reply", REPLIES)
+def test_a_reply_that_does_not_fit_the_model_is_not_contributed(hall: Hall, reply: str) -> None:
+    office = hall.offices["fr"]
+    once(office, REPLIES[reply])
+    failure = stays_out(hall, office)
+    assert failure.phase == "reply"
+    assert "patients" not in str(failure)
+
+
+def test_a_figure_that_is_no_number_is_not_contributed(hall: Hall) -> None:
+    for loss in (float("nan"), float("inf")):
+        office = hall.offices["fr"]
+        office.worker.loss = loss
+    hall.play().finished()
+    assert office.told(rounds_pb2.Upload) == []
+    failure = office.told(rounds_pb2.TaskFailure)[0]
+    assert failure.exception == "The metric evaluate/eval_loss is not a finite number."
+    assert all(round.certificate.survivors.cohort == (1, 3, 4) for round in hall.closed)
+
+
+@pytest.mark.parametrize("data", [b"", b'\x08\0\0\0\0\0\0\0"string"'], ids=range(2))
+def test_a_reply_that_is_no_model_is_not_contributed(hall: Hall, data: bytes) -> None:
+    office = hall.offices["fr"]
+    office.worker.file = data
+    hall.play().finished()
+    assert {round.certificate.survivors.cohort for round in hall.closed} == {(1, 3, 4)}
+    assert len(office.told(rounds_pb2.TaskFailure)) == 2
+
+
+def test_the_lead_learns_the_place_of_an_exception_and_never_its_words(hall: Hall) -> None:
+    office = hall.offices["fr"]
+    secret = "patient 4711"
+    words = {"exception": "KeyError", "file": "tiny/task.py", "line": 7, "phase": "train"}
+
+    async def scene(hall: Hall) -> None:
+        await hall.run(until=lambda hall: any(isinstance(m, Ready) and n == "fr" for n, m in hall.heard))
+        office.worker.errors = [TaskFailed(f"It failed: {secret}", hint=secret, **words)]  # type: ignore[arg-type]
+        await hall.run()
+
+    hall.play(scene).finished()
+    failure = office.told(rounds_pb2.TaskFailure)[0]
+    assert (failure.exception, failure.file, failure.line, failure.phase) == ("KeyError", "tiny/task.py", 7, "train")
+    assert not [proto for proto in office.sent if secret in str(proto)]
+
+
+@pytest.mark.parametrize(("deaths", "starts", "failed"), [(1, 2, False), (2, 3, False), (3, 3, True)])
+def test_a_worker_that_dies_is_started_again_three_times_at_most(
+    hall: Hall, deaths: int, starts: int, failed: bool
+) -> None:
+    office = hall.offices["fr"]
+    office.worker.errors = [Unavailable(f"The worker process died ({n}).") for n in range(deaths)]
+    hall.play(lambda hall: hall.run(until=lambda hall: office.counted["task_failures"] or hall.closed))
+    assert office.worker.starts == starts
+    assert bool(office.counted["task_failures"]) == failed
+    failures = office.told(rounds_pb2.TaskFailure)
+    assert [failure.phase for failure in failures] == ["initial-model"] * failed
+
+
+# ------------------------------------------------------------------------------------------- what the coordinator claims
+
+LONGER = JOB + "  rounds: 3\n  finalEvaluation: false\n"
+SUMS: dict[str, Callable[[bytes], bytes]] = {
+    "altered": lambda data: bytes([data[0] ^ 1]) + data[1:],
+    "cut": lambda data: data[:-8],
+    "longer": lambda data: data + bytes(8),
+}
+
+
+@pytest.mark.parametrize("how", SUMS)
+def test_a_sum_other_than_the_announced_one_is_refused_and_the_lab_catches_up(tmp_path: Path, how: str) -> None:
+    hall = Hall(tmp_path / "hall", LONGER)
+    office = hall.offices["fr"]
+
+    def carry(name: str, proto: Any) -> Any:
+        if name == "fr" and isinstance(proto, rounds_pb2.Close) and proto.round == 1:
+            changed = type(proto).FromString(proto.SerializeToString())
+            changed.inline_sum = SUMS[how](bytes(proto.inline_sum))
+            return changed
+        return proto
+
+    hall.carry = carry
+    hall.play().finished()
+    refusals = office.told(rounds_pb2.Refusal)
+    assert len(refusals) == 1
+    assert {refusal.code for refusal in refusals} == {"protocol-violation/sum-refused"}
+    assert office.counted["refusals"] == len(refusals)
+    assert len(set(hall.states(4).values())) == 1
+    assert len(office.told(rounds_pb2.Upload)) >= 2
+
+
+@pytest.mark.parametrize("data", [b"", b"garbage", bytes(1000)], ids=["empty", "garbage", "zeros"])
+def test_garbage_in_the_place_of_a_sum_does_not_stop_the_lab(hall: Hall, data: bytes) -> None:
+    """Fetched, not inline: its digest is right, for the coordinator named that digest itself."""
+    office = hall.offices["fr"]
+    hall.inline = False
+    hall.blobs[hashlib.sha256(data).digest()] = data
+
+    def carry(name: str, proto: Any) -> Any:
+        if name == "fr" and isinstance(proto, rounds_pb2.Close) and proto.round == 1:
+            changed = type(proto).FromString(proto.SerializeToString())
+            changed.sum_blob = hashlib.sha256(data).digest()
+            return changed
+        return proto
+
+    hall.carry = carry
+    hall.play().finished()
+    assert [refusal.code for refusal in office.told(rounds_pb2.Refusal)][:1] == ["protocol-violation/sum-refused"]
+    assert len(set(hall.states(3).values())) == 1
+
+
+HOSTILE = [b"", b'\x08\0\0\0\0\0\0\0"string"', b"\xff" * 50]
+
+
+@pytest.mark.parametrize("data", HOSTILE, ids=range(len(HOSTILE)))
+def test_a_state_that_is_not_the_certified_one_is_not_taken(tmp_path: Path, data: bytes, logged: list[Any]) -> None:
+    """The lab missed round 1; what it is first given in its place is garbage, then the state itself."""
+    hall = Hall(tmp_path / "hall", LONGER)
+    office, served = hall.offices["fr"], []
+
+    def carry(name: str, proto: Any) -> Any:
+        if name == "fr" and isinstance(proto, rounds_pb2.Close) and proto.round == 1:
+            return None
+        if name == "fr" and isinstance(proto, rounds_pb2.CatchUp) and not served:
+            served.append(hall.blobs[proto.state_blob])
+            hall.blobs[proto.state_blob] = data
+        return proto
+
+    async def scene(hall: Hall) -> None:
+        hall.carry = carry
+        await hall.run(until=lambda hall: bool(served))
+        await hall.run(until=lambda hall: not hall.mail)
+        await hall.settle()
+        assert office.driver.machine.position.round == 1
+        assert not office.dead
+        hall.blobs[hashlib.sha256(served[0]).digest()] = served[0]
+        await office.restart()
+        await hall.run()
+
+    hall.play(scene).finished()
+    events = [line["event"] for line in logged]
+    assert "state.not-fetched" in events
+    assert "driver.failed" not in events
+    assert len(set(hall.states(4).values())) == 1
+
+
+MESSAGES = (rounds_pb2.Form, rounds_pb2.Roster, rounds_pb2.RosterCertificate, rounds_pb2.Announcement,
+            rounds_pb2.Survivors, rounds_pb2.Certificate, rounds_pb2.Recover, rounds_pb2.AbortRequest, rounds_pb2.Close,
+            rounds_pb2.CatchUp, rounds_pb2.ProvideState)  # fmt: skip
+
+
+@settings(max_examples=8, deadline=None)
+@given(data=st.data())
+def test_no_nonsense_of_the_coordinator_moves_or_stops_a_lab(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    """Empty and broken messages of every kind, in the middle of a job: refused, and the job comes to its end."""
+    hall = Hall(tmp_path_factory.mktemp("nonsense") / "hall", ONE)
+    office = hall.offices["fr"]
+    moment = data.draw(st.integers(1, 12))
+    kinds = data.draw(st.lists(st.sampled_from(MESSAGES), min_size=1, max_size=6))
+    blobs = data.draw(st.lists(st.binary(max_size=40), min_size=3, max_size=3))
+
+    async def scene(hall: Hall) -> None:
+        await hall.run(until=lambda hall: len(office.sent) >= moment)
+        before = office.driver.machine.position
+        for kind in kinds:
+            proto = kind()
+            for place, name in enumerate(kind.DESCRIPTOR.fields_by_name):
+                field = kind.DESCRIPTOR.fields_by_name[name]
+                if field.type == field.TYPE_BYTES and not field.is_repeated:
+                    setattr(proto, name, blobs[place % 3])
+            office.driver.hear(proto)
+        await hall.run()
+        assert office.driver.machine.position.round >= before.round
+
+    hall.play(scene).finished()
+    assert len(set(hall.states(2).values())) == 1
+
+
+# ------------------------------------------------------------------------------------------------------------------- its states
+
+
+def test_a_certified_state_replaces_what_this_lab_computed_for_training_too(hall: Hall) -> None:
+    """Its own first model came out differently (another library, say); it takes the one that a quorum certified, wholly."""
+    office = hall.offices["fr"]
+    place = office.files
+
+    async def scene(hall: Hall) -> None:
+        await hall.run(until=lambda hall: len(hall.closed) == 1 and not hall.mail)
+        await hall.settle()
+        other = ModelState(2, {**model(), "bias": np.full(4, 9, np.float32)}, {}, np.zeros(1, np.int8))
+        own = read_state(place.state(2))
+        place.keep(other)
+        np.testing.assert_array_equal(training.read_arrays(place.show(other))["bias"], 9)
+        place.keep(own)
+        np.testing.assert_allclose(training.read_arrays(place.show(own))["bias"], MEAN, atol=1e-3)
+        await hall.run()
+
+    hall.play(scene).finished()
+    np.testing.assert_allclose(office.worker.models[1]["bias"], MEAN, atol=1e-3)
+
+
+def gone(path: Path) -> None:
+    path.unlink()
+
+
+def altered(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+def of_an_earlier_round(path: Path) -> None:
+    path.write_bytes(path.with_name("1.safetensors").read_bytes())
+
+
+@pytest.mark.parametrize("damage", [gone, altered, of_an_earlier_round], ids=lambda damage: damage.__name__)
+def test_a_lab_that_lost_its_state_trains_on_nothing_else_and_takes_a_later_one(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    """A power cut took the file; the journal knows what it should be."""
+    hall = Hall(tmp_path / "hall", JOB + "  rounds: 4\n  finalEvaluation: false\n")
+    office = hall.offices["fr"]
+
+    async def scene(hall: Hall) -> None:
+        await hall.run(until=lambda hall: len(hall.closed) == 1 and not hall.mail)
+        await hall.settle()
+        damage(office.files.state(2))
+        await office.restart()
+        await hall.run()
+
+    hall.play(scene, Hall.settle).finished()
+    cohorts = {closed.round: closed.certificate.survivors.cohort for closed in hall.closed}
+    assert cohorts[1] == (1, 2, 3, 4)
+    assert cohorts[2] == (1, 3, 4)
+    assert cohorts[4] == (1, 2, 3, 4)
+    assert len(set(hall.states(5).values())) == 1
+    for arrays in office.worker.models:  # every lab adds 0.25 a round
+        assert arrays["bias"][0] in (0, 0.5, 0.75, 1), arrays
+
+
+def test_a_state_is_given_to_who_asks_for_one_that_is_here(hall: Hall) -> None:
+    office = hall.offices["fr"]
+
+    async def scene(hall: Hall) -> None:
+        await hall.run()
+        digest = read_state(office.files.state(3)).digest()
+        before = len(office.sent)
+        for wanted in (digest, bytes(32), b"", digest[:-1]):
+            office.driver.hear(rounds_pb2.ProvideState(round=3, state_digest=wanted))
+        await hall.settle()
+        given = office.sent[before:]
+        assert [proto.state_digest for proto in given if isinstance(proto, rounds_pb2.StateStored)] == [digest]
+        (hall.folder / "given").write_bytes(hall.blobs[given[-1].blob])
+        assert read_state(hall.folder / "given").digest() == digest
+
+    hall.play(scene).finished()
+
+
+def test_an_event_carries_each_message_in_the_field_of_its_kind() -> None:
+    kinds = {
+        field.message_type.name: name
+        for name, field in rounds_pb2.NodeEvent.DESCRIPTOR.fields_by_name.items()
+        if field.message_type
+    }
+    assert len(kinds) > 10
+    for kind, name in kinds.items():
+        event = event_of(b"job", getattr(rounds_pb2, kind)())
+        assert (event.WhichOneof("event"), event.job) == (name, b"job")
