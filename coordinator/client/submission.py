@@ -20,6 +20,7 @@ from federation.identity.roll import Roll
 from federation.manifest.app_folder import read_app_folder
 from federation.manifest.bundle import AppInfo, Bundle, app_info, pack
 from federation.manifest.document import JobDocument, load_job
+from federation.manifest.invitation import check_reachable
 from federation.manifest.manifest import Manifest, open_manifest, seal_manifest
 from federation.weights.tensors import read_arrays
 
@@ -114,6 +115,7 @@ def prepare(draft: Draft, home: Home, roll: Roll, *, again: bool = False) -> Pre
     """Sends nothing. ``again``: a new job, even if this very one was signed before. Raises InvalidManifest, InvalidIdentity."""
     document = draft.document
     lead = home.profile("lead")
+    check_reachable(document.spec.participants, roll)
     bundle, app = _read_app(draft)
     snapshot = _snapshot(draft)
     kept = home.jobs_path / f"{_identity(document, bundle, snapshot, roll).hex()}.json"

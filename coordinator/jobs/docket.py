@@ -28,6 +28,7 @@ from federation.identity.roll import Roll
 from federation.identity.transport import Principal
 from federation.identity.withdrawal import open_withdrawal, withdrawn_job
 from federation.manifest.bundle import unpack
+from federation.manifest.invitation import check_reachable, invited, is_invited
 from federation.manifest.manifest import Manifest, open_manifest
 from federation.secagg import events, wire
 from federation.v1 import rounds_pb2
@@ -156,28 +157,7 @@ class Docket:
                 field="spec.bundle",
             ) from error
         unpack(data, manifest.bundle_digest)
-        people = manifest.spec.participants
-        possible = [member for member in roll.members if self._invited(manifest, member.id, member.jurisdiction)]
-        places = {member.jurisdiction for member in possible}
-        if len(possible) < people.min_members:
-            raise InvalidManifest(
-                f"The job needs {people.min_members} members, and the roll has {len(possible)} that it allows.",
-                hint="Lower spec.participants.minMembers, or allow more members or jurisdictions.",
-                field="spec.participants.minMembers",
-            )
-        if len(places) < people.min_jurisdictions:
-            raise InvalidManifest(
-                f"The job needs {people.min_jurisdictions} jurisdictions, and the roll has {len(places)} that it allows.",
-                hint="Lower spec.participants.minJurisdictions.",
-                field="spec.participants.minJurisdictions",
-            )
-
-    @staticmethod
-    def _invited(manifest: Manifest, member: str, jurisdiction: str) -> bool:
-        people = manifest.spec.participants
-        return (not people.members or member in people.members) and (
-            not people.jurisdictions or jurisdiction in people.jurisdictions
-        )
+        check_reachable(manifest.spec.participants, roll)
 
     def withdraw(self, caller: Principal, envelope: bytes) -> str:
         """Raises InvalidIdentity for anybody but the lead, OutOfOrder for a job that has ended."""
@@ -206,7 +186,7 @@ class Docket:
         key = (session.member, session.node)
         if case.state != "consulting" or (key in case.answers and case.answers[key].state in ANSWERED):
             return
-        if not self._invited(case.manifest, session.member, roll.member(session.member).jurisdiction):
+        if not is_invited(case.manifest.spec.participants, roll.member(session.member)):
             return
         if key not in case.answers:
             self._answer(case, ConsentRow(session.member, session.node, "asked", (), b""))
@@ -291,7 +271,7 @@ class Docket:
         with self._database.transaction() as change:
             nodes = change.nodes()
         for node in nodes:
-            if not self._invited(case.manifest, node.member, roll.member(node.member).jurisdiction):
+            if not is_invited(case.manifest.spec.participants, roll.member(node.member)):
                 continue
             answer = case.answers.get((node.member, node.node))
             if answer is not None and answer.state in ANSWERED | {UNABLE}:
@@ -305,9 +285,12 @@ class Docket:
         """Whether members that have not denied could still make up the minimum."""
         roll = self._registry.roll()
         denied = {member for (member, _node), answer in case.answers.items() if answer.state == "denied"}
-        left = [m for m in roll.members if self._invited(case.manifest, m.id, m.jurisdiction) and m.id not in denied]
         people = case.manifest.spec.participants
-        return len(left) >= people.min_members and len({m.jurisdiction for m in left}) >= people.min_jurisdictions
+        left = [member for member in invited(people, roll) if member.id not in denied]
+        return (
+            len(left) >= people.min_members
+            and len({member.jurisdiction for member in left}) >= people.min_jurisdictions
+        )
 
     def _refused(self, case: Case, granted: set[str]) -> str:
         said: dict[str, list[str]] = {"denied": [], UNABLE: [], "asked": []}
