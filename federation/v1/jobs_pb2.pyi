@@ -130,7 +130,7 @@ class ConsentView(_message.Message):
     member: _builtins.str
     node: _builtins.str
     state: _builtins.str
-    """asked | granted | denied | revoked | expired"""
+    """asked | granted | denied | refused (its node could not take up the question)"""
     envelope: _builtins.bytes
     """the signed consent or denial, verbatim"""
     @_builtins.property
