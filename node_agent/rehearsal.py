@@ -29,12 +29,11 @@ from federation.manifest.app_folder import read_app_folder
 from federation.manifest.bundle import app_info, pack
 from federation.manifest.document import JobDocument, load_job
 from federation.manifest.manifest import Manifest, open_manifest, seal_manifest
-from federation.policy.rules import load_policy
 from federation.secagg.encoding import Accumulator, encoding_of, mean_metrics, update_size
 from federation.secagg.events import Contribute, MaskPlan
 from federation.weights.layout import Layout
 from federation.weights.state import ModelState
-from node_agent.consent.decision import Situation, decide
+from node_agent.consent.decision import Situation, decide, read_policy
 from node_agent.rounds.files import JobFiles
 from node_agent.rounds.spec import worker_spec
 from node_agent.rounds.training import Trainer
@@ -64,7 +63,7 @@ def rehearse(home: Home, job: Path, lead: str | None = None, *, say: Say = print
     """Prints what would happen. Raises InvalidManifest, PolicyDenied with every reason, TaskFailed, Unavailable."""
     settings = home.settings()
     roll = Roll.open(home.read(home.roll, 4 << 20))
-    policy = load_policy(home.read(home.policy_file).decode(), str(home.policy_file))
+    policy = read_policy(home, str(home.policy_file))
     document, folder = _document(job)
     lead = lead or next((item.id for item in roll.leads if item.id in (policy.rules.leads or ())), roll.leads[0].id)
     files = read_app_folder(folder / (document.spec.app or ""))

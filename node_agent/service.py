@@ -28,10 +28,9 @@ from federation.identity.transport import Principal, TransportKey, make_csr, uri
 from federation.identity.withdrawal import open_withdrawal
 from federation.manifest.bundle import unpack
 from federation.manifest.manifest import Manifest, open_manifest
-from federation.policy.rules import load_policy
 from federation.route import route_to
 from federation.v1 import rounds_pb2
-from node_agent.consent.decision import Situation, decide
+from node_agent.consent.decision import Situation, decide, read_policy
 from node_agent.enrolment import check_certificate, check_credential
 from node_agent.link.channel import Credentials
 from node_agent.link.enrolment import renew
@@ -62,7 +61,7 @@ class NodeAgent:
         self.transport = TransportKey.from_pem(home.read(home.transport_key))
         self.roll = Roll.open(home.read(home.roll, 4 << 20))
         self.credential: NodeCredential = check_credential(home, home.read(home.credential), self.roll, settings)
-        self.policy = load_policy(home.read(home.policy_file).decode(), str(home.policy_file))
+        self.policy = read_policy(home, str(home.policy_file))
         self.sandbox = detect_sandbox()
         self.offer = local_offer()
         self.jobs: dict[bytes, JobDriver] = {}
@@ -235,15 +234,14 @@ class NodeAgent:
             self.link.send(event_of(job, rounds_pb2.ConsentReply(envelope=record.envelope)))
         except FederationError as error:
             log.error("consent.refused", job=job.hex()[:12], code=error.code, detail=error.message)
-            self.link.send(
-                event_of(job, rounds_pb2.Refusal(code=error.code, text=f"{error.message} {error.hint}"[:1000]))
-            )
+            text = f"{error.message} {error.hint}".replace(f"{self.home.root}/", "")  # where things lie stays here
+            self.link.send(event_of(job, rounds_pb2.Refusal(code=error.code, text=text[:1000])))
         finally:
             self._asked.pop(job, None)
 
     def _situation(self) -> Situation:
         return Situation(
-            policy=load_policy(self.home.read(self.home.policy_file).decode(), self.home.policy_file.name),
+            policy=read_policy(self.home, self.home.policy_file.name),
             roll=self.roll,
             member=self.settings.member,
             node=self.settings.node,

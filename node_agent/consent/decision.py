@@ -8,12 +8,12 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from federation.errors import InvalidManifest
+from federation.errors import InvalidManifest, InvalidUsage
 from federation.identity.consent import Consent
 from federation.identity.roll import Roll
 from federation.manifest.manifest import Manifest, examples_bucket
-from federation.policy.rules import Policy, Question, evaluate
-from node_agent.settings import DataSet
+from federation.policy.rules import Policy, Question, evaluate, load_policy
+from node_agent.settings import DataSet, Home
 
 VALID: Final = timedelta(days=30)
 
@@ -32,6 +32,15 @@ class Situation:
     """(python, packages) -> what this node lacks"""
     now: datetime
     """local time"""
+
+
+def read_policy(home: Home, source: str) -> Policy:
+    """policy.yaml as it is now. Raises NotFound, InvalidUsage or InvalidManifest, with what to do."""
+    try:
+        text = home.read(home.policy_file).decode()
+    except UnicodeDecodeError:
+        raise InvalidUsage(f"{source} is not UTF-8 text.", hint="Save it as UTF-8, or put back the old file.") from None
+    return load_policy(text, source)
 
 
 def chosen_data(manifest: Manifest, data_sets: Mapping[str, DataSet]) -> tuple[str, ...]:
