@@ -94,12 +94,12 @@ def test_a_node_that_is_killed_finds_its_votes_and_goes_on(three: Runs) -> None:
         current = job.current
         if current is None or current.phase != "collecting" or current.round in killed:
             return
-        if current.round in (2, 4):
+        if len(killed) < 2 <= current.round <= ROUNDS:
             killed.append(current.round)
             again(three.local.nodes["ch"])
 
     job = three.run(three.document("node", rounds=ROUNDS, run_config={"pause": 0.5}, deadlines=DEADLINES), each=kill)
-    assert killed == [2, 4]
+    assert len(killed) == 2
     assert_undisturbed(three, job)
 
 
