@@ -67,21 +67,21 @@ class Link:
         pause = FIRST_PAUSE
         while True:
             try:
-                if await self._stream():
-                    pause = FIRST_PAUSE
+                await self._stream()
             except grpc.aio.AioRpcError as error:
                 said = error_of(error, self.route)
                 log.warning("link.broken", detail=said.message, hint=said.hint)
             except FederationError as error:
                 log.warning("link.refused", detail=error.message, hint=error.hint)
             finally:
+                if self.connected.is_set():
+                    pause = FIRST_PAUSE
                 self.connected.clear()
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads the dialling, protects nobody
             pause = min(pause * 2, LONGEST_PAUSE)
 
-    async def _stream(self) -> bool:
-        """One stream from Hello to its end; whether the coordinator said anything."""
-        heard = False
+    async def _stream(self) -> None:
+        """One stream from Hello to its end."""
         async with open_channel(self.route, self._credentials()) as channel:
             self._channel = channel
             # The stubs are typed for the blocking API: asyncio's stream needs no iterator of requests.
@@ -93,8 +93,7 @@ class Link:
             writer = asyncio.get_running_loop().create_task(self._write(call))
             try:
                 async for instruction in call:
-                    if not heard:
-                        heard = True
+                    if not self.connected.is_set():
                         self.connected.set()
                         log.info("link.open", route=self.route.sentence)
                     self._hear(instruction)
@@ -109,7 +108,6 @@ class Link:
                     await writer
                 call.cancel()
                 self._channel = self._call = None
-        return heard
 
     async def _write(self, call: object) -> None:
         while True:
@@ -120,7 +118,7 @@ class Link:
     def _open(self) -> grpc.aio.Channel:
         if self._channel is None:
             raise Unavailable(
-                f"The coordinator cannot be reached: {self.route.sentence}.", hint="The node dials again by itself."
+                f"The coordinator cannot be reached: {self.route.place}.", hint="The node dials again by itself."
             )
         return self._channel
 
