@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from federation.identity.keys import SigningKey
 from federation.secagg import wire
 from federation.secagg.messages import Ack, Ready, Receipt, Upload
 from federation.v1 import rounds_pb2
-from federation.weights.state import ModelState, read_state
+from federation.weights.state import ModelState, read_state, write_state
 from node_agent.rounds import training
 from node_agent.rounds.driver import event_of
 from node_agent.store.journal import Journal
@@ -362,13 +363,21 @@ def test_garbage_in_the_place_of_a_sum_does_not_stop_the_lab(hall: Hall, data: b
     assert len(set(hall.states(3).values())) == 1
 
 
-HOSTILE = [b'\x08\0\0\0\0\0\0\0"string"', b"\xff" * 50]
+def another_state() -> bytes:
+    """Of the same round and layout, with weights that nobody certified."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "state"
+        write_state(path, ModelState(2, {**model(), "bias": np.full(4, 9, np.float32)}, {}, np.zeros(1, np.int8)))
+        return path.read_bytes()
 
 
-@pytest.mark.parametrize("data", HOSTILE, ids=range(len(HOSTILE)))
-def test_a_state_that_is_not_the_certified_one_is_not_taken(tmp_path: Path, data: bytes, logged: list[Any]) -> None:
-    """The lab missed round 1; what it is first given in its place is garbage, then the state itself."""
-    hall = Hall(tmp_path / "hall", LONGER)
+HOSTILE = {"no header": b'\x08\0\0\0\0\0\0\0"string"', "noise": b"\xff" * 50, "another": another_state()}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_a_state_that_is_not_the_certified_one_is_not_taken(tmp_path: Path, what: str, logged: list[Any]) -> None:
+    """The lab missed round 1; what it is first given in its place is another file, then the state itself."""
+    hall, data = Hall(tmp_path / "hall", LONGER), HOSTILE[what]
     office, served = hall.offices["fr"], []
 
     def carry(name: str, proto: Any) -> Any:
