@@ -29,15 +29,31 @@ CODES: Final[dict[str, np.dtype[Any]]] = {
 NAMES: Final = {dtype: code for code, dtype in CODES.items()}
 
 
+class UnsupportedTensor(VerificationFailed):
+    """An array of a type that NumPy or this format cannot hold, such as bfloat16."""
+
+
+def code_of(dtype: np.dtype[Any]) -> str:
+    """The format's word for a dtype. Raises UnsupportedTensor."""
+    code = NAMES.get(dtype.newbyteorder("<"))
+    if code is None:
+        raise UnsupportedTensor(
+            f"Arrays of {dtype} cannot travel.",
+            hint="float64, float32, float16, integers and booleans can: convert it.",
+        )
+    return code
+
+
 def encode(arrays: Mapping[str, Array], metadata: Mapping[str, str] | None = None) -> Iterator[bytes | memoryview]:
-    """The file piece by piece: length, header, then each array's bytes. Raises VerificationFailed for a dtype it cannot hold."""
+    """The file piece by piece: length, header, then each array's bytes. Raises UnsupportedTensor."""
     header: dict[str, Any] = {"__metadata__": {**(metadata or {}), "order": json.dumps(list(arrays))}}
     offset = 0
     for name, array in arrays.items():
-        code = NAMES.get(array.dtype.newbyteorder("<"))
-        if code is None:
-            raise VerificationFailed(f"The array {name} is of type {array.dtype}, which a snapshot cannot hold.")
-        header[name] = {"dtype": code, "shape": list(array.shape), "data_offsets": [offset, offset + array.nbytes]}
+        header[name] = {
+            "dtype": code_of(array.dtype),
+            "shape": list(array.shape),
+            "data_offsets": [offset, offset + array.nbytes],
+        }
         offset += array.nbytes
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)

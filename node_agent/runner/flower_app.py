@@ -29,8 +29,8 @@ from flwr.app.constants import DEFAULT_TTL
 from flwr.clientapp import ClientApp
 from flwr.supercore.task_identity import TaskIdentity
 
-from node_agent.runner.tensors import Array as NumpyArray
-from node_agent.runner.tensors import UnsupportedTensor, code_of
+from federation.weights.tensors import Array as NumpyArray
+from federation.weights.tensors import UnsupportedTensor, code_of
 
 NUMPY_STYPE: Final = "numpy.ndarray"
 ARRAYS_KEY: Final = "arrays"

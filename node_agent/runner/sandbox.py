@@ -5,7 +5,7 @@ modules, the job's bundle, its data sets, and the models the agent lays out, all
 written. There is no network, no other process, no home of anybody, no key, no capability, and no way to make another
 namespace.
 
-    /concord/lib/node_agent   this room, without the rest of the agent
+    /concord/lib              this room, without the rest of the agent; of the shared law, the files of tensors
     /concord/app              the bundle
     /concord/data/NAME        a data set (a single file lies in a folder of its own)
     /concord/job              the job's scratch folder, read-only, so that the agent's files there cannot be replaced
@@ -42,6 +42,15 @@ SYSTEM_FILES: Final = (
 )
 SYSTEM_EXTRAS: Final = ("/nix/store", "/opt/rocm")
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+MODULES: Final = (
+    *("node_agent/__init__.py", "node_agent/runner"),
+    *(
+        "federation/__init__.py",
+        "federation/errors.py",
+        "federation/weights/__init__.py",
+        "federation/weights/tensors.py",
+    ),
+)
 ISOLATION: Final = (
     *("--unshare-all", "--unshare-user", "--uid", WORKER_ID, "--gid", WORKER_ID, "--hostname", "worker"),
     *("--cap-drop", "ALL", "--die-with-parent", "--new-session"),
@@ -127,15 +136,15 @@ def _explain(said: str, settings: Path) -> tuple[str, str]:
 
 def sandbox_command(mounts: Mounts, arguments: Sequence[str], report: SandboxReport, temporary_bytes: int) -> list[str]:
     """The command line that runs ``arguments`` inside; the environment and the open channel are inherited."""
-    package = Path(__file__).resolve().parent
+    packages = Path(__file__).resolve().parents[2]
     line = ["bwrap", *ISOLATION, *report.options, *_system(), *_temporary(temporary_bytes), *_pythons()]
     for device in mounts.devices:
         line += ["--dev-bind-try", device, device]
     if mounts.devices:
         line += ["--ro-bind-try", "/sys", "/sys"]
     line += ["--remount-ro", "/dev"]
-    line += ["--ro-bind", str(package), str(ROOT / "lib/node_agent/runner")]
-    line += ["--ro-bind", str(package.parent / "__init__.py"), str(ROOT / "lib/node_agent/__init__.py")]
+    for module in MODULES:
+        line += ["--ro-bind", str(packages / module), str(ROOT / "lib" / module)]
     line += ["--ro-bind", str(mounts.bundle), str(ROOT / "app")]
     line += ["--ro-bind", str(mounts.scratch), str(ROOT / "job")]
     line += ["--bind", str(mounts.scratch / WORK), str(ROOT / "job" / WORK)]

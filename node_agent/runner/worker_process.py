@@ -19,8 +19,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from federation.weights.tensors import UnsupportedTensor, read_arrays
 from node_agent.runner.channel import BadFrame, Frame, pack, receive_blocking
-from node_agent.runner.tensors import UnsupportedTensor, read_tensors, write_tensors
+from node_agent.runner.tensors import write_new
 
 CHANNEL: Final = "CONCORD_CHANNEL"
 OPEN_FILES: Final = 4096
@@ -93,16 +94,16 @@ class _Hands:
     def _initial(self, request: Frame) -> Frame:
         from node_agent.runner.flower_app import initial_arrays
 
-        write_tensors(Path(request["out"]), initial_arrays(request["factory"], request["seed"], self._run_config))
+        write_new(Path(request["out"]), initial_arrays(request["factory"], request["seed"], self._run_config))
         return {"ok": True}
 
     def _evaluate(self, request: Frame) -> Frame:
-        outcome = self._app.evaluate(read_tensors(Path(request["model"])), request["config"])
+        outcome = self._app.evaluate(read_arrays(Path(request["model"])), request["config"])
         return {"ok": True, "metrics": outcome.metrics, "examples": outcome.examples}
 
     def _train(self, request: Frame) -> Frame:
-        outcome = self._app.train(read_tensors(Path(request["model"])), request["config"])
-        write_tensors(Path(request["out"]), outcome.arrays)
+        outcome = self._app.train(read_arrays(Path(request["model"])), request["config"])
+        write_new(Path(request["out"]), outcome.arrays)
         return {"ok": True, "metrics": outcome.metrics, "examples": outcome.examples}
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import psutil
 import pytest
 
-from node_agent.runner.tensors import write_tensors
+from node_agent.runner.tensors import write_new
 from node_agent.runner.worker import Worker, WorkerSpec
 
 APPS = Path(__file__).parents[2] / "apps"
@@ -31,7 +31,7 @@ class Scene:
         self.data.mkdir()
         (self.data / "rows.csv").write_text("1,2\n")
         self.model, self.out = self.scratch / "model.safetensors", self.scratch / "trained.safetensors"
-        write_tensors(self.model, {"vector": np.zeros(10, np.float32), "steps": np.zeros((), np.int64)})
+        write_new(self.model, {"vector": np.zeros(10, np.float32), "steps": np.zeros((), np.int64)})
 
     def spec(self, app="faulty", **changes) -> WorkerSpec:
         config = {"fault": "none", "fault-partition": -1, "fault-round": 0, "path": ""}

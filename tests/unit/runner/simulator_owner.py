@@ -15,7 +15,8 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import ServerApp
 from flwr.simulation import run_simulation
 
-from node_agent.runner.tensors import read_tensors, write_tensors
+from federation.weights.tensors import read_arrays
+from node_agent.runner.tensors import write_new
 
 
 def client_app(bundle: Path) -> ClientApp:
@@ -34,12 +35,12 @@ def main(bundle: Path, model: Path, out: Path) -> None:
         while not (nodes := list(grid.get_node_ids())):
             time.sleep(0.05)
         (node,) = nodes
-        arrays = ArrayRecord({name: Array(array) for name, array in read_tensors(model).items()})
+        arrays = ArrayRecord({name: Array(array) for name, array in read_arrays(model).items()})
         for kind in ("evaluate", "train"):
             content = RecordDict({"arrays": arrays, "config": ConfigRecord({"server-round": 1})})
             (reply,) = grid.send_and_receive([Message(content, node, kind, group_id="1")])
             figures[kind] = dict(reply.content["metrics"])
-        write_tensors(out, {name: array.numpy() for name, array in reply.content["arrays"].items()})
+        write_new(out, {name: array.numpy() for name, array in reply.content["arrays"].items()})
 
     backend = {
         "client_resources": {"num_cpus": 1, "num_gpus": 0.0},

@@ -8,8 +8,8 @@ import time
 import pytest
 
 from federation.errors import TaskFailed, Unavailable
+from federation.weights.tensors import read_arrays
 from node_agent.runner.lab_log import FULL, LIMIT_BYTES
-from node_agent.runner.tensors import read_tensors
 
 SECRET = "patient-4711"
 
@@ -75,7 +75,7 @@ def test_replies_of_other_forms_are_refused_by_name(scene):
             # Other shapes and NaN are for the agent's arithmetic to refuse; they arrive as they are.
             for fault in ("other-shapes", "nan", "missing-array"):
                 await scene.train(worker, fault)
-                assert read_tensors(scene.out)
+                assert read_arrays(scene.out)
                 scene.out.unlink()
             reply = await scene.train(worker, "nan-metric")
             assert str(reply.metrics["train_loss"]) == "nan"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from federation.weights.tensors import read_arrays
 from node_agent.runner.environment import SILENCE, THREADS
-from node_agent.runner.tensors import read_tensors
 
 OWNER = Path(__file__).with_name("simulator_owner.py")
 REPOSITORY = Path(__file__).parents[3]
@@ -37,12 +37,12 @@ def test_the_reply_equals_that_of_flowers_simulator_bit_for_bit(scene):
     assert ended.returncode == 0, ended.stderr
     figures = json.loads(ended.stdout.splitlines()[-1])
 
-    ours, theirs = read_tensors(scene.out), read_tensors(simulated)
-    assert list(ours) == list(theirs) == list(read_tensors(model))
+    ours, theirs = read_arrays(scene.out), read_arrays(simulated)
+    assert list(ours) == list(theirs) == list(read_arrays(model))
     for name, array in theirs.items():
         assert ours[name].dtype == array.dtype
         assert ours[name].tobytes() == array.tobytes(), name
-    assert not np.array_equal(ours["first.weight"], read_tensors(model)["first.weight"])
+    assert not np.array_equal(ours["first.weight"], read_arrays(model)["first.weight"])
     for reply, kind in ((evaluated, "evaluate"), (trained, "train")):
         assert reply.examples == figures[kind].pop("num-examples") == 96
         assert reply.metrics == figures[kind]

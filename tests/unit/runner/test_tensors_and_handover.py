@@ -8,16 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
+from federation.errors import VerificationFailed
+from federation.weights.tensors import CODES, UnsupportedTensor, read_arrays
 from node_agent.runner.channel import LIMIT, BadFrame, pack, unpack
 from node_agent.runner.handover import BadHandover, remove_tree, take_file
-from node_agent.runner.tensors import DTYPES, UnsupportedTensor, read_tensors, write_tensors
+from node_agent.runner.tensors import write_new
 
 
 @given(
     st.lists(
         st.tuples(
             st.text(st.characters(codec="utf-8"), min_size=1).filter(lambda name: name != "__metadata__"),
-            st.sampled_from(list(DTYPES.values())),
+            st.sampled_from(list(CODES.values())),
             st.lists(st.integers(0, 4), max_size=3),
         ),
         unique_by=lambda entry: entry[0],
@@ -28,8 +30,8 @@ def test_what_is_written_is_read_in_the_same_order_by_us_and_by_safetensors(tmp_
     path = tmp_path_factory.mktemp("tensors") / "file"
     random = np.random.default_rng(0)
     arrays = {name: random.integers(0, 2, shape).astype(dtype) for name, dtype, shape in entries}
-    write_tensors(path, arrays)
-    read = read_tensors(path)
+    write_new(path, arrays)
+    read = read_arrays(path)
     assert list(read) == list(arrays)
     theirs = load_file(path)
     for name, array in arrays.items():
@@ -41,21 +43,21 @@ def test_what_is_written_is_read_in_the_same_order_by_us_and_by_safetensors(tmp_
 def test_files_of_the_safetensors_library_are_read(tmp_path):
     arrays = {"b": np.arange(6, dtype=np.float32).reshape(2, 3), "a": np.ones(2, np.int64)}
     save_file(arrays, tmp_path / "file", metadata={"order": '["b", "a"]'})
-    read = read_tensors(tmp_path / "file")
+    read = read_arrays(tmp_path / "file")
     assert list(read) == ["b", "a"]
     np.testing.assert_array_equal(read["b"], arrays["b"])
 
 
 def test_transposed_arrays_keep_their_values(tmp_path):
     array = np.arange(6, dtype=np.float32).reshape(2, 3).T
-    write_tensors(tmp_path / "file", {"x": array})
-    np.testing.assert_array_equal(read_tensors(tmp_path / "file")["x"], array)
+    write_new(tmp_path / "file", {"x": array})
+    np.testing.assert_array_equal(read_arrays(tmp_path / "file")["x"], array)
 
 
 def test_types_that_cannot_travel_are_refused(tmp_path):
     for array in (np.zeros(2, np.complex64), np.array(["text"]), np.array([object()])):
         with pytest.raises(UnsupportedTensor):
-            write_tensors(tmp_path / "file", {"x": array})
+            write_new(tmp_path / "file", {"x": array})
 
 
 @pytest.mark.parametrize(
@@ -82,17 +84,17 @@ def test_types_that_cannot_travel_are_refused(tmp_path):
 def test_damaged_files_are_refused(tmp_path, damage):
     path = tmp_path / "file"
     path.write_bytes(damage)
-    with pytest.raises(ValueError):
-        read_tensors(path)
+    with pytest.raises(VerificationFailed):
+        read_arrays(path)
 
 
 def test_entries_beyond_the_file_are_refused(tmp_path):
     path = tmp_path / "file"
-    write_tensors(path, {"x": np.zeros(4, np.float32)})
+    write_new(path, {"x": np.zeros(4, np.float32)})
     whole = path.read_bytes()
     path.write_bytes(whole[:-4])
-    with pytest.raises(ValueError, match="fit"):
-        read_tensors(path)
+    with pytest.raises(VerificationFailed, match="not a whole"):
+        read_arrays(path)
 
 
 def test_a_file_is_taken_once_and_the_copy_is_the_agents(tmp_path):

@@ -12,9 +12,10 @@ import pytest
 from safetensors.numpy import load_file
 
 from federation.errors import InvalidUsage, TaskFailed, Unavailable
+from federation.weights.tensors import read_arrays
 from node_agent.runner.environment import SILENCE
 from node_agent.runner.sandbox import SandboxReport
-from node_agent.runner.tensors import read_tensors, write_tensors
+from node_agent.runner.tensors import write_new
 
 OWNER = Path(__file__).with_name("worker_owner.py")
 REPOSITORY = Path(__file__).parents[3]
@@ -75,7 +76,7 @@ def test_the_smallest_app_trains_by_partition_and_round(scene):
     async def story():
         async with scene.worker("tiny", partition_id=2, num_partitions=3) as worker:
             await worker.initial_model("tiny.task:initial_arrays", 0, start)
-            write_tensors(model, {"vector": np.arange(10, dtype=np.float32)})
+            write_new(model, {"vector": np.arange(10, dtype=np.float32)})
             reply = await worker.train(model, scene.out, {"server-round": 4}, 20)
             seen = await worker.evaluate(model, {"server-round": 4}, 20)
         assert reply.examples == 100
@@ -85,7 +86,7 @@ def test_the_smallest_app_trains_by_partition_and_round(scene):
     np.testing.assert_array_equal(load_file(start)["vector"], np.zeros(10, np.float32))
     vector = np.arange(10, dtype=np.float32)
     expected = vector + (np.float32(3) - vector) * np.float32(0.5) + np.float32(4 / 1024)
-    np.testing.assert_array_equal(read_tensors(scene.out)["vector"], expected)
+    np.testing.assert_array_equal(read_arrays(scene.out)["vector"], expected)
 
 
 def test_an_app_that_cannot_be_loaded_fails_with_its_place(scene):
@@ -171,7 +172,7 @@ def test_the_environment_is_built_from_nothing_and_silent(scene, monkeypatch, sa
             await worker.initial_model("env:make", 0, scene.out)
 
     scene.run(story())
-    text = bytes(read_tensors(scene.out)["env"]).decode()
+    text = bytes(read_arrays(scene.out)["env"]).decode()
     assert "do not leak" not in text
     for name, value in {**SILENCE, "OMP_NUM_THREADS": "3", "CUDA_VISIBLE_DEVICES": "", "flwr": "0"}.items():
         assert f'"{name}": "{value}"' in text
