@@ -321,7 +321,7 @@ def test_erased_secrets_are_gone_from_the_file(path: Path, size: int) -> None:
         assert journal.records(JOB) == {}
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 12), st.sampled_from([0, 14, 300, 1500, 5000])), max_size=60))
 def test_no_order_of_writes_leaves_a_secret_behind(
     tmp_path_factory: pytest.TempPathFactory, writes: list[tuple[int, int]]

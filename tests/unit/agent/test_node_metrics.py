@@ -6,6 +6,8 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partialmethod
+from socketserver import BaseServer
 
 import pytest
 from hypothesis import given, settings
@@ -15,10 +17,16 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from federation.errors import InvalidUsage
+from node_agent.telemetry import metrics
 from node_agent.telemetry.metrics import COUNTED, MetricsServer, NodeMetrics
 
 OPEN = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 Series = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+
+
+@pytest.fixture(autouse=True)
+def _servers_end_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics.ThreadingHTTPServer, "serve_forever", partialmethod(BaseServer.serve_forever, 0.01))
 
 
 class Node:

@@ -82,7 +82,7 @@ YAMLS = st.recursive(
 FIELDS = ["member", "node", "federation", "address", "metrics", "dataSets", "scratch", "other"]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=60) | st.dictionaries(st.sampled_from(FIELDS), YAMLS).map(lambda d: yaml.dump(d).encode()))
 def test_any_bytes_are_settings_or_wrong_usage(data: bytes) -> None:
     with contextlib.suppress(InvalidUsage):
@@ -98,7 +98,7 @@ SETS = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(NAMES, NAMES, NAMES, st.text(max_size=20), st.dictionaries(NAMES, SETS, max_size=3), st.none() | st.text())
 def test_settings_that_are_saved_are_read_back(
     member: str, node: str, federation: str, address: str, sets: dict[str, DataSet], scratch: str | None
