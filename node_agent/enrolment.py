@@ -164,7 +164,12 @@ def check_certificate(pem: bytes, key: TransportKey, settings: NodeSettings) -> 
 
 
 def read_ticket(path: Path) -> Ticket:
-    """Raises InvalidIdentity when it is no ticket, or has expired."""
+    """Raises InvalidIdentity when it is no ticket, has expired, or may be read by others."""
+    if path.exists() and path.stat().st_mode & 0o077:
+        raise InvalidIdentity(
+            f"Other users of this machine may read the ticket {path}.",
+            hint=f"Run chmod 600 {path}; when others may have read it, ask the operator for a new one.",
+        )
     try:
         document: Any = json.loads(_read(path, "ticket"))
         expires = moment(document["expires"], "ticket's expiry")

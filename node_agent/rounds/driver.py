@@ -53,6 +53,9 @@ INLINE_UPDATE: Final = 512 << 10
 MAX_STATE: Final = 64 << 30
 MAX_SUM: Final = 64 << 30
 SEND_TRIES: Final = 4
+FIRST_PAUSE: Final = 1.0
+LONGEST_PAUSE: Final = 30.0
+"""seconds between attempts to write the journal"""
 
 
 class Way(Protocol):
@@ -168,11 +171,24 @@ class JobDriver:
                 pending[instruction.key] = instruction.value
                 continue
             if pending:
-                await asyncio.to_thread(self._lab.journal.remember, self.manifest.digest, pending)
+                await self._remember(pending)
                 pending = {}
             self._do(instruction)
         if pending:
-            await asyncio.to_thread(self._lab.journal.remember, self.manifest.digest, pending)
+            await self._remember(pending)
+
+    async def _remember(self, records: dict[str, bytes | None]) -> None:
+        """Returns when they are on disk, and not before: what follows from them is not said until then."""
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                await asyncio.to_thread(self._lab.journal.remember, self.manifest.digest, records)
+            except Unavailable as error:
+                self._log.error("journal.not-written", detail=error.message, hint=error.hint, again_in=pause)
+            else:
+                return
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
 
     def _do(self, instruction: events.MemberInstruction) -> None:
         match instruction:

@@ -63,7 +63,10 @@ class JobFiles:
         for path, data in files.items():
             target = fresh / path
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(data)
+            with target.open("xb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
         shutil.rmtree(self.bundle, ignore_errors=True)
         fresh.replace(self.bundle)
 

@@ -94,13 +94,14 @@ class Trainer:
     async def _replies(self, task: Contribute, state: ModelState) -> tuple[Reply | None, Reply | None, Path]:
         worker = await self.worker()
         model = await asyncio.to_thread(self.files.show, state)
-        out = self.files.updates / "trained.safetensors"
+        for old in self.files.updates.glob("trained-*"):
+            old.unlink(missing_ok=True)
+        out = self.files.updates / f"trained-{task.plan.context.hex()}.safetensors"
         timeout = self.manifest.windows().round
         evaluated = trained = None
         if self.manifest.spec.evaluate and worker.evaluates:
             evaluated = await worker.evaluate(model, {"server-round": task.round}, timeout)
         if not task.header_only:
-            out.unlink(missing_ok=True)
             config = message_config(self.manifest.strategy, task.round)
             if self.manifest.spec.local_steps is not None:
                 config["local-steps"] = self.manifest.spec.local_steps

@@ -112,6 +112,7 @@ class Site:
     def keep(self, name: str, data: bytes) -> Path:
         path = self.path / name
         path.write_bytes(data)
+        path.chmod(0o600)
         return path
 
     def roll_file(self, parties: Parties | None = None) -> Path:

@@ -289,7 +289,8 @@ def test_a_reply_of_an_earlier_training_is_never_taken_for_this_one(scene: Scene
     scene.worker.trained = REPLIES["NaN"]
     with pytest.raises(TaskFailed):
         scene.contribute()
-    kept = scene.files.updates / "trained.safetensors"
+    trained = f"trained-{CONTEXT.hex()}.safetensors"
+    kept = scene.files.updates / trained
     good = ModelState(1, model(), {}, np.zeros(1, np.int8))
     training_before = kept.exists()
     scene.worker.file = None

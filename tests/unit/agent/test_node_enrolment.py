@@ -178,6 +178,15 @@ def test_a_ticket_that_cannot_work_is_not_used_up(site: Site, how: str) -> None:
     assert site.server.calls == []
 
 
+def test_a_ticket_that_others_may_read_is_refused_before_it_is_used(site: Site) -> None:
+    ticket = site.ticket()
+    ticket.chmod(0o640)
+    refused(site, lambda: site.join(ticket=ticket), "Other users of this machine may read", "chmod 600")
+    assert site.server.calls == []
+    ticket.chmod(0o600)
+    site.join(ticket=ticket)
+
+
 def test_what_is_no_ticket_is_refused_by_name(site: Site, tmp_path: Path) -> None:
     for content in (b"", b"[]", b"{", b"\xff", b'"ticket"', b"9" * 100):
         refused(site, lambda: site.join(ticket=site.keep("t", content)), "is not a ticket", "Ask")  # noqa: B023
