@@ -139,10 +139,11 @@ class SumApplied:
 
 @dataclass(frozen=True, slots=True)
 class SumRefused:
-    """Local: the sum's digest, range, or weights are wrong."""
+    """Local: the sum's digest, range, or weights are wrong; or, ``ours``, this lab could not fetch or apply it."""
 
     context: bytes
     reason: str
+    ours: bool = False
 
 
 MemberEvent = (

@@ -748,6 +748,12 @@ class MemberMachine:
         if self._applying is None or self._applying.close.context != event.context:
             return []
         self._applying = None
+        if event.ours:
+            raise violation(
+                "sum-not-applied",
+                f"This lab could not apply the certified sum: {event.reason}",
+                hint="It takes the sum when it is told again, or the state that the others certify.",
+            )
         raise violation(
             "sum-refused",
             f"The certified sum was refused: {event.reason}",

@@ -348,7 +348,7 @@ class JobDriver:
             return
         except FederationError as error:
             self._log.error("sum.not-applied", round=close.round, detail=error.message)
-            self._queue.put_nowait(events.SumRefused(close.context, error.message))
+            self._queue.put_nowait(events.SumRefused(close.context, error.message, ours=True))
             return
         self._lab.count("rounds")
         self._state = stepped

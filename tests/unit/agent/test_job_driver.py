@@ -479,6 +479,9 @@ def test_a_lab_that_lost_its_state_trains_on_nothing_else_and_takes_a_later_one(
     assert cohorts[1] == (1, 2, 3, 4)
     assert cohorts[2] == (1, 3, 4)
     assert cohorts[4] == (1, 2, 3, 4)
+    refused = [refusal for refusal in office.told(rounds_pb2.Refusal) if refusal.code.endswith("/sum-not-applied")]
+    assert refused
+    assert all("This lab could not apply" in refusal.text and "garbage" not in refusal.text for refusal in refused)
     assert len(set(hall.states(5).values())) == 1
     for arrays in office.worker.models:  # every lab adds 0.25 a round
         assert arrays["bias"][0] in (0, 0.5, 0.75, 1), arrays
