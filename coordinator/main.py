@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import os
 import sys
 import traceback
@@ -110,6 +111,8 @@ def ticket(
     place, settings = _opened(home)
     principal = principal_for(member, node, lead, operator)
     reached = _checked_address(address, "--address") if address else _reached(place, settings)
+    if not math.isfinite(hours):
+        raise InvalidUsage(f"--hours {hours} is no number of hours.", hint="It is 24 unless you say otherwise.")
     if out.exists():  # write_private would say so too, but only after the ticket was made
         raise InvalidUsage(f"{out} is there already.", hint="Nothing was changed. Name another file, or move it away.")
     write_private(out, open_registry(place, settings, Database(place.database)).ticket(principal, reached, hours))

@@ -15,15 +15,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from federation.errors import InvalidUsage, NotFound
+from federation.identity.names import DATA_SET, DATA_SET_RULE
 from node_agent.store.files import write_whole
 
 SETTINGS_LIMIT: Final = 1 << 20
-Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$")]
+Name = Annotated[str, Field(pattern=f"^{DATA_SET.pattern}$")]
+NAME_RULE: Final = f"A name has {DATA_SET_RULE}"
 
-NAME_RULE: Final = (
-    "A name has up to 63 lower-case letters, digits, dots, hyphens and underscores, "
-    "and begins and ends with a letter or digit"
-)
 BREAKS: Final = frozenset("\x85\u2028\u2029\ufeff")
 """PyYAML writes these as they are among other Unicode, and reads them back as line breaks, or not at all"""
 

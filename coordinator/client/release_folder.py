@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from coordinator.client.transfer import Progress, Transfer, digest_of
 from federation.errors import InvalidUsage, NotFound, VerificationFailed
 from federation.releases import verify as releases
-from federation.releases.listing import LISTING
+from federation.releases.listing import LISTING, MODEL, STATE
 from federation.releases.verify import Report
 from federation.v1 import jobs_pb2
 
@@ -18,7 +18,7 @@ def verify_folder(folder: Path, trusted_roll: bytes | None = None) -> Report:
         raise NotFound(
             f"The folder {folder} does not exist.", hint="Name the folder that `concord release fetch` wrote."
         )
-    if not folder.is_dir() or not (folder / LISTING).exists():
+    if not folder.is_dir() or not any((folder / name).exists() for name in (LISTING, MODEL, STATE)):
         raise InvalidUsage(
             f"{folder} is not the folder of a release: there is no {LISTING} in it.",
             hint="Name the folder that `concord release fetch` wrote.",

@@ -1,4 +1,7 @@
-"""Names of members, nodes, leads and federations: lower-case DNS labels (RFC 1123), so that they fit a certificate and a URI."""
+"""Names of members, nodes, leads and federations: lower-case DNS labels (RFC 1123), so that they fit a certificate and a URI.
+
+And those of data sets, which a job and a node must write alike.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,14 @@ from federation.errors import InvalidIdentity
 
 LABEL: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 JURISDICTION: Final = re.compile(r"[A-Z]{2}(-[A-Z0-9]{1,3})?")
+DATA_SET: Final = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
 MAX_TITLE: Final = 200
+
+LABEL_RULE: Final = "a lower-case DNS label: up to 63 letters, digits and hyphens, with a letter or digit at both ends"
+DATA_SET_RULE: Final = (
+    "up to 63 lower-case letters, digits, dots, hyphens and underscores, with a letter or digit at both ends"
+)
+JURISDICTION_RULE: Final = "an ISO 3166 code in capitals, such as FR, KE or US-CA"
 
 
 def checked_label(value: object, what: str) -> str:

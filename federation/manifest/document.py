@@ -11,6 +11,8 @@ from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
 
 from federation.manifest.coherence import problems
 from federation.manifest.schema import (
+    DataSetName,
+    DataSetNames,
     Hex32,
     Jurisdictions,
     Label,
@@ -40,7 +42,7 @@ class Metadata(Part):
 
 
 class DataSet(Part):
-    name: Name | None = Field(None, description="the data set's name at each node")
+    name: DataSetName | None = Field(None, description="the data set's name at each node")
     tags: Names = Field([], description="tags that the data set must carry; enough without a name")
 
 
@@ -164,9 +166,7 @@ class Spec(Part):
     data_set: Annotated[DataSet, BeforeValidator(_data_set)] = Field(
         description="the data set to train on: its name, or {name, tags}"
     )
-    extra_data_sets: Names = Field(
-        [], max_length=16, description="further data sets, given to the app by name in node_config"
-    )
+    extra_data_sets: DataSetNames = Field([], description="further data sets, given to the app by name in node_config")
     model: Model = Field(Model.model_validate({}), description="the first model")
     rounds: int = Field(10, ge=1, le=100_000, description="training rounds")
     local_steps: int | None = Field(

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.alias_generators import to_camel
 
 from federation.errors import InvalidManifest
-from federation.identity.names import JURISDICTION, LABEL
+from federation.identity.names import DATA_SET, DATA_SET_RULE, JURISDICTION, JURISDICTION_RULE, LABEL, LABEL_RULE
 from federation.manifest.yaml_source import Path, Source
 
 LARGEST_WHOLE: Final = 2**53 - 1
@@ -94,6 +94,8 @@ REFERENCE: Final = re.compile(_REFERENCE)
 """An object in a module: "package.module:name"."""
 
 Label = Annotated[str, Field(pattern=f"^{LABEL.pattern}$")]
+DataSetName = Annotated[str, Field(pattern=f"^{DATA_SET.pattern}$")]
+DataSetNames = Annotated[list[DataSetName], Field(max_length=16), AfterValidator(_once)]
 Labels = Annotated[list[Label], Field(max_length=1000), AfterValidator(_once)]
 Reference = Annotated[str, Field(pattern=f"^{_REFERENCE}$", max_length=200)]
 Quantity = Annotated[str, AfterValidator(_quantity)]
@@ -109,6 +111,15 @@ Name = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_in_on
 Names = Annotated[list[Name], Field(max_length=1000), AfterValidator(_once)]
 Versions = Annotated[str, Field(max_length=200), AfterValidator(_versions)]
 Setting = Annotated[Scalar, PlainValidator(_scalar)]
+
+
+RULES: Final = {
+    f"^{LABEL.pattern}$": LABEL_RULE,
+    f"^{DATA_SET.pattern}$": f"a name of {DATA_SET_RULE}",
+    f"^{JURISDICTION.pattern}$": JURISDICTION_RULE,
+    f"^{_REFERENCE}$": 'an object in a module, such as "package.task:Net"',
+}
+"""what people read in place of a pattern"""
 
 
 class Part(BaseModel):
@@ -140,6 +151,8 @@ def explained(source: Source, error: ValidationError, root: type[Part], where: s
         return source.error("this field is missing.", path, see)
     shown = _shown(problem.get("input"))
     message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if problem["type"] == "string_pattern_mismatch" and (rule := RULES.get(problem["ctx"]["pattern"])):
+        message = f"should be {rule}"
     return source.error(f"{message}{shown}.", path, see)
 
 

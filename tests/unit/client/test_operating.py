@@ -100,6 +100,7 @@ def test_a_ticket_is_for_its_reader_alone_and_names_an_address_that_others_reach
         (("--member", "br"), "one node, lead or operator"),
         (("--lead", "ana", "--operator", "bob"), "one node, lead or operator"),
         ((), "one node, lead or operator"),
+        (("--lead", "ana", "--hours", "nan"), "--hours nan is no number of hours"),
     ],
 )
 def test_a_ticket_is_for_one_who_is_on_the_roll(founded: Path, words: tuple[str, ...], told: str) -> None:

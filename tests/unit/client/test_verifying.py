@@ -191,6 +191,11 @@ def test_what_is_no_release(tmp_path: Path, release: Path) -> None:
     refused(concord("verify", tmp_path / "empty"), InvalidUsage, "there is no listing.json in it")
 
 
+def test_a_release_without_its_listing_is_a_release_that_fails(release: Path) -> None:
+    (release / "listing.json").unlink()
+    assert "listing" in failed_checks(concord("verify", release))
+
+
 def test_a_roll_that_is_none_is_the_readers_error(release: Path, tmp_path: Path) -> None:
     refused(concord("verify", release, "--roll", tmp_path / "none.json"), NotFound, "The roll", "does not exist")
     broken = tmp_path / "broken.json"

@@ -115,6 +115,8 @@ def test_an_unknown_field_is_refused_and_the_nearest_is_named(addition: str, fie
         "  extraDataSets: [digits]",
         "  priority: high",
         "  coordinatorView: all",
+        "  dataSet: ../digits",
+        "  extraDataSets: [Digits]",
         "  metrics: {train: [a b]}",
         "  metrics: {train: [loss, loss]}",
         "  model: {factory: os.system}",
