@@ -39,6 +39,8 @@ UNABLE: Final = "refused"
 """The node could not decide, for instance since its policy file is not in order. It is asked again when it connects again."""
 REMARKS_KEPT: Final = 100
 """of each member in a job's story, which does not grow with a peer's patience"""
+REMARK_LETTERS: Final = 1000
+"""of each remark"""
 MIN_PREFIX: Final = 6
 DIGEST_DIGITS: Final = 64
 HEX: Final = frozenset("0123456789abcdef")
@@ -427,7 +429,7 @@ class Docket:
         elif kind not in {"hello", "pong", ""}:
             case = self._cases.get(event.job.hex())
             if case is not None and case.state == "consulting" and kind == "refusal":
-                self._unable(case, session, event.refusal.text[:1000])
+                self._unable(case, session, event.refusal.text[:REMARK_LETTERS])
             if case is None or case.driver is None or case.driver.members.get(session.member) != session.node:
                 return
             self._hear_of_job(case, case.driver, session, event, kind)
@@ -445,11 +447,11 @@ class Docket:
             place = f" at {failure.file}:{failure.line}" if failure.file else ""
             text = (
                 f"round {failure.round}: the task failed in {failure.phase}: {failure.exception or 'contract'}{place}"
-            )
+            )[:REMARK_LETTERS]
             self.note(case.digest, member, text)
             driver.say(events.TaskBroke(member, text))
         elif kind == "refusal":
-            text = f"{event.refusal.code}: {event.refusal.text}"[:1000]
+            text = f"{event.refusal.code}: {event.refusal.text}"[:REMARK_LETTERS]
             self.note(case.digest, member, f"refuses: {text}")
             driver.say(events.TaskBroke(member, text))
         elif kind != "progress":
