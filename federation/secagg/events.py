@@ -31,6 +31,7 @@ from federation.secagg.messages import (
     Survivors,
     Upload,
 )
+from federation.secagg.parameters import AES_256_CTR
 
 # --------------------------------------------------------------------------------------------------------------- shared
 
@@ -46,6 +47,19 @@ class Mask:
         return f"Mask(seed redacted, sign={self.sign:+d})"
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class TagPlan:
+    """What makes, or checks, the sum MAC of one attempt (``federation.secagg.sum_mac``)."""
+
+    key: bytes
+    """32 bytes, the same for all members: where the two vectors rho come from"""
+    pads: tuple[bytes, ...]
+    """32 bytes each: the member's own when it contributes; those of the cohort when a sum is checked"""
+
+    def __repr__(self) -> str:
+        return f"TagPlan(key redacted, {len(self.pads)} pads)"
+
+
 @dataclass(frozen=True, slots=True)
 class MaskPlan:
     """All that ``federation.secagg.masking`` needs to mask one member's contribution, or to unmask a sum."""
@@ -54,6 +68,10 @@ class MaskPlan:
     masks: tuple[Mask, ...]
     dither: bytes = field(repr=False, default=b"")
     """32-byte key of the rounding dither; empty in the collector's plan"""
+    cipher: str = AES_256_CTR
+    """of every keystream of the attempt: one of ``parameters.CIPHERS``"""
+    tag: TagPlan | None = None
+    """the sum MAC; None in the collector's plan, which cannot make or check one"""
 
 
 # --------------------------------------------------------------------------------------------- the member: what goes in

@@ -12,6 +12,10 @@ CHUNK_PARAMETERS: Final = 65_536
 FIRST_ROUND: Final = 1
 MIN_MEMBERS: Final = 3
 MAX_MEMBERS: Final = 200
+AES_256_CTR: Final = "aes-256-ctr"
+CHACHA20: Final = "chacha20"
+CIPHERS: Final = (AES_256_CTR, CHACHA20)
+"""of keystreams; the manifest names one for all members, ChaCha20 where some have no AES hardware"""
 
 
 @dataclass(frozen=True, slots=True)

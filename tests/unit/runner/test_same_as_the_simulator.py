@@ -33,7 +33,7 @@ def test_the_reply_equals_that_of_flowers_simulator_bit_for_bit(scene):
     environment = {"PATH": os.environ["PATH"], "HOME": str(scene.place), "PYTHONPATH": str(REPOSITORY), **SILENCE}
     environment |= dict.fromkeys(THREADS, "1")
     command = [sys.executable, str(OWNER), str(spec.bundle), str(model), str(simulated)]
-    ended = subprocess.run(command, capture_output=True, timeout=100, env=environment, cwd=scene.place, text=True)
+    ended = subprocess.run(command, capture_output=True, timeout=400, env=environment, cwd=scene.place, text=True)
     assert ended.returncode == 0, ended.stderr
     figures = json.loads(ended.stdout.splitlines()[-1])
 
