@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -186,13 +186,31 @@ class Docket:
     def _ask(self, case: Case, session: Session) -> None:
         roll = self._registry.roll()
         key = (session.member, session.node)
-        if case.state != "consulting" or (key in case.answers and case.answers[key].state in ANSWERED):
+        if key in case.answers and case.answers[key].state in ANSWERED:
+            return
+        if case.state != "consulting" and not self._may_join(case, session.member):
             return
         if not is_invited(case.manifest.spec.participants, roll.member(session.member)):
             return
         if key not in case.answers:
             self._answer(case, ConsentRow(session.member, session.node, "asked", (), b""))
-        session.send(instruction_bytes(case.manifest.digest, rounds_pb2.AskConsent(manifest=case.manifest.envelope)))
+        session.send(self._question(case))
+
+    @staticmethod
+    def _question(case: Case) -> bytes:
+        return instruction_bytes(case.manifest.digest, rounds_pb2.AskConsent(manifest=case.manifest.envelope))
+
+    @staticmethod
+    def _may_join(case: Case, member: str) -> bool:
+        """Whether a job that is under way takes another member in."""
+        placed = {name for name, _ in case.placement}
+        return (
+            case.state == "running"
+            and case.driver is not None
+            and case.driver.takes_members
+            and member not in placed
+            and len(placed) < case.manifest.spec.participants.max_members
+        )
 
     def _answer(self, case: Case, answer: ConsentRow) -> None:
         now = self._clock()
@@ -222,11 +240,38 @@ class Docket:
         case = self._cases.get(consent.job.hex())
         if case is None:
             self._tell_end(session, consent.job)
-        if case is None or case.state != "consulting":
+        if case is None:
+            return
+        here = (session.member, session.node)
+        if case.state != "consulting" and not self._may_join(case, session.member) and here not in case.placement:
             return
         state = "granted" if consent.granted else "denied"
         self._answer(case, ConsentRow(consent.member, consent.node, state, consent.reasons, envelope))
-        self._consider(case)
+        if case.state == "consulting":
+            self._consider(case)
+        elif consent.granted and case.driver is not None:
+            self._join(case, case.driver, session)
+
+    def _join(self, case: Case, driver: JobDriver, session: Session) -> None:
+        """Its consent has come while the job runs: it takes part from the next epoch on."""
+        here = (session.member, session.node)
+        if here not in case.placement:
+            busy = [other for other in self._cases.values() if here in other.placement]
+            capacity = _left(session, self._registry.roll().member(session.member).jurisdiction, busy)
+            request = replace(_request(case, 0), min_members=1, min_jurisdictions=1, consented=(here,))
+            decision = place([capacity], [request])
+            if case.digest not in decision.placements:
+                self.note(case.digest, session.member, f"does not join: {decision.explanations[case.digest]}")
+                return
+            case.placement = tuple(sorted((*case.placement, here)))
+            now = self._clock()
+            with self._database.transaction() as change:
+                change.place(case.digest, case.placement)
+                change.add_line(case.digest, now, "joins at the next epoch", session.member)
+                change.audit(now, "placement", case.digest)
+            driver.seat(*here)
+        driver.say(events.Connected(session.member))
+        driver.say(events.Join(session.member))
 
     def _unable(self, case: Case, session: Session, why: str) -> None:
         answer = case.answers.get((session.member, session.node))
@@ -358,6 +403,8 @@ class Docket:
             self._ask(case, session)
             if case.driver is not None and case.driver.members.get(session.member) == session.node:
                 position = held.get(case.manifest.digest)
+                if position is None and case.driver.takes_members:
+                    session.send(self._question(case))  # its journal knows nothing of the job: it comes in anew
                 case.driver.say(
                     events.Connected(session.member, position.round, position.state_digest)
                     if position is not None and len(position.state_digest) == 32

@@ -40,8 +40,14 @@ class Publisher:
             manifest=manifest.envelope,
             bundle=self.blobs.path(manifest.bundle_digest).read_bytes(),
             consents=consents,
-            roster=codec.decode(evidence["roster", 0], events.Roster),
-            roster_certificate=codec.decode(evidence["roster-certificate", 0], events.RosterCertificate),
+            rosters=[
+                (
+                    codec.decode(evidence["roster", epoch], events.Roster),
+                    codec.decode(evidence["roster-certificate", epoch], events.RosterCertificate),
+                )
+                for kind, epoch in sorted(evidence)
+                if kind == "roster"
+            ],
             rounds=records,
             state_file=self.blobs.path(state),
             release_key=self.key,
@@ -67,6 +73,4 @@ def _record(evidence: Mapping[tuple[str, int], bytes], views: RoundViews, number
     certificate: Certificate = codec.decode(evidence["certificate", number], Certificate)
     receipts: tuple[Receipt, ...] = codec.decode(evidence["receipts", number], tuple[Receipt, ...])
     view = views.views[number, announcement.attempt]
-    return RoundRecord(
-        number, announcement.attempt, announcement, certificate, receipts, tuple(view.cohort), dict(view.metrics)
-    )
+    return RoundRecord(number, announcement.attempt, announcement, certificate, receipts, tuple(view.cohort))

@@ -12,7 +12,7 @@ from typing import Final
 from coordinator.rounds.views import RoundViews
 from coordinator.store.database import Change
 from federation.secagg import codec, events
-from federation.secagg.encoding import mean_metrics
+from federation.secagg.figures import mean_figures
 from federation.secagg.messages import Announcement, Certificate, Receipt
 from federation.secagg.parameters import Terms
 
@@ -41,13 +41,10 @@ class Chronicle:
             case events.StateCertified():
                 receipts = codec.encode(instruction.receipts, tuple[Receipt, ...])
                 change.put_evidence(self._job, "receipts", instruction.round, receipts)
+                self._certified(change, instruction)
                 change.audit(now, "state-certified", self._job, instruction.state_digest)
             case events.Misconduct():
                 self._misconduct(change, instruction, now)
-            case events.Tell(message=events.Roster() as roster_message):
-                change.put_evidence(self._job, "roster", 0, codec.encode(roster_message, events.Roster))
-            case events.Tell(message=events.RosterCertificate() as proof):
-                change.put_evidence(self._job, "roster-certificate", 0, codec.encode(proof, events.RosterCertificate))
             case events.Tell(message=Announcement() as announcement):
                 encoded = codec.encode(announcement, Announcement)
                 change.put_evidence(self._job, "announcement", announcement.round, encoded)
@@ -73,15 +70,27 @@ class Chronicle:
     def _roster(self, change: Change, formed: events.RosterFormed, now: float) -> None:
         members = tuple(seat.member for seat in formed.seats)
         change.update_job(self._job, roster=members, epoch=formed.epoch)
-        change.add_line(self._job, now, f"roster of {len(members)} formed: {', '.join(members)}")
+        change.put_evidence(self._job, "roster", formed.epoch, codec.encode(formed.roster, events.Roster))
+        certificate = codec.encode(formed.certificate, events.RosterCertificate)
+        change.put_evidence(self._job, "roster-certificate", formed.epoch, certificate)
+        title = "roster" if formed.epoch == 1 else f"roster of epoch {formed.epoch},"
+        change.add_line(self._job, now, f"{title} of {len(members)} formed: {', '.join(members)}")
         change.audit(now, "roster", self._job, formed.roster_hash)
 
     def _closed(self, change: Change, closed: events.RoundClosed, now: float) -> None:
-        self.views.close((closed.round, closed.attempt), mean_metrics(closed.header, self._terms), closed.header[0])
+        self.views.close((closed.round, closed.attempt), closed.total_weight)
         certificate = codec.encode(closed.certificate, Certificate)
         change.put_evidence(self._job, "certificate", closed.round, certificate)
         change.update_job(self._job, rounds_closed=min(closed.round, self._terms.rounds))
         change.audit(now, "round-closed", self._job, certificate)
+
+    def _certified(self, change: Change, certified: events.StateCertified) -> None:
+        """The figures that q members agree on."""
+        attempts = [attempt for number, attempt in self.views.views if number == certified.round]
+        if attempts:
+            key = (certified.round, max(attempts))
+            view = self.views.figures(key, mean_figures(certified.receipts[0].figures, self._terms))
+            change.put_round(self._job, *key, view.SerializeToString())
 
     def _misconduct(self, change: Change, refused: events.Misconduct, now: float) -> None:
         violation, member = refused.violation, refused.member

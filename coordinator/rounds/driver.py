@@ -154,6 +154,15 @@ class JobDriver:
         """member -> node that holds its seat."""
         return self._node
 
+    def seat(self, member: str, node: str) -> None:
+        """A member that joins a job that is under way."""
+        self._node[member] = node
+
+    @property
+    def takes_members(self) -> bool:
+        """Whether a roster stands, and another epoch may follow it."""
+        return bool(self.machine.seats) and self.machine.round < self._terms.last_round and not self._final
+
     def say(self, event: events.CollectorEvent) -> None:
         self._queue.put_nowait(event)
 
@@ -263,8 +272,6 @@ class JobDriver:
         match instruction:
             case events.Tell():
                 self._tell(instruction)
-            case events.AskState():
-                self._ask_state(instruction.member, instruction.round, instruction.state_digest)
             case events.Unmask():
                 self._spawn(self._unmask(instruction))
             case events.Discard():
@@ -291,6 +298,8 @@ class JobDriver:
         proto = wire.to_proto(tell.message)
         if isinstance(proto, rounds_pb2.Close) and proto.sum_size <= INLINE_SUM:
             proto.inline_sum = self._small_sum_of(proto.sum_blob) or self._desk.blobs.path(proto.sum_blob).read_bytes()
+        if isinstance(proto, rounds_pb2.ProvideState):
+            self._asked.update(tell.members)
         data = self._instruction(proto)  # encoded once for all
         for member in tell.members:
             self._desk.post(member, self._node[member], data)
@@ -298,9 +307,9 @@ class JobDriver:
     def _instruction(self, proto: object) -> bytes:
         return instruction_bytes(self.manifest.digest, proto)
 
-    def _ask_state(self, member: str, round_number: int, digest: bytes) -> bool:
+    def _ask_release(self, member: str, digest: bytes) -> bool:
         self._asked.add(member)
-        proto = rounds_pb2.ProvideState(round=round_number, state_digest=digest)
+        proto = rounds_pb2.ProvideRelease(state_digest=digest)
         return self._desk.post(member, self._node[member], self._instruction(proto))
 
     # ----------------------------------------------------------------------------------------------------- heavier work
@@ -335,7 +344,7 @@ class JobDriver:
             self.say(events.SumFailed(unmask.plan.context, error.message))
             return
         blob = await asyncio.to_thread(self._keep, made)
-        self.say(events.SumReady(unmask.plan.context, blob, made.data.nbytes, made.header))
+        self.say(events.SumReady(unmask.plan.context, blob, made.data.nbytes))
 
     def _keep(self, made: MadeSum) -> bytes:
         if made.data.nbytes > SMALL_SUM:
@@ -350,6 +359,9 @@ class JobDriver:
     async def _check_state(self, member: str, digest: bytes, blob: bytes) -> None:
         try:
             path = self._desk.blobs.path(blob)
+            if self._terms.blind and digest != self._final:  # sealed: only a member can tell
+                self.say(events.StateStored(digest, blob))
+                return
             state = await asyncio.to_thread(read_state, path)
             if await asyncio.to_thread(state.digest) != digest:
                 raise ProtocolViolation("The state's file is not the state that was asked for.", check="state-digest")
@@ -369,7 +381,7 @@ class JobDriver:
             return
         while True:
             for member in sorted(self._node):
-                if self._ask_state(member, self._terms.last_round + 1, digest):
+                if self._ask_release(member, digest):
                     await asyncio.sleep(self.manifest.windows().phase)
             await asyncio.sleep(1.0)
 

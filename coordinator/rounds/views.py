@@ -53,9 +53,12 @@ class RoundViews:
         if key in self.views:
             self.views[key].bytes_up += size
 
-    def close(self, key: tuple[int, int], metrics: Mapping[str, float], weight: int) -> None:
-        view = self.views.setdefault(key, jobs_pb2.RoundView(round=key[0], attempt=key[1]))
+    def figures(self, key: tuple[int, int], metrics: Mapping[str, float]) -> jobs_pb2.RoundView:
+        view = self.views[key]
         view.metrics.clear()
         for name, value in metrics.items():
             view.metrics[name] = value
-        view.weight = weight
+        return view
+
+    def close(self, key: tuple[int, int], weight: int) -> None:
+        self.views.setdefault(key, jobs_pb2.RoundView(round=key[0], attempt=key[1])).weight = weight

@@ -32,7 +32,7 @@ from federation.manifest.schema import (
 )
 from federation.manifest.strategy import DEFAULTS, StrategySpec
 from federation.manifest.yaml_source import Source, read_yaml
-from federation.secagg.parameters import CHUNK_PARAMETERS, MAX_MEMBERS, MIN_MEMBERS
+from federation.secagg.parameters import AES_256_CTR, CHUNK_PARAMETERS, MAX_MEMBERS, MIN_MEMBERS
 
 
 class Metadata(Part):
@@ -115,7 +115,9 @@ class SecureAggregation(Part):
     chunk_parameters: int = Field(
         CHUNK_PARAMETERS, ge=1024, le=1 << 18, multiple_of=1024, description="parameters in one chunk"
     )
-    cipher: Literal["aes-256-ctr"] = Field("aes-256-ctr", description="the mask generator")
+    cipher: Literal["aes-256-ctr", "chacha20"] = Field(
+        AES_256_CTR, description="the mask generator; chacha20 where some members have no AES hardware"
+    )
 
 
 class Deadlines(Part):
@@ -198,8 +200,9 @@ class Spec(Part):
     )
     deadlines: Deadlines = Field(Deadlines.model_validate({}), description="how long each step waits")
     runtime: Runtime = Field(Runtime.model_validate({}), description="what must be installed at a node")
-    coordinator_view: Literal["sum"] = Field(
-        "sum", description="what the coordinator sees: the sum of each round, never an update"
+    coordinator_view: Literal["blind", "sum"] = Field(
+        "sum",
+        description="what the coordinator sees: nothing but the declared metrics, or the sum of each round; never an update",
     )
     error_detail: Literal["location", "none"] = Field(
         "location", description="what the lead learns of a failed task: class, file and line, or nothing"

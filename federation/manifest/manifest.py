@@ -124,6 +124,8 @@ class Manifest:
             min_members=self.spec.participants.min_members,
             min_jurisdictions=self.spec.participants.min_jurisdictions,
             chunk_parameters=ring.chunk_parameters,
+            blind=self.spec.coordinator_view == "blind",
+            cipher=ring.cipher,
         )
 
     def windows(self) -> Windows:

@@ -46,7 +46,6 @@ class RoundRecord:
     certificate: Certificate
     receipts: tuple[Receipt, ...]
     cohort: tuple[str, ...]
-    metrics: Mapping[str, float]
 
 
 def build_release(
@@ -55,8 +54,7 @@ def build_release(
     manifest: bytes,
     bundle: bytes,
     consents: Mapping[str, bytes],
-    roster: Roster,
-    roster_certificate: RosterCertificate,
+    rosters: Sequence[tuple[Roster, RosterCertificate]],
     rounds: Sequence[RoundRecord],
     state_file: Path,
     release_key: SigningKey,
@@ -64,14 +62,14 @@ def build_release(
 ) -> dict[str, Content]:
     """{path: content}, the state as the path that was given where its bytes are in order. ``created``: RFC 3339.
 
-    ``consents``: envelopes by member; those of members outside the roster stay out. Raises VerificationFailed, or another
-    FederationError, when a release of this would not verify.
+    ``rosters``: of each epoch, from the first. ``consents``: envelopes by member; those of members in no roster stay out.
+    Raises VerificationFailed, or another FederationError, when a release of this would not verify.
     """
     files: dict[str, Content] = {
         ROLL: roll,
         MANIFEST: manifest,
         TASK: bundle,
-        ROSTER: evidence.encode(evidence.SignedRoster(roster, roster_certificate)),
+        ROSTER: evidence.encode(evidence.SignedRosters(tuple(evidence.SignedRoster(*each) for each in rosters))),
         STATE: state_file,
     }
     if len({each.round for each in rounds}) != len(rounds):
@@ -91,7 +89,7 @@ def build_release(
     examination.consents()
     examination.rounds()
     examination.state()
-    facts = examination.facts({each.round: each.metrics for each in rounds})
+    facts = examination.facts()
     for record, found in zip(sorted(rounds, key=lambda each: each.round), facts.rounds, strict=True):
         if sorted(record.cohort) != sorted(found.cohort) or record.attempt != found.attempt:
             raise VerificationFailed(

@@ -108,8 +108,8 @@ def card_of(facts: Facts) -> bytes:
         "",
         *_round_table(facts),
         "",
-        "The cohorts are certified by the members' signatures. The figures are weighted means over the cohort, as the "
-        "coordinator read them from the sums; in this release no member's signature covers them.",
+        "The cohorts and the figures are certified by the members' signatures. The figures are weighted means over the "
+        "cohort.",
         *(
             [f"Round {terms.last_round} only evaluates the final model."]
             if terms.final_evaluation

@@ -16,7 +16,7 @@ from federation.errors import FederationError, VerificationFailed
 from federation.identity.envelope import MAX_DEPTH, canonical
 from federation.secagg import wire
 from federation.secagg.events import Roster, RosterCertificate
-from federation.secagg.messages import Announcement, Certificate, Receipt
+from federation.secagg.messages import Announcement, Certificate, Receipt, Void
 from federation.secagg.parameters import MAX_MEMBERS
 
 _HEX: Final = frozenset("0123456789abcdef")
@@ -31,16 +31,23 @@ class SignedRoster:
 
 
 @dataclass(frozen=True, slots=True)
+class SignedRosters:
+    """Of every epoch, from the first; each names the one before."""
+
+    epochs: tuple[SignedRoster, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SignedRound:
     announcement: Announcement
     certificate: Certificate
     receipts: tuple[Receipt, ...]
 
 
-SignedT = TypeVar("SignedT", SignedRoster, SignedRound)
+SignedT = TypeVar("SignedT", SignedRosters, SignedRound)
 
 
-def encode(value: SignedRoster | SignedRound) -> bytes:
+def encode(value: SignedRosters | SignedRound) -> bytes:
     """Raises VerificationFailed for a value that would not read back."""
     data = canonical(_plain(value))
     same: bool = _read(data, type(value)) == value
@@ -94,8 +101,8 @@ def _depth(value: object) -> int:
 
 
 def _messages(value: Any) -> tuple[Any, ...]:
-    if isinstance(value, SignedRoster):
-        return (value.roster, value.certificate)
+    if isinstance(value, SignedRosters):
+        return tuple(message for each in value.epochs for message in (each.roster, each.certificate))
     return (value.announcement, value.certificate, *value.receipts)
 
 
@@ -110,7 +117,7 @@ def _plain(value: Any) -> Any:
         return value.hex()
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
-    if isinstance(value, int):
+    if value is None or isinstance(value, int):
         return value
     kind: Any = type(value)
     return {name: _plain(getattr(value, name)) for name, _ in _fields_of(kind)}
@@ -125,6 +132,8 @@ def _built(value: Any, kind: Any) -> Any:
         if not isinstance(value, int) or isinstance(value, bool):
             raise _malformed("a value is not a whole number")
         return value
+    if kind == Void | None:
+        return None if value is None else _built(value, Void)
     if get_origin(kind) is tuple:
         if not isinstance(value, list) or len(value) > MAX_MEMBERS:
             raise _malformed(f"a list is missing, or longer than {MAX_MEMBERS}")

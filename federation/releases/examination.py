@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from federation.errors import FederationError, VerificationFailed
 from federation.identity.consent import open_consent
@@ -32,13 +32,13 @@ from federation.releases.listing import (
     round_path,
 )
 from federation.secagg.certificate import Bench, Ed25519Verifier
-from federation.secagg.parameters import FIRST_ROUND
-from federation.secagg.setup import bench_of, check_roster_certificate
+from federation.secagg.figures import mean_figures
+from federation.secagg.messages import Seat
+from federation.secagg.parameters import FIRST_ROUND, Terms
+from federation.secagg.setup import FIRST_EPOCH, bench_of, check_roster_certificate, check_successor
 from federation.weights.state import ModelState, read_state
 
 Established = TypeVar("Established")
-
-NOTHING: Final[Mapping[str, float]] = {}
 
 
 class Examination:
@@ -52,7 +52,7 @@ class Examination:
         self._state_path = state_path
         self._roll: Roll | None = None
         self._manifest: Manifest | None = None
-        self._bench: Bench | None = None
+        self._benches: dict[int, Bench] | None = None
         self._credentials: dict[str, NodeCredential] = {}
         self._data_sets: dict[str, str] | None = None
         self._rounds: tuple[RoundFacts, ...] | None = None
@@ -72,29 +72,25 @@ class Examination:
 
     @property
     def members(self) -> tuple[str, ...]:
-        """Of the roster, in its order."""
-        return tuple(seat.member for seat in _needed(self._bench, "roster").seats)
+        """Of all rosters, sorted."""
+        return tuple(seat.member for seat in self._seats)
 
-    def facts(self, metrics: Mapping[int, Mapping[str, float]]) -> Facts:
-        """All that the steps established, with the figures of the rounds that somebody claims.
+    @property
+    def _seats(self) -> tuple[Seat, ...]:
+        """One for each member of any epoch: its newest."""
+        newest: dict[str, Seat] = {}
+        for _, bench in sorted(_needed(self._benches, "roster").items()):
+            newest |= {seat.member: seat for seat in bench.seats}
+        return tuple(newest[member] for member in sorted(newest))
 
-        Raises VerificationFailed for figures of other rounds, or that the manifest does not let out.
-        """
-        rounds = _needed(self._rounds, "rounds")
-        let_out = set(_needed(self._manifest, "manifest").figures)
-        if not set(metrics) <= {each.round for each in rounds} or any(set(each) - let_out for each in metrics.values()):
-            raise VerificationFailed(
-                "There is a figure of a round that was not, or that the manifest does not let out."
-            )
+    def facts(self) -> Facts:
+        """All that the steps established."""
         return Facts(
             roll=_needed(self._roll, "roll"),
             manifest=_needed(self._manifest, "manifest"),
-            seats=_needed(self._bench, "roster").seats,
+            seats=self._seats,
             data_sets=_needed(self._data_sets, "consents"),
-            rounds=tuple(
-                RoundFacts(each.round, each.attempt, each.cohort, _figures(metrics.get(each.round, NOTHING)))
-                for each in rounds
-            ),
+            rounds=_needed(self._rounds, "rounds"),
             state=_needed(self._state, "state"),
         )
 
@@ -133,7 +129,7 @@ class Examination:
 
     def roster(self) -> str:
         roll, manifest = _needed(self._roll, "roll"), _needed(self._manifest, "manifest")
-        signed = evidence.decode(self._read(ROSTER), evidence.SignedRoster)
+        signed = evidence.decode(self._read(ROSTER), evidence.SignedRosters)
         credentials: dict[str, NodeCredential] = {}
 
         def checked(envelope: bytes) -> NodeCredential:
@@ -141,23 +137,46 @@ class Examination:
             credentials[credential.member] = credential
             return credential
 
-        roster, certificate = signed.roster, signed.certificate
-        bench = bench_of(manifest.terms(), roster.epoch, roster.formation, roster.keys, checked, Ed25519Verifier())
-        check_roster_certificate(bench, certificate.epoch, certificate.roster_hash, certificate.signatures)
-        _check_participants(manifest, bench)
-        self._bench, self._credentials = bench, credentials
+        benches: dict[int, Bench] = {}
+        for epoch, (roster, certificate) in enumerate(
+            ((each.roster, each.certificate) for each in signed.epochs), start=FIRST_EPOCH
+        ):
+            if roster.epoch != epoch or roster.ciphertexts:
+                raise VerificationFailed("The rosters are not those of the epochs 1, 2, and so on.")
+            bench = bench_of(
+                manifest.terms(),
+                roster.epoch,
+                roster.formation,
+                roster.keys,
+                roster.encapsulations,
+                checked,
+                Ed25519Verifier(),
+            )
+            if epoch > FIRST_EPOCH:
+                check_successor(bench, benches[epoch - 1])
+            check_roster_certificate(bench, certificate.epoch, certificate.roster_hash, certificate.signatures)
+            _check_participants(manifest, bench)
+            benches[epoch] = bench
+        if not benches:
+            raise VerificationFailed("The release holds no roster.")
+        self._benches, self._credentials = benches, credentials
+        first, last = benches[FIRST_EPOCH], benches[max(benches)]
+        grown = (
+            ""
+            if last is first
+            else f" It changed {len(benches) - 1} times, each time signed by all of the new and a quorum of the old; the last "
+            f"has {len(last.seats)} members."
+        )
         return (
-            f"{len(bench.seats)} members formed the roster, each node vouched for by its officer on the roll, and every one "
-            "signed it."
+            f"{len(first.seats)} members formed the roster, each node vouched for by its officer on the roll, and every one "
+            f"signed it.{grown}"
         )
 
     def consents(self) -> str:
-        manifest, bench = _needed(self._manifest, "manifest"), _needed(self._bench, "roster")
-        self._exactly(
-            "consents/", (consent_path(seat.member) for seat in bench.seats), "a consent of each roster member"
-        )
+        manifest, seats = _needed(self._manifest, "manifest"), self._seats
+        self._exactly("consents/", (consent_path(seat.member) for seat in seats), "a consent of each roster member")
         data_sets = {}
-        for seat in bench.seats:
+        for seat in seats:
             consent = open_consent(self._read(consent_path(seat.member)), self._credentials[seat.member])
             if consent.job != manifest.digest:
                 raise VerificationFailed(f"The consent of {seat.member} is for another job.")
@@ -174,35 +193,37 @@ class Examination:
         return f"{len(data_sets)} nodes signed their consent to this job, each with the weight that it counted for."
 
     def rounds(self) -> str:
-        terms, bench = _needed(self._manifest, "manifest").terms(), _needed(self._bench, "roster")
+        terms, benches = _needed(self._manifest, "manifest").terms(), _needed(self._benches, "roster")
         numbers = range(FIRST_ROUND, terms.last_round + 1)
         self._exactly("rounds/", map(round_path, numbers), f"the rounds {FIRST_ROUND} to {terms.last_round}")
-        certified, facts = b"", []
+        certified, facts, epoch = b"", [], FIRST_EPOCH
         for number in numbers:
             try:
-                certified, found = self._round(number, bench, certified, terms.header_only(number))
+                certified, found, epoch = self._round(number, epoch, benches, certified, terms)
             except FederationError as error:
                 raise VerificationFailed(f"Round {number}: {error.message}", hint=error.hint) from error
             facts.append(found)
         self._rounds, self._certified = tuple(facts), certified
-        quorums = bench.quorums
+        quorums = benches[FIRST_EPOCH].quorums
         smallest = min(len(each.cohort) for each in facts)
         return (
-            f"{len(facts)} rounds without a gap, each with at least {quorums.q} of {quorums.n} signatures on its cohort (the "
-            f"smallest: {smallest} members) and on the model that followed; the first model is the one that the members of "
-            "round 1 agreed on."
+            f"{len(facts)} rounds without a gap, each with a quorum of signatures ({quorums.q} of {quorums.n} in the first epoch) "
+            f"on its cohort (the smallest: {smallest} members), on the model that followed and on its figures; the first "
+            "model is the one that the members of round 1 agreed on."
         )
 
-    def _round(self, number: int, bench: Bench, before: bytes, header_only: bool) -> tuple[bytes, RoundFacts]:
-        """The digest that q receipts certify, and the cohort."""
+    def _round(
+        self, number: int, epoch: int, benches: Mapping[int, Bench], before: bytes, terms: Terms
+    ) -> tuple[bytes, RoundFacts, int]:
+        """The digest that q receipts certify, the cohort with its figures, and the round's epoch."""
         signed = evidence.decode(self._read(round_path(number)), evidence.SignedRound)
         if signed.announcement.round != number:
             raise VerificationFailed(f"the file holds round {signed.announcement.round}.")
-        announced = bench.check_announcement(signed.announcement)
-        if (signed.announcement.receipts and number == FIRST_ROUND) or (
-            signed.announcement.aborts and not announced.attempt
-        ):
-            raise VerificationFailed("it carries signatures that nothing asks for, and that nobody checked.")
+        now = signed.announcement.epoch
+        bench = benches.get(now)
+        if bench is None or now < epoch:
+            raise VerificationFailed(f"it is of epoch {now}, which does not follow.")
+        announced = bench.check_announcement(signed.announcement, benches.get(now - 1))
         if number > FIRST_ROUND and announced.state_digest != before:
             raise VerificationFailed("it did not start from the model that the round before it certified.")
         survivors = bench.check_certificate(signed.certificate, announced)
@@ -210,10 +231,13 @@ class Examination:
         first = signed.receipts[0]
         if (first.context, first.survivors_digest) != (announced.context, survivors):
             raise VerificationFailed("the receipts are for another cohort than the certified one.")
-        if header_only and after != announced.state_digest:
+        if terms.header_only(number) and after != announced.state_digest:
             raise VerificationFailed("it has no training, and yet the model changed.")
         cohort = tuple(bench.seats[index - 1].member for index in signed.certificate.survivors.cohort)
-        return after, RoundFacts(number, announced.attempt, cohort, NOTHING)
+        if len(first.figures) != 2 * len(terms.metrics):
+            raise VerificationFailed("its receipts carry other figures than the manifest declares.")
+        facts = RoundFacts(number, announced.attempt, cohort, mean_figures(first.figures, terms))
+        return after, facts, now
 
     def state(self) -> str:
         _needed(self._rounds, "rounds")
@@ -241,11 +265,6 @@ class Examination:
             raise VerificationFailed(f"The release must hold {what}, and lacks {', '.join(missing[:3])}.")
         if extra := sorted(found - expected):
             raise VerificationFailed(f"The release must hold {what} and no more, and has {', '.join(extra[:3])}.")
-
-
-def _figures(claimed: Mapping[str, float]) -> dict[str, float]:
-    """As canonical JSON gives them back: it has no negative zero."""
-    return {name: float(value) + 0.0 for name, value in claimed.items()}
 
 
 def _needed(value: Established | None, what: str) -> Established:

@@ -12,11 +12,10 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from federation.errors import FederationError, VerificationFailed
-from federation.releases.card import Facts, card_of, config_of
-from federation.releases.evidence import read_canonical
+from federation.releases.card import card_of, config_of
 from federation.releases.examination import Examination
 from federation.releases.listing import (
     CARD,
@@ -79,7 +78,6 @@ class _Verification:
         self._scratch = scratch
         self._listing: Listing | None = None
         self._examination = Examination(files, trusted_roll, self._state_path)
-        self._claimed: Facts | None = None
 
     def report(self) -> Report:
         steps: dict[str, Callable[[], str]] = {
@@ -116,7 +114,7 @@ class _Verification:
         return f"Every file is listed and has its digest; {total} bytes in {len(listed)} files."
 
     def _check_model(self) -> str:
-        facts = self._examination.facts({})
+        facts = self._examination.facts()
         if digest_of(self._content(STATE)) != digest_of_pieces(state_pieces(facts.state)):
             raise VerificationFailed(f"{STATE} holds the right state in another encoding than the one of releases.")
         if digest_of(self._content(MODEL)) != digest_of_pieces(model_pieces(facts.state)):
@@ -125,22 +123,14 @@ class _Verification:
         return f"{MODEL} holds exactly the weights of that state: {count} numbers in {len(facts.state.arrays)} arrays."
 
     def _check_config(self) -> str:
-        found = read_whole(CONFIG, self._content(CONFIG))
-        rebuilt = self._examination.facts(_metrics(read_canonical(found, CONFIG)))
-        if config_of(rebuilt) != found:
+        if config_of(self._examination.facts()) != read_whole(CONFIG, self._content(CONFIG)):
             raise VerificationFailed(f"{CONFIG} says something else than the verified files.")
-        self._claimed = rebuilt
-        return (
-            f"{CONFIG} says what the verified files say. Its figures (metrics) are the coordinator's word: the members sign the "
-            "models, not the figures."
-        )
+        return f"{CONFIG} says what the verified files say; its figures are those that the members signed."
 
     def _check_card(self) -> str:
-        if self._claimed is None:
-            raise VerificationFailed(f"Not checked: it rests on {CONFIG}, which did not pass.")
-        if card_of(self._claimed) != read_whole(CARD, self._content(CARD)):
+        if card_of(self._examination.facts()) != read_whole(CARD, self._content(CARD)):
             raise VerificationFailed(f"{CARD} says something else than the verified files.")
-        return f"{CARD} is what the verified files and the figures in {CONFIG} give."
+        return f"{CARD} is what the verified files give."
 
     # ----------------------------------------------------------------------------------------------------------- inside
 
@@ -156,16 +146,6 @@ class _Verification:
         path = self._scratch / STATE
         path.write_bytes(content)
         return path
-
-
-def _metrics(config: Any) -> dict[int, dict[str, float]]:
-    """The figures that config.json claims."""
-    claimed: dict[int, dict[str, float]] = {}
-    for number, figures in config["metrics"].items():
-        if any(isinstance(value, bool) or not isinstance(value, (int, float)) for value in figures.values()):
-            raise VerificationFailed(f"{CONFIG} holds a figure that is no number.")
-        claimed[int(number)] = {name: float(value) for name, value in figures.items()}
-    return claimed
 
 
 def _checked(name: str, step: Callable[[], str]) -> Check:

@@ -1,73 +1,125 @@
-"""Pair roots, and what is derived from them: mask seeds, and sealed boxes that carry an owner's shares to one holder.
+"""Keys that two members, or all of them, share; what is derived from them for one attempt; and boxes sealed under them.
 
-A box is ChaCha20-Poly1305 under a key of its own (pair root, ctx, owner, holder), so its nonce is constant; ctx, owner,
-holder and the owner's edges are bound as associated data: a box of another owner, holder or attempt does not open.
+A pair root K_ij and the group key KG belong to a round and are ratcheted to the next: who takes a lab's disk later
+learns nothing of the rounds before. Every box has a key of its own, so its nonce is constant; owner, holder and the
+purpose are bound as associated data: a box of another owner, holder or attempt does not open.
+(docs/protocol/secure-aggregation.md, "Keys".)
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
-
-from federation.errors import ProtocolViolation
+from federation.secagg.certificate import violation
 from federation.secagg.shamir import SHARE_BYTES
+from federation.secagg.suite import Suite
 from federation.secagg.transcripts import transcript
 
 
-def pair_root(private: bytes, peer_public: bytes, roster: bytes, mine: int, peer: int) -> bytes:
-    """K_ij, the same for both ends. Raises ProtocolViolation when the peer's key is a point of small order."""
-    low, high = sorted((mine, peer))
-    try:
-        shared = X25519PrivateKey.from_private_bytes(private).exchange(X25519PublicKey.from_public_bytes(peer_public))
-    except ValueError as error:
-        raise ProtocolViolation(
-            f"The exchange key of member {peer} is not usable.",
-            check="exchange-key",
-            hint="Form the roster without it.",
-        ) from error
-    return HKDF(algorithm=SHA256(), length=32, salt=roster, info=transcript("pair", low, high)).derive(shared)
+def pair_root(suite: Suite, agreed: bytes, encapsulated: bytes, roster: bytes, one: int, other: int) -> bytes:
+    """K_ij for round 1, the same for both ends. ``agreed``: from X25519; ``encapsulated``: from ML-KEM."""
+    low, high = sorted((one, other))
+    return suite.extract(agreed + encapsulated, roster, transcript("pair", low, high))
 
 
-def _expand(root: bytes, info: bytes) -> bytes:
-    return HKDFExpand(algorithm=SHA256(), length=32, info=info).derive(root)
+def group_key(suite: Suite, parts: Sequence[bytes], roster: bytes) -> bytes:
+    """KG for round 1, from the parts of all members in the order of the roster."""
+    return suite.extract(b"".join(parts), roster, transcript("group"))
 
 
-def mask_seed(root: bytes, context: bytes) -> bytes:
+def ratchet(suite: Suite, key: bytes, round_number: int) -> bytes:
+    """The key of ``round_number`` from that of the round before."""
+    return suite.expand(key, transcript("ratchet", round_number))
+
+
+# ---------------------------------------------------------------------------------------------------------- one attempt
+
+
+def mask_seed(suite: Suite, root: bytes, context: bytes) -> bytes:
     """s_ij"""
-    return _expand(root, transcript("mask", context))
+    return suite.expand(root, transcript("mask", context))
 
 
-def _box(root: bytes, context: bytes, owner: int, holder: int) -> ChaCha20Poly1305:
-    return ChaCha20Poly1305(_expand(root, transcript("box", context, owner, holder)))
+def blind_seed(suite: Suite, group: bytes, context: bytes, index: int) -> bytes:
+    """g_i"""
+    return suite.expand(group, transcript("blind", context, index))
+
+
+def tag_key(suite: Suite, group: bytes, context: bytes) -> bytes:
+    """Where the sum MAC's vectors rho come from."""
+    return suite.expand(group, transcript("tag", context))
+
+
+def tag_pad(suite: Suite, group: bytes, context: bytes, index: int) -> bytes:
+    """pad_i"""
+    return suite.expand(group, transcript("pad", context, index))
+
+
+def state_key(suite: Suite, group: bytes, state_digest: bytes) -> bytes:
+    """For the file of a state, on its way to a member that is behind."""
+    return suite.expand(group, transcript("state-file", state_digest))
+
+
+# ---------------------------------------------------------------------------------------------------------------- boxes
+
+
+def _part_key(suite: Suite, root: bytes, owner: int, holder: int) -> bytes:
+    return suite.expand(root, transcript("part", owner, holder))
+
+
+def seal_part(suite: Suite, root: bytes, roster: bytes, owner: int, holder: int, part: bytes) -> bytes:
+    """k_i for one other member, at setup."""
+    return suite.seal(_part_key(suite, root, owner, holder), part, transcript("part-data", roster, owner, holder))
+
+
+def unseal_part(suite: Suite, root: bytes, roster: bytes, owner: int, holder: int, ciphertext: bytes) -> bytes:
+    """Raises ProtocolViolation."""
+    try:
+        bound = transcript("part-data", roster, owner, holder)
+        return suite.unseal(_part_key(suite, root, owner, holder), ciphertext, bound)
+    except ValueError:
+        raise violation(
+            "group-part",
+            f"What member {owner} sealed for member {holder} does not open: the keys of the two ends differ.",
+            hint="A ciphertext was swapped on the way, or the member is faulty. The setup starts again.",
+        ) from None
+
+
+def _box_key(suite: Suite, root: bytes, context: bytes, owner: int, holder: int) -> bytes:
+    return suite.expand(root, transcript("box", context, owner, holder))
 
 
 def _bound(context: bytes, owner: int, holder: int, edges: Sequence[int]) -> bytes:
     return transcript("box-data", context, owner, holder, list(edges))
 
 
-def seal(root: bytes, context: bytes, owner: int, holder: int, edges: Sequence[int], shares: Sequence[bytes]) -> bytes:
+def seal(
+    suite: Suite,
+    root: bytes,
+    context: bytes,
+    owner: int,
+    holder: int,
+    edges: Sequence[int],
+    shares: Sequence[bytes],
+) -> bytes:
     """``shares``: of b, then of each edge's seed, in the order of ``edges``. One box per (ctx, owner, holder), ever."""
-    return _box(root, context, owner, holder).encrypt(
-        bytes(12), b"".join(shares), _bound(context, owner, holder, edges)
-    )
+    key = _box_key(suite, root, context, owner, holder)
+    return suite.seal(key, b"".join(shares), _bound(context, owner, holder, edges))
 
 
 def unseal(
-    root: bytes, context: bytes, owner: int, holder: int, edges: Sequence[int], ciphertext: bytes
+    suite: Suite, root: bytes, context: bytes, owner: int, holder: int, edges: Sequence[int], ciphertext: bytes
 ) -> tuple[bytes, ...]:
+    """Raises ProtocolViolation."""
     try:
-        data = _box(root, context, owner, holder).decrypt(bytes(12), ciphertext, _bound(context, owner, holder, edges))
-    except InvalidTag:
+        key = _box_key(suite, root, context, owner, holder)
+        data = suite.unseal(key, ciphertext, _bound(context, owner, holder, edges))
+    except ValueError:
         data = b""
     if len(data) != SHARE_BYTES * (1 + len(edges)):
-        raise ProtocolViolation(
+        raise violation(
+            "box",
             f"The sealed shares of member {owner} do not open for member {holder}: another owner's, holder's or attempt's.",
-            check="box",
             hint="The other holders can rebuild the seed; report it to the operator.",
         )
     return tuple(data[start : start + SHARE_BYTES] for start in range(0, len(data), SHARE_BYTES))

@@ -20,6 +20,8 @@ from federation.secagg.messages import (
     Ack,
     Announcement,
     Certificate,
+    Confirmation,
+    Opening,
     Ready,
     Receipt,
     RecoverReply,
@@ -29,6 +31,7 @@ from federation.secagg.messages import (
     SurvivorEntry,
     Survivors,
     Upload,
+    Void,
 )
 from federation.secagg.parameters import FIRST_ROUND, Quorums
 
@@ -79,6 +82,8 @@ class Announced:
     """R_r"""
     minimum: dict[int, int]
     """m_i of each member of R_r"""
+    void: tuple[int, ...] = ()
+    """the cohort that a void attempt before this one binds; empty where there is none"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +93,8 @@ class Bench:
     job: bytes
     epoch: int
     roster_hash: bytes
+    predecessor: bytes
+    """the roster hash of the epoch before"""
     seats: tuple[Seat, ...]
     verify: Verify
 
@@ -121,6 +128,26 @@ class Bench:
             raise violation("two-rosters", "A roster signature is for another roster than ours.")
         text = transcripts.roster_transcript(self.job, self.epoch, message.index, self.roster_hash)
         self._signed(message.index, text, message.signature, "A roster signature")
+
+    def check_opening(self, message: Opening) -> None:
+        """The signature, and that the nonce is the one that the roster hash commits to. The boxes show by opening."""
+        if message.roster_hash != self.roster_hash:
+            raise violation("two-rosters", "An opening is for another roster than ours.")
+        text = transcripts.opening_transcript(self.job, message)
+        self._signed(message.index, text, message.signature, "An opening")
+        seat = self.seats[message.index - 1]
+        if transcripts.nonce_hash(self.job, seat.member, message.nonce) != seat.nonce_hash:
+            raise violation(
+                "nonce",
+                f"{seat.member} opens another nonce than it committed to.",
+                evidence=text + message.signature,
+            )
+
+    def check_confirmation(self, message: Confirmation) -> None:
+        if message.roster_hash != self.roster_hash:
+            raise violation("two-rosters", "A confirmation is for another roster than ours.")
+        text = transcripts.confirmation_transcript(self.job, message)
+        self._signed(message.index, text, message.signature, "A confirmation")
 
     def check_ready(self, ready: Ready) -> None:
         self._epoch(ready.epoch, "A READY")
@@ -188,8 +215,8 @@ class Bench:
         for receipt in receipts:
             if receipt.round != round_number:
                 raise violation("receipts", f"A receipt is of round {receipt.round}, not {round_number}.")
-            same = (receipt.context, receipt.survivors_digest, receipt.state_digest)
-            if same != (first.context, first.survivors_digest, first.state_digest):
+            same = (receipt.context, receipt.survivors_digest, receipt.state_digest, receipt.figures)
+            if same != (first.context, first.survivors_digest, first.state_digest, first.figures):
                 raise violation("receipts", "The receipts do not agree.")
             self.check_receipt(receipt)
         return first.state_digest
@@ -203,8 +230,27 @@ class Bench:
                 raise violation("aborts", "An ABORT is of another attempt.")
             self.check_abort(abort)
 
-    def check_announcement(self, message: Announcement) -> Announced:
-        """R_r of m READYs or more on one state; q receipts for it after round 1; q ABORTs of the attempt before."""
+    def check_void(self, void: Void, round_number: int, attempt: int, state_digest: bytes) -> tuple[int, ...]:
+        """The cohort that q members certified in the attempt before, and that may be summed again."""
+        if void.attempt != attempt - 1:
+            raise violation("void", "The certificate that opens this attempt is not of the attempt before.")
+        self._sorted(void.ready, "The members that were ready")
+        if not void.ready or void.ready[-1] > len(self.seats):
+            raise violation("void", "The void attempt names members that the roster does not have.")
+        context = transcripts.context(
+            self.job, self.epoch, self.roster_hash, void.ready, round_number, void.attempt, state_digest
+        )
+        before = Announced(round_number, void.attempt, context, state_digest, void.ready, {})
+        self.check_certificate(void.certificate, before)
+        return void.certificate.survivors.cohort
+
+    def check_announcement(self, message: Announcement, before: Bench | None = None) -> Announced:
+        """R_r of m READYs or more on one state; q receipts for it after round 1; for a later attempt q ABORTs of the
+        attempt before, or the certificate that binds its cohort.
+
+        ``before``: the epoch before this one. Its receipts count where this epoch has none yet; then, and in round 1,
+        q of its members must be among the READYs: they speak in it no more.
+        """
         self._epoch(message.epoch, "An announcement")
         self._sorted([ready.index for ready in message.readies], "READYs")
         if len(message.readies) < self.quorums.m:
@@ -218,11 +264,26 @@ class Bench:
             self.check_ready(ready)
             if ready.min_cohort > len(message.readies):
                 raise violation("cohort-small", f"Member {ready.index} asks for at least {ready.min_cohort} members.")
-        if message.round > FIRST_ROUND and self.check_receipts(message.receipts, message.round - 1) != digest:
-            raise violation("different-models", "The READYs and the receipts name different models.")
-        if message.attempt > 0:
-            self.check_aborts(message.aborts, message.round, message.attempt - 1)
         ready_set = tuple(ready.index for ready in message.readies)
+        certifier = self.certifier(message.receipts, before)
+        if message.round > FIRST_ROUND and certifier.check_receipts(message.receipts, message.round - 1) != digest:
+            raise violation("different-models", "The READYs and the receipts name different models.")
+        if message.round == FIRST_ROUND and message.receipts:
+            raise violation("receipts", "The first round starts from no receipts.")
+        opens = self.epoch > 1 and (message.round == FIRST_ROUND or certifier is not self)
+        if opens:
+            self._check_moved(ready_set, before)
+        void: tuple[int, ...] = ()
+        if message.void is not None:
+            if message.aborts:
+                raise violation("void", "An attempt is opened by ABORTs or by a certificate, not by both.")
+            void = self.check_void(message.void, message.round, message.attempt, digest)
+            if ready_set != void:
+                raise violation("bound-cohort", "A void attempt is opened for other members than those it binds.")
+        elif message.attempt > 0:
+            self.check_aborts(message.aborts, message.round, message.attempt - 1)
+        elif message.aborts:
+            raise violation("aborts", "A first attempt follows no ABORT.")
         return Announced(
             round=message.round,
             attempt=message.attempt,
@@ -232,7 +293,29 @@ class Bench:
             state_digest=digest,
             ready=ready_set,
             minimum={ready.index: ready.min_cohort for ready in message.readies},
+            void=void,
         )
+
+    def certifier(self, receipts: Sequence[Receipt], before: Bench | None) -> Bench:
+        """The bench whose members signed the receipts: ours, or that of the epoch before."""
+        if before is not None and receipts and receipts[0].epoch == before.epoch:
+            return before
+        return self
+
+    def _check_moved(self, ready: Sequence[int], before: Bench | None) -> None:
+        if before is None:
+            raise violation(
+                "lineage", "The epoch before this one is not known here, so its receipts cannot be checked."
+            )
+        known = {(seat.member, seat.identity_key) for seat in before.seats}
+        moved = [
+            index for index in ready if (self.seats[index - 1].member, self.seats[index - 1].identity_key) in known
+        ]
+        if len(moved) < before.quorums.q:
+            raise violation(
+                "successor",
+                f"{len(moved)} members of epoch {before.epoch} have moved to the next: it takes {before.quorums.q}.",
+            )
 
     def check_survivors(self, survivors: Survivors, announced: Announced) -> bytes:
         """U within R_r, |U| >= m and every m_i in U, every upload signed under our own ctx. Gives H(ctx, U)."""
@@ -242,8 +325,10 @@ class Bench:
         self._sorted(cohort, "Survivors")
         if not set(cohort) <= set(announced.ready):
             raise violation("stranger", "The survivors hold a member that was not ready.")
-        if len(cohort) < max([self.quorums.m, *(announced.minimum[index] for index in cohort)]):
+        if len(cohort) < max([self.quorums.m, *(announced.minimum.get(index, 0) for index in cohort)]):
             raise violation("cohort-small", f"A cohort of {len(cohort)} is smaller than its members allow.")
+        if announced.void and cohort != announced.void:
+            raise violation("bound-cohort", "A void attempt binds its cohort: no other may be summed.")
         for entry in survivors.entries:
             self.check_entry(survivors.context, entry)
         return transcripts.survivors_digest(survivors)

@@ -9,8 +9,8 @@ The driver stores each event, with ``now``, before it performs what ``handle`` r
 events (or those after a checkpoint), ignoring instructions, performs ``resume()``, then handles, as stored events,
 ``Lost`` for each of ``present``. (docs/protocol/secure-aggregation.md, "The collector".)
 
-Room is left for epochs with other members: ``Ledger.epoch`` and ``invited``; a member that was left out of the roster
-is told nothing.
+Members that join later come in with a new epoch, whose setup runs beside the rounds; at the next round boundary the
+roster changes hands. A member that was left out of the roster is told nothing of its rounds.
 """
 
 from __future__ import annotations
@@ -24,22 +24,23 @@ from federation.secagg import codec, recovery, transcripts
 from federation.secagg.certificate import Announced, Bench, Ed25519Verifier, Verify, violation
 from federation.secagg.events import (
     AbortRequest,
-    AskState,
     Begin,
     CatchUp,
     CollectorEvent,
     CollectorInstruction,
     Connected,
     Discard,
-    Form,
     From,
     JobDone,
     JobStuck,
+    Join,
+    Lineage,
     Lost,
     Misconduct,
     PhaseChanged,
+    ProvideState,
+    Reopen,
     Roster,
-    RosterCertificate,
     RosterFormed,
     RoundClosed,
     StateCertified,
@@ -51,6 +52,8 @@ from federation.secagg.events import (
     Unmask,
     Windows,
 )
+from federation.secagg.formation import Formation, FormationBook
+from federation.secagg.formation import Said as SetupSaid
 from federation.secagg.ledger import Ledger
 from federation.secagg.messages import (
     Abort,
@@ -58,27 +61,24 @@ from federation.secagg.messages import (
     Announcement,
     Certificate,
     Close,
-    KeyMessage,
     Ready,
     Receipt,
     Recover,
     RecoverReply,
     Reveal,
-    RosterSignature,
     Seat,
     SurvivorEntry,
     Survivors,
     Upload,
+    Void,
 )
-from federation.secagg.parameters import FIRST_ROUND, MIN_MEMBERS, Terms
-from federation.secagg.setup import VerifyCredential, bench_of, seat_of
+from federation.secagg.parameters import FIRST_ROUND, Terms
+from federation.secagg.setup import FIRST_EPOCH, GENESIS, VerifyCredential, bench_of, kept_seats
 
 _ROUND: Final = frozenset({"gathering", "collecting", "certifying", "revealing", "unmasking", "aborting", "finishing"})
 _OVER: Final = frozenset({"done", "stuck"})
 
 LEGAL: Final[dict[type, frozenset[str]]] = {
-    KeyMessage: frozenset({"keys"}),
-    RosterSignature: frozenset({"signatures"}),
     Ready: _ROUND,
     Receipt: _ROUND,
     Upload: frozenset({"collecting"}),
@@ -90,12 +90,10 @@ LEGAL: Final[dict[type, frozenset[str]]] = {
     SumReady: frozenset({"unmasking"}),
     SumFailed: frozenset({"unmasking"}),
 }
-"""Which event is legal in which phase. What may come at any time (Connected, Lost, TaskBroke, StateStored, Tick) is not
-listed."""
+"""Which event is legal in which phase. What may come at any time (Connected, Join, Lost, TaskBroke, StateStored, Tick) is
+not listed; messages of a setup have stages of their own (``federation.secagg.formation``)."""
 
 _LATE: Final[dict[type, frozenset[str]]] = {
-    KeyMessage: _ROUND | {"signatures"},
-    RosterSignature: _ROUND | {"keys"},
     Ready: frozenset(),
     Receipt: frozenset(),
     Upload: _ROUND,
@@ -127,10 +125,11 @@ class CollectorMachine:
         self._verify = verify or Ed25519Verifier()
         self._book = Ledger()
         self._bench: Bench | None = None
+        self._before: Bench | None = None
+        self._formation: Formation | None = None
         self._announced: Announced | None = None
         self._steps: dict[str, Callable[[float], Out | None]] = {
-            "keys": self._step_keys,
-            "signatures": self._step_signatures,
+            "forming": self._step_forming,
             "gathering": self._step_gathering,
             "collecting": self._step_collecting,
             "certifying": self._step_certifying,
@@ -139,8 +138,6 @@ class CollectorMachine:
             "finishing": self._step_finishing,
         }
         self._takers: dict[type, Callable[..., Out]] = {
-            KeyMessage: self._take_key,
-            RosterSignature: self._take_roster_signature,
             Ready: self._take_ready,
             Receipt: self._take_receipt,
             Upload: self._take_upload,
@@ -179,7 +176,7 @@ class CollectorMachine:
 
     @property
     def seats(self) -> tuple[Seat, ...]:
-        return self._bench.seats if self._bench is not None and self._seated else ()
+        return self._bench.seats if self._bench is not None else ()
 
     @property
     def index_of(self) -> dict[str, int]:
@@ -188,7 +185,7 @@ class CollectorMachine:
 
     @property
     def phase(self) -> str:
-        """new, keys, signatures, gathering, collecting, certifying, revealing, unmasking, aborting, finishing, done,
+        """new, forming, gathering, collecting, certifying, revealing, unmasking, aborting, finishing, done,
         stuck."""
         return self._book.phase
 
@@ -229,10 +226,15 @@ class CollectorMachine:
         """Raises VerificationFailed when the checkpoint is damaged."""
         machine = cls(terms, windows, verify_credential, verify=verify)
         machine._book = codec.decode(data, Ledger)
-        if machine._book.roster:
-            machine._bench = machine._bench_of(machine._book.roster)
-        if machine._book.announcement is not None:
-            machine._announced = machine._certain.check_announcement(machine._book.announcement)
+        book = machine._book
+        if book.before is not None:
+            machine._before = machine._bench_of(book.before)
+        if book.standing is not None:
+            machine._bench = machine._bench_of(book.standing.roster)
+        if book.forming is not None:
+            machine._formation = machine._formation_of(book.forming)
+        if book.announcement is not None:
+            machine._announced = machine._certain.check_announcement(book.announcement, machine._before)
         return machine
 
     def resume(self, now: float) -> Out:  # noqa: ARG002 - the seam keeps the time
@@ -242,13 +244,13 @@ class CollectorMachine:
         if book.phase == "unmasking":
             return [self._unmask()]
         if book.asked:
-            return [AskState(book.asked, book.round, book.asked_digest)]
+            return [Tell((book.asked,), ProvideState(self._epoch, book.round, book.asked_digest))]
         return []
 
     def validate(self) -> None:
         """Invariants, for tests: raises AssertionError."""
         book = self._book
-        if self._seated:
+        if self._bench is not None:
             quorums = self._certain.quorums
             assert set(book.uploads) <= set(self._announced.ready if self._announced else ())
             if book.survivors is not None:
@@ -270,13 +272,19 @@ class CollectorMachine:
             book.invited = tuple(sorted(member for member, _ in event.candidates))
             if not book.present:
                 book.present = set(book.invited)
-            return self._form(book.invited, now)
+            self._enter("forming", now)
+            return [self._changed("forming", book.invited), *self._form(FIRST_EPOCH, GENESIS, book.invited, now)]
+        if isinstance(event, Join):
+            book.joining.add(event.member)
+            return []
         if isinstance(event, Connected):
             book.present.add(event.member)
             book.lost_at.pop(event.member, None)
             book.given_up.discard(event.member)
             book.unable.pop(event.member, None)
             book.position[event.member] = (event.round, event.state_digest)
+            if self._bench is not None and event.member not in self.index_of:
+                book.joining.add(event.member)  # was left out of the roster, and is back
             return self._tell_again(event.member, now)
         if isinstance(event, Lost):
             if event.member in book.present:
@@ -285,6 +293,8 @@ class CollectorMachine:
             return self._ask_another(event.member)
         if isinstance(event, TaskBroke):
             book.broke.add(event.member)
+            if self._formation is not None and book.phase == "forming":
+                self._formation.refused(event.member)
             if not book.position.get(event.member, (0, b""))[1]:
                 book.unable[event.member] = event.reason
             return self._ask_another(event.member)
@@ -296,13 +306,22 @@ class CollectorMachine:
         if isinstance(event, SumReady):
             return self._sum_ready(event, now)
         if isinstance(event, SumFailed) and event.context == self._round_context:
-            return self._void(event.reason)
+            return self._void(event.reason, now)
         return []
 
     def _step(self, now: float) -> Out | None:
-        self._book.deadline = None
-        step = self._steps.get(self._book.phase)
-        return None if step is None else step(now)
+        book, formation = self._book, self._formation
+        book.deadline = None
+        if formation is not None and (out := formation.step(now)) is not None:
+            return out
+        if formation is None and self._may_form():
+            members = {seat.member for seat in self.seats} | (book.joining & book.present)
+            return self._form(self._epoch + 1, self._certain.roster_hash, tuple(sorted(members)), now)
+        step = self._steps.get(book.phase)
+        out = None if step is None else step(now)
+        if out is None and self._formation is not None and self._formation.deadline is not None:
+            book.deadline = min(self._formation.deadline, book.deadline or self._formation.deadline)
+        return out
 
     # ---------------------------------------------------------------------------------------------------------- waiting
 
@@ -336,63 +355,92 @@ class CollectorMachine:
     def _changed(self, phase: str, members: Iterable[int | str] = (), reason: str = "") -> PhaseChanged:
         book = self._book
         names = tuple(self._name(member) if isinstance(member, int) else member for member in members)
-        return PhaseChanged(book.epoch, book.round, book.attempt, phase, names, reason)
+        return PhaseChanged(self._epoch, book.round, book.attempt, phase, names, reason)
 
-    # -------------------------------------------------------------------------------------------------------- formation
+    # ----------------------------------------------------------------------------------------------------------- epochs
 
-    def _form(self, candidates: tuple[str, ...], now: float) -> Out:
-        book = self._book
-        book.candidates, book.keys, book.roster, book.roster_signatures = candidates, {}, (), {}
-        self._bench = None
-        self._enter("keys", now)
-        return [self._changed("forming", candidates), Tell(candidates, Form(book.epoch, book.formation))]
+    def _form(self, epoch: int, predecessor: bytes, members: tuple[str, ...], now: float) -> Out:
+        self._book.forming = FormationBook(epoch, predecessor, members)
+        self._formation = self._formation_of(self._book.forming)
+        return self._formation.start(now)
 
-    def _form_again(self, left: tuple[str, ...], now: float, *, everyone: bool = False) -> Out:
-        """With those that answered, when they are enough; else with everybody."""
-        book = self._book
-        book.formation += 1
-        if book.formation >= self._windows.formation_attempts:
-            silent = sorted(set(book.invited) - set(left))
-            return self._stuck(
-                f"No roster after {book.formation} attempts: too few members answered ({', '.join(silent)} did not)."
-            )
-        enough = not everyone and len(left) >= max(MIN_MEMBERS, self._terms.min_members)
-        return self._form(left if enough else book.invited, now)
-
-    def _step_keys(self, now: float) -> Out | None:
-        book = self._book
-        missing = [member for member in book.candidates if member not in book.keys]
-        window = self._windows.formation
-        if missing and self._waiting(missing, window, now, absent=window):
-            return None
-        members = tuple(sorted(book.keys))
-        keys = tuple(book.keys[member] for member in members)
-        try:
-            self._bench = self._bench_of(keys)
-        except ProtocolViolation:
-            return self._form_again(members, now, everyone=True)
-        book.roster, book.candidates = keys, members
-        self._enter("signatures", now)
-        return [Tell(members, Roster(book.epoch, book.formation, keys))]
-
-    def _step_signatures(self, now: float) -> Out | None:
-        book = self._book
-        bench = self._certain
-        signed = {bench.seats[index - 1].member for index in book.roster_signatures}
-        missing = [member for member in book.candidates if member not in signed]
-        window = self._windows.formation
-        if missing:
-            if self._waiting(missing, window, now, absent=window):
-                return None
-            return self._form_again(tuple(sorted(signed)), now)
-        self._enter("gathering", now)
-        return [RosterFormed(book.epoch, bench.roster_hash, bench.seats), Tell(self._everyone, self._roster_proof())]
-
-    def _roster_proof(self) -> RosterCertificate:
-        signatures = self._book.roster_signatures
-        return RosterCertificate(
-            self._book.epoch, self._certain.roster_hash, tuple(signatures[index] for index in sorted(signatures))
+    def _formation_of(self, book: FormationBook) -> Formation:
+        return Formation(
+            book, self._terms, self._windows, self._verify_credential, self._verify, self._bench, self._setup_waits
         )
+
+    def _setup_waits(
+        self, missing: Iterable[str], broke: set[str], since: float, window: float, now: float
+    ) -> tuple[list[str], float | None]:
+        book, until = self._book, {}
+        for member in missing:
+            if member in broke:
+                continue
+            lost = since if member in book.present else book.lost_at.get(member, since)
+            until[member] = max(since, lost) + window
+        waiting = [member for member, moment in until.items() if moment > now]
+        return waiting, min((until[member] for member in waiting), default=None)
+
+    def _may_form(self) -> bool:
+        """Whether somebody waits for a next epoch, and there are rounds left for it."""
+        book = self._book
+        return bool(
+            self._bench is not None
+            and book.phase in _ROUND
+            and book.phase != "finishing"
+            and book.round < self._terms.last_round
+            and book.joining & book.present
+        )
+
+    def _step_forming(self, now: float) -> Out | None:
+        formation = self._formation
+        assert formation is not None
+        if formation.book.stage == "failed":
+            return self._stuck(f"No roster after {formation.book.formation} attempts: {formation.book.why}.")
+        return self._install(now) if formation.book.stage == "formed" else None
+
+    def _install(self, now: float) -> Out:
+        """The roster that has been formed takes over, at a round boundary."""
+        book, formation = self._book, self._formation
+        assert formation is not None
+        book.before = book.standing.roster if book.standing is not None else None
+        self._before, self._bench = self._bench, formation.bench
+        book.standing = standing = formation.standing()
+        book.forming = self._formation = None
+        book.joined = book.joining & set(self._everyone)
+        book.joining -= set(formation.book.invited)
+        book.readies, book.blobs, book.asked, book.asked_digest = {}, {}, "", b""
+        self._enter("gathering", now)
+        out: Out = [
+            RosterFormed(
+                self._epoch, self._certain.roster_hash, self._certain.seats, standing.roster, standing.certificate
+            ),
+            Tell(self._everyone, standing.confirmations),
+        ]
+        if newcomers := self._newcomers:
+            assert book.before is not None
+            out.append(Tell(newcomers, Lineage(book.before)))
+        return out
+
+    @property
+    def _newcomers(self) -> tuple[str, ...]:
+        """Those in this epoch that were not in the one before, or know nothing of it any more."""
+        if self._before is None:
+            return ()
+        kept = set(kept_seats(self._certain, self._before))
+        joined = self._book.joined
+        return tuple(seat.member for seat in self._certain.seats if seat.index not in kept or seat.member in joined)
+
+    def _next_epoch(self, now: float) -> Out | None:
+        """At a round boundary: moves to the roster that has been formed, or gives up one that could not be."""
+        book, formation = self._book, self._formation
+        if formation is None or self._book.attempt or book.void is not None:
+            return None
+        if formation.book.stage == "failed":
+            book.joining -= set(formation.book.invited)
+            book.forming = self._formation = None
+            return []
+        return self._install(now) if formation.book.stage == "formed" else None
 
     # -------------------------------------------------------------------------------------------------------- gathering
 
@@ -400,6 +448,8 @@ class CollectorMachine:
         book = self._book
         if book.round > FIRST_ROUND and not book.certified:
             return self._certify_state(now)
+        if (moved := self._next_epoch(now)) is not None:
+            return moved
         if book.round == FIRST_ROUND:
             votes = Counter(ready.state_digest for ready in book.readies.values())
             book.state_digest = min(votes, key=lambda digest: (-votes[digest], digest), default=b"")
@@ -408,7 +458,14 @@ class CollectorMachine:
             for index, message in book.readies.items()
             if message.state_digest == book.state_digest and self._name(index) in book.present
         }
+        if book.void is not None:
+            cohort = book.void.certificate.survivors.cohort
+            if set(cohort) <= set(ready):
+                return self._announce(ready, set(cohort), now)
+            return None
         chosen = self._prune(set(ready), {index: message.min_cohort for index, message in ready.items()})
+        if chosen is not None and not self._moved(chosen):
+            chosen = None
         if chosen is None:
             book.opened = None
             unable = [f"{member} ({why})" for member, why in sorted(book.unable.items()) if member in self._everyone]
@@ -419,20 +476,34 @@ class CollectorMachine:
             book.opened = now
         book.since = book.opened
         missing = {seat.member for seat in self._certain.seats if seat.index not in ready}
+        if book.round == FIRST_ROUND:
+            missing -= set(self._newcomers)  # there is no certified state yet that they could take up
         # Whoever was lost since the last announcement gets one window more: a node that was started again misses no
         # second round. Whoever let that window pass holds up nobody until it returns.
         if self._waiting(missing - book.given_up, self._windows.ready, now, absent=self._windows.reconnect):
             return None
         book.given_up |= missing - book.present
+        return self._announce(ready, chosen, now)
+
+    def _moved(self, chosen: set[int]) -> bool:
+        """Whether q of the epoch before are among them, where the state is certified by it, or by nobody yet."""
+        book, before = self._book, self._before
+        if before is None or (book.certified and book.certified[0].epoch == self._epoch):
+            return True
+        return len(chosen & set(kept_seats(self._certain, before))) >= before.quorums.q
+
+    def _announce(self, ready: dict[int, Ready], chosen: set[int], now: float) -> Out:
+        book = self._book
         announcement = Announcement(
-            epoch=book.epoch,
+            epoch=self._epoch,
             round=book.round,
             attempt=book.attempt,
             readies=tuple(ready[index] for index in sorted(chosen)),
             receipts=book.certified,
             aborts=book.ended,
+            void=book.void,
         )
-        self._announced = self._certain.check_announcement(announcement)
+        self._announced = self._certain.check_announcement(announcement, self._before)
         book.announcement = announcement
         self._enter("collecting", now)
         return [
@@ -465,9 +536,9 @@ class CollectorMachine:
         if len(best) < self._certain.quorums.q:
             refused = {member for member in book.broke if self.index_of.get(member, 0) not in book.receipts}
             if possible - len(refused) < self._certain.quorums.q:
-                if now >= book.since + self._windows.round:
-                    return self._stuck(f"Too many members refused the sum of round {book.round - 1}.")
-                book.deadline = book.since + self._windows.round
+                if now >= book.since + self._windows.phase:
+                    return self._reopen(f"too many members refused the sum of round {book.round - 1}", now)
+                book.deadline = book.since + self._windows.phase
             return None
         book.certified, book.state_digest = best, best[0].state_digest
         return [StateCertified(book.round - 1, book.state_digest, best), *self._help_behind()]
@@ -559,7 +630,7 @@ class CollectorMachine:
                 if self._rebuilt(owner) is None:
                     return None
         except ProtocolViolation as wrong:
-            return [Misconduct(self._name(owner), wrong, proof=True), *self._void(wrong.message)]
+            return [Misconduct(self._name(owner), wrong, proof=True), *self._void(wrong.message, now)]
         self._enter("unmasking", now)
         return [self._unmask()]
 
@@ -594,7 +665,7 @@ class CollectorMachine:
         return Unmask(
             round=book.round,
             attempt=book.attempt,
-            plan=recovery.unmask_plan(announced.context, seeds),
+            plan=recovery.unmask_plan(announced.context, seeds, self._terms.cipher),
             cohort=cohort,
             total_weight=self._certain.weight_of(cohort),
             members=len(self._certain.seats),
@@ -611,28 +682,69 @@ class CollectorMachine:
         book.close = Close(book.round, event.context, digest, event.blob, event.size, certificate)
         book.closed = book.announcement
         out: Out = [
-            RoundClosed(book.round, book.attempt, event.context, certificate, event.header, event.blob),
+            RoundClosed(
+                book.round,
+                book.attempt,
+                event.context,
+                certificate,
+                self._certain.weight_of(certificate.survivors.cohort),
+                event.blob,
+            ),
             self._changed("closed", certificate.survivors.cohort),
             Tell(self._everyone, book.close),
             Discard(event.context),
         ]
         book.clear_attempt()
         self._announced = None
-        book.readies, book.receipts, book.certified, book.ended = {}, {}, (), ()
+        book.readies, book.receipts, book.certified, book.ended, book.void = {}, {}, (), (), None
         book.round, book.attempt, book.state_digest = book.round + 1, 0, b""
         self._enter("gathering" if book.round <= self._terms.last_round else "finishing", now)
         return out
 
-    def _void(self, reason: str) -> Out:
-        """A certified round without a good sum. Its cohort stays bound; opening it again is for a later version."""
+    def _void(self, reason: str, now: float) -> Out:
+        """A certified attempt without a good sum: its certificate opens the next, for the same cohort alone."""
+        book = self._book
+        certificate, announced = book.certificate, self._open
+        assert certificate is not None
+        context = announced.context
+        void = Void(book.attempt, announced.ready, certificate)
         changed = self._changed("void", reason=reason)
-        return [changed, *self._stuck(f"Round {self._book.round} is void: {reason}")]
+        book.clear_attempt()
+        self._announced = None
+        return [changed, Discard(context), *self._open_again(void, reason, now)]
+
+    def _reopen(self, reason: str, now: float) -> Out:
+        """The round before was closed with a sum that its members refuse."""
+        book = self._book
+        assert book.close is not None
+        assert book.closed is not None
+        last = book.closed
+        void = Void(last.attempt, tuple(ready.index for ready in last.readies), book.close.certificate)
+        book.round, book.attempt = last.round, last.attempt
+        book.certified, book.state_digest = last.receipts, last.readies[0].state_digest
+        book.closed = book.close = None
+        book.receipts = {}
+        return [self._changed("void", reason=reason), *self._open_again(void, reason, now)]
+
+    def _open_again(self, void: Void, reason: str, now: float) -> Out:
+        book = self._book
+        book.readies, book.ended, book.void, book.attempt = {}, (), void, book.attempt + 1
+        if book.attempt >= self._windows.attempts:
+            return self._stuck(f"Round {book.round} is void after {book.attempt} attempts: {reason}.")
+        self._enter("gathering", now)
+        return [Tell(self._everyone, Reopen(self._epoch, book.round, void))]
 
     def _step_finishing(self, now: float) -> Out | None:
         book = self._book
         best, possible = self._agreeing()
         if possible < self._certain.quorums.q:
             return self._stuck("The members computed different final models.")
+        refused = {member for member in book.broke if self.index_of.get(member, 0) not in book.receipts}
+        if possible - len(refused) < self._certain.quorums.q:
+            if now >= book.since + self._windows.phase:
+                return self._reopen(f"too many members refused the sum of round {book.round - 1}", now)
+            book.deadline = book.since + self._windows.phase
+            return None
         # Who was not ready for the last round has no model to sign for: the release does not wait for it.
         ready = {message.index for message in book.closed.readies} if book.closed else set()
         missing = [self._name(index) for index in sorted(ready - set(book.receipts))]
@@ -648,7 +760,7 @@ class CollectorMachine:
         book = self._book
         book.readies, book.why_aborted = {}, reason
         self._enter("aborting", now)
-        request = AbortRequest(book.epoch, book.round, book.attempt)
+        request = AbortRequest(self._epoch, book.round, book.attempt)
         return [self._changed("aborted", reason=reason), Tell(self._everyone, request)]
 
     def _step_aborting(self, now: float) -> Out | None:
@@ -659,7 +771,7 @@ class CollectorMachine:
         ended = tuple(book.aborts[index] for index in sorted(book.aborts))
         book.clear_attempt()
         self._announced = None
-        book.ended, book.attempt = ended, book.attempt + 1
+        book.ended, book.void, book.attempt = ended, None, book.attempt + 1
         if book.attempt >= self._windows.attempts:
             attempts = f"{book.attempt} attempt{'s' * (book.attempt > 1)}"
             return self._stuck(f"Round {book.round} did not succeed in {attempts}: {book.why_aborted}.")
@@ -669,40 +781,31 @@ class CollectorMachine:
     # -------------------------------------------------------------------------------------------- messages from members
 
     def _from(self, event: From) -> Out:
-        kind = type(event.message)
+        kind, message = type(event.message), event.message
         phase = self._book.phase
-        if phase in _OVER or phase in _LATE[kind] - LEGAL[kind]:
+        if phase in _OVER:
             return []
         try:
+            if isinstance(message, SetupSaid):
+                if self._formation is not None:
+                    self._formation.take(event.member, message)
+                return []
+            if phase in _LATE[kind] - LEGAL[kind]:
+                return []
             if phase not in LEGAL[kind]:
                 raise violation("out-of-order", f"{event.member} sent {kind.__name__} while the job is {phase}.")
-            message = event.message
-            if not isinstance(message, KeyMessage) and not 1 <= message.index <= len(self._certain.seats):
+            if isinstance(message, Ready | Receipt | Abort):
+                if message.epoch < self._epoch:
+                    return []  # of an epoch that is over
+            elif message.context != self._round_context:
+                return []
+            if not 1 <= message.index <= len(self._certain.seats):
                 raise violation("stranger", f"{event.member} names a place that the roster does not have.")
-            if not isinstance(message, KeyMessage) and self._name(message.index) != event.member:
+            if self._name(message.index) != event.member:
                 raise violation("impersonation", f"{event.member} sent a message in another member's place.")
             return self._takers[kind](event.member, message)
         except ProtocolViolation as refused:
             return [Misconduct(event.member, refused, proof=False)]
-
-    def _take_key(self, member: str, message: KeyMessage) -> Out:
-        book = self._book
-        if member not in book.candidates or (message.epoch, message.formation) != (book.epoch, book.formation):
-            return []
-        seat = seat_of(self._terms, message, 1, self._verify_credential, self._verify)
-        if seat.member != member:
-            raise violation("impersonation", f"{member} sent the credential of {seat.member}.")
-        for other, key in book.keys.items():
-            if other != member and (key.exchange_key == message.exchange_key or key.credential == message.credential):
-                raise violation("duplicate", f"{member} sent a key that {other} has sent.")
-        book.keys.setdefault(member, message)
-        return []
-
-    def _take_roster_signature(self, member: str, message: RosterSignature) -> Out:  # noqa: ARG002
-        if message.roster_hash == self._certain.roster_hash:  # else: of a formation that is over
-            self._certain.check_roster_signature(message)
-            self._book.roster_signatures[message.index] = message
-        return []
 
     def _take_ready(self, member: str, message: Ready) -> Out:
         book = self._book
@@ -733,8 +836,6 @@ class CollectorMachine:
 
     def _take_upload(self, member: str, message: Upload) -> Out:
         book = self._book
-        if message.context != self._round_context:
-            return []
         self._certain.check_upload(message, self._open)
         known = book.uploads.setdefault(message.index, message)
         if known != message:
@@ -744,8 +845,6 @@ class CollectorMachine:
     def _take_ack(self, member: str, message: Ack) -> Out:
         book = self._book
         assert book.survivors is not None
-        if message.context != self._round_context:
-            return []
         if message.survivors_digest != transcripts.survivors_digest(book.survivors):
             raise violation("acks", f"{member} acknowledged other survivors.")
         self._certain.check_ack(message)
@@ -755,8 +854,6 @@ class CollectorMachine:
     def _take_reveal(self, member: str, message: Reveal) -> Out:
         book = self._book
         assert book.certificate is not None
-        if message.context != self._round_context:
-            return []
         if message.index not in book.certificate.survivors.cohort:
             raise violation("reveal", f"{member} is not in the cohort and reveals all the same.")
         self._certain.check_reveal(message)
@@ -770,7 +867,7 @@ class CollectorMachine:
 
     def _take_reply(self, member: str, message: RecoverReply) -> Out:  # noqa: ARG002
         book = self._book
-        if message.context != self._round_context or message.owner not in book.recovering:
+        if message.owner not in book.recovering:
             return []
         self._certain.check_reply(message)
         recovery.check_reply(message, book.uploads[message.owner], self._gone)
@@ -790,25 +887,27 @@ class CollectorMachine:
     def _tell_again(self, member: str, now: float) -> Out:  # noqa: ARG002
         book = self._book
         only = (member,)
-        if book.phase == "keys":
-            return [Tell(only, Form(book.epoch, book.formation))] if member in book.candidates else []
-        if book.phase == "signatures":
-            return [Tell(only, Roster(book.epoch, book.formation, book.roster))] if member in book.candidates else []
+        out: Out = [] if self._formation is None else self._formation.tell_again(member)
         index = self.index_of.get(member)
         if index is None or book.phase not in _ROUND:
-            return []
-        out: Out = [Tell(only, self._roster_proof())]
+            return out
+        assert book.standing is not None
+        out.append(Tell(only, book.standing.confirmations))
+        if member in self._newcomers and book.before is not None:
+            out.append(Tell(only, Lineage(book.before)))
         held = book.position.get(member, (0, b""))[0]
         if book.phase in ("gathering", "finishing"):
             if book.close is not None and book.closed is not None and held == book.close.round:
                 out += [Tell(only, book.closed), Tell(only, book.close)]
-            if book.attempt > 0:
-                out.append(Tell(only, AbortRequest(book.epoch, book.round, book.attempt - 1)))
+            if book.void is not None:
+                out.append(Tell(only, Reopen(self._epoch, book.round, book.void)))
+            elif book.attempt > 0:
+                out.append(Tell(only, AbortRequest(self._epoch, book.round, book.attempt - 1)))
         else:
             assert book.announcement is not None
             out.append(Tell(only, book.announcement))
             if book.phase == "aborting":
-                out.append(Tell(only, AbortRequest(book.epoch, book.round, book.attempt)))
+                out.append(Tell(only, AbortRequest(self._epoch, book.round, book.attempt)))
             elif book.certificate is not None:
                 out.append(Tell(only, book.certificate))
                 for owner in sorted(book.recovering - set(book.reveals)):
@@ -827,7 +926,8 @@ class CollectorMachine:
         if held == book.round:
             return state_digest != book.state_digest
         applying = book.phase == "gathering" and held == book.round - 1
-        return 0 < held < book.round and not applying
+        first = self._epoch == FIRST_EPOCH  # in which everybody makes its own first state
+        return (0 if first else -1) < held < book.round and not applying
 
     def _help_behind(self, only: str | None = None) -> Out:
         """CatchUp for those that are behind; when the state is not among the blobs, somebody who holds it is asked
@@ -841,7 +941,7 @@ class CollectorMachine:
             book.blobs = {book.state_digest: blob}
             for member in members:
                 book.position[member] = (book.round, book.state_digest)  # told; corrected when it connects again
-            return [Tell(members, CatchUp(book.round, book.state_digest, blob, book.certified))]
+            return [Tell(members, CatchUp(self._epoch, book.round, book.state_digest, blob, book.certified))]
         if book.asked in book.present and book.asked_digest == book.state_digest:
             return []
         for seat in self.seats:
@@ -851,7 +951,7 @@ class CollectorMachine:
                 and book.position.get(seat.member) == (book.round, book.state_digest)
             ):
                 book.asked, book.asked_digest = seat.member, book.state_digest
-                return [AskState(seat.member, book.round, book.state_digest)]
+                return [Tell((seat.member,), ProvideState(self._epoch, book.round, book.state_digest))]
         return []
 
     def _ask_another(self, member: str) -> Out:
@@ -862,13 +962,20 @@ class CollectorMachine:
 
     # ----------------------------------------------------------------------------------------------------------- inside
 
-    def _bench_of(self, keys: tuple[KeyMessage, ...]) -> Bench:
-        book = self._book
-        return bench_of(self._terms, book.epoch, book.formation, keys, self._verify_credential, self._verify)
+    def _bench_of(self, roster: Roster) -> Bench:
+        return bench_of(
+            self._terms,
+            roster.epoch,
+            roster.formation,
+            roster.keys,
+            roster.encapsulations,
+            self._verify_credential,
+            self._verify,
+        )
 
     @property
-    def _seated(self) -> bool:
-        return self._bench is not None and self._book.phase not in ("new", "keys", "signatures")
+    def _epoch(self) -> int:
+        return self._bench.epoch if self._bench is not None else FIRST_EPOCH
 
     @property
     def _certain(self) -> Bench:

@@ -20,7 +20,10 @@ from federation.secagg.messages import (
     Announcement,
     Certificate,
     Close,
+    Confirmation,
+    Encapsulation,
     KeyMessage,
+    Opening,
     Ready,
     Receipt,
     Recover,
@@ -30,6 +33,7 @@ from federation.secagg.messages import (
     Seat,
     Survivors,
     Upload,
+    Void,
 )
 from federation.secagg.parameters import AES_256_CTR
 
@@ -74,20 +78,52 @@ class MaskPlan:
     """the sum MAC; None in the collector's plan, which cannot make or check one"""
 
 
+Said = (
+    KeyMessage
+    | Encapsulation
+    | RosterSignature
+    | Opening
+    | Confirmation
+    | Ready
+    | Upload
+    | Ack
+    | Reveal
+    | RecoverReply
+    | Abort
+    | Receipt
+)
+"""what a member says"""
+
 # --------------------------------------------------------------------------------------------- the member: what goes in
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
+    """Make keys for a roster. ``predecessor``: roster hash of the epoch before, 32 zero bytes for the first."""
+
     epoch: int
     formation: int
+    predecessor: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Who sent keys, sorted by member: a place in this list is the index from here on."""
+
+    epoch: int
+    formation: int
+    keys: tuple[KeyMessage, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Roster:
+    """All that the roster hash is over, and the ciphertexts for the receiver (of each lower place, in order)."""
+
     epoch: int
     formation: int
     keys: tuple[KeyMessage, ...]
+    encapsulations: tuple[Encapsulation, ...]
+    ciphertexts: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +134,31 @@ class RosterCertificate:
 
 
 @dataclass(frozen=True, slots=True)
+class Openings:
+    epoch: int
+    roster_hash: bytes
+    openings: tuple[Opening, ...]
+    """of all n; each with the box for the receiver alone"""
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmations:
+    """n of n made the same keys: the epoch stands, and its members move to it."""
+
+    epoch: int
+    roster_hash: bytes
+    confirmations: tuple[Confirmation, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """For a member that joins a job that is under way: the roster of the epoch before, whose hash its own roster
+    names, so that it can check that epoch's receipts."""
+
+    roster: Roster
+
+
+@dataclass(frozen=True, slots=True)
 class AbortRequest:
     epoch: int
     round: int
@@ -105,10 +166,29 @@ class AbortRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Reopen:
+    """A certified attempt gave no sum: its certificate opens the next attempt for the same cohort."""
+
+    epoch: int
+    round: int
+    void: Void
+
+
+@dataclass(frozen=True, slots=True)
+class ProvideState:
+    """Another member is behind: put the file of this state among the blobs, sealed where the coordinator is blind."""
+
+    epoch: int
+    round: int
+    state_digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class CatchUp:
     """The coordinator says: you are behind, this is the certified input of ``round``. A claim until the receipts are
-    checked."""
+    checked. ``epoch``: under whose group key the file is sealed."""
 
+    epoch: int
     round: int
     state_digest: bytes
     state_blob: bytes
@@ -153,6 +233,8 @@ class SumApplied:
 
     context: bytes
     state_digest: bytes
+    figures: tuple[int, ...]
+    """the header words of the declared public metrics"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,15 +248,21 @@ class SumRefused:
 
 MemberEvent = (
     Form
+    | Candidates
     | Roster
     | RosterCertificate
+    | Openings
+    | Confirmations
+    | Lineage
     | Announcement
     | Survivors
     | Certificate
     | Recover
     | AbortRequest
+    | Reopen
     | Close
     | CatchUp
+    | ProvideState
     | StateReady
     | Encoded
     | ContributionFailed
@@ -199,21 +287,33 @@ class Remember:
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    message: KeyMessage | RosterSignature | Ready | Upload | Ack | Reveal | RecoverReply | Abort | Receipt
+    message: Said
 
 
 @dataclass(frozen=True, slots=True)
 class ComputeInitialState:
-    """The roster stands: make state_1 from the manifest, store it, answer StateReady(1, digest)."""
+    """The first roster stands: make state_1 from the manifest, store it, answer StateReady(1, digest)."""
 
 
 @dataclass(frozen=True, slots=True)
 class FetchState:
-    """Fetch the blob, check that the state in it has this digest, store it, answer StateReady."""
+    """Fetch the blob, open it when it is sealed, check that the state in it has this digest, store it, answer
+    StateReady."""
 
     round: int
     state_digest: bytes
     state_blob: bytes
+    key: bytes = field(repr=False)
+    """32 bytes; empty where the coordinator may see models"""
+
+
+@dataclass(frozen=True, slots=True)
+class PutState:
+    """Put the file of our state among the blobs, sealed under ``key`` when there is one, and say StateStored."""
+
+    round: int
+    state_digest: bytes
+    key: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,10 +336,12 @@ class Contribute:
 
 @dataclass(frozen=True, slots=True)
 class FetchSum:
-    """Get the sum, check it with ``federation.secagg.encoding.read_sum``, apply the outer step, answer SumApplied or
+    """Get the sum, check it with ``federation.secagg.encoding.open_sum``, apply the outer step, answer SumApplied or
     SumRefused."""
 
     close: Close
+    plan: MaskPlan
+    """the blind masks of the cohort, to take off, and its pads"""
     cohort: tuple[int, ...]
     total_weight: int
     """sum of the cohort's public buckets: the header's first word must equal it"""
@@ -273,6 +375,7 @@ MemberInstruction = (
     | Send
     | ComputeInitialState
     | FetchState
+    | PutState
     | Contribute
     | FetchSum
     | StopContributing
@@ -291,6 +394,13 @@ class Begin:
 
 
 @dataclass(frozen=True, slots=True)
+class Join:
+    """The member has consented to a job that is under way, or has lost its state: it comes in at the next epoch."""
+
+    member: str
+
+
+@dataclass(frozen=True, slots=True)
 class From:
     """A message from a member, whose transport identity says ``member``. The machine checks the signature anyhow.
 
@@ -298,7 +408,7 @@ class From:
     """
 
     member: str
-    message: KeyMessage | RosterSignature | Ready | Upload | Ack | Reveal | RecoverReply | Abort | Receipt
+    message: Said
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,12 +447,11 @@ class StateStored:
 
 @dataclass(frozen=True, slots=True)
 class SumReady:
-    """Local: the unmasked sum of ``context`` is among the blobs. ``header`` are its words."""
+    """Local: the unmasked sum of ``context`` is among the blobs."""
 
     context: bytes
     blob: bytes
     size: int
-    header: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,7 +467,7 @@ class Tick:
     """``machine.deadline`` has passed."""
 
 
-CollectorEvent = Begin | From | Connected | Lost | TaskBroke | StateStored | SumReady | SumFailed | Tick
+CollectorEvent = Begin | Join | From | Connected | Lost | TaskBroke | StateStored | SumReady | SumFailed | Tick
 
 # ---------------------------------------------------------------------------------------- the collector: what comes out
 
@@ -374,25 +483,22 @@ class Tell:
     members: tuple[str, ...]
     message: (
         Form
+        | Candidates
         | Roster
         | RosterCertificate
+        | Openings
+        | Confirmations
+        | Lineage
         | Announcement
         | Survivors
         | Certificate
         | Recover
         | AbortRequest
+        | Reopen
         | Close
         | CatchUp
+        | ProvideState
     )
-
-
-@dataclass(frozen=True, slots=True)
-class AskState:
-    """Ask ``member`` to put the file of this state among the blobs (ProvideState)."""
-
-    member: str
-    round: int
-    state_digest: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -431,9 +537,13 @@ class PhaseChanged:
 
 @dataclass(frozen=True, slots=True)
 class RosterFormed:
+    """An epoch stands. ``roster`` and ``certificate``: what shows it to strangers."""
+
     epoch: int
     roster_hash: bytes
     seats: tuple[Seat, ...]
+    roster: Roster
+    certificate: RosterCertificate
 
 
 @dataclass(frozen=True, slots=True)
@@ -442,7 +552,7 @@ class RoundClosed:
     attempt: int
     context: bytes
     certificate: Certificate
-    header: tuple[int, ...]
+    total_weight: int
     sum_blob: bytes
 
 
@@ -481,7 +591,6 @@ class Misconduct:
 
 CollectorInstruction = (
     Tell
-    | AskState
     | Unmask
     | Discard
     | PhaseChanged

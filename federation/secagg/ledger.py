@@ -5,20 +5,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from federation.secagg.events import Roster
+from federation.secagg.formation import FormationBook, Standing
 from federation.secagg.messages import (
     Abort,
     Ack,
     Announcement,
     Certificate,
     Close,
-    KeyMessage,
     Ready,
     Receipt,
     RecoverReply,
     Reveal,
-    RosterSignature,
     Survivors,
     Upload,
+    Void,
 )
 
 
@@ -42,14 +43,16 @@ class Ledger:
     position: dict[str, tuple[int, bytes]] = field(default_factory=dict)
     """the newest state that the member is known to hold"""
 
-    # formation
+    # epochs
     invited: tuple[str, ...] = ()
-    candidates: tuple[str, ...] = ()
-    epoch: int = 1
-    formation: int = 0
-    keys: dict[str, KeyMessage] = field(default_factory=dict)
-    roster: tuple[KeyMessage, ...] = ()
-    roster_signatures: dict[int, RosterSignature] = field(default_factory=dict)
+    joining: set[str] = field(default_factory=set)
+    """have consented to a job that is under way: they come in at the next epoch"""
+    joined: set[str] = field(default_factory=set)
+    """have come in with this epoch"""
+    forming: FormationBook | None = None
+    standing: Standing | None = None
+    before: Roster | None = None
+    """the roster of the epoch before"""
 
     # the round
     round: int = 1
@@ -64,6 +67,8 @@ class Ledger:
     aborts: dict[int, Abort] = field(default_factory=dict)
     ended: tuple[Abort, ...] = ()
     """q ABORTs of the attempt before"""
+    void: Void | None = None
+    """or its certificate, when it gave no sum"""
     why_aborted: str = ""
     announcement: Announcement | None = None
     uploads: dict[int, Upload] = field(default_factory=dict)

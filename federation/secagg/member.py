@@ -2,12 +2,10 @@
 
 It promises: a vote is remembered on disk before it is signed away, so a restored member says the same bytes or nothing;
 one roster per formation, one contribution, one ACK and one release per attempt; a release (REVEAL, RECOVER) binds the
-state to the cohort; after an ABORT nothing more is said of the attempt. Whatever the coordinator sends is a claim until
-its signatures are checked; what fails a check gives ``Refuse`` and changes nothing. Everything may be told again: the
-answer is the same. The machine has no I/O and no clock. (docs/protocol/secure-aggregation.md, "A round".)
-
-Room is left for a next epoch (later joiners), ML-KEM and the ratchet (pair roots), blind mode, the sum MAC and noise
-(the plan).
+state to the cohort; after an ABORT nothing more is said of the attempt; with its first READY in a new epoch nothing more
+is said in the old one. Whatever the coordinator sends is a claim until its signatures are checked; what fails a check
+gives ``Refuse`` and changes nothing. Everything may be told again: the answer is the same. The machine has no I/O and no
+clock. (docs/protocol/secure-aggregation.md, "A round".)
 """
 
 from __future__ import annotations
@@ -18,27 +16,33 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-
 from federation.errors import OutOfOrder, ProtocolViolation
-from federation.secagg import boxes, shamir, transcripts
+from federation.secagg import boxes, transcripts
+from federation.secagg.candidate import Candidate, Me
 from federation.secagg.certificate import Announced, Bench, Ed25519Verifier, Verify, violation
 from federation.secagg.events import (
     AbortRequest,
+    Candidates,
     CatchUp,
     ComputeInitialState,
+    Confirmations,
     Contribute,
     ContributionFailed,
     Encoded,
     FetchState,
     FetchSum,
     Form,
+    Lineage,
     Mask,
     MaskPlan,
     MemberEvent,
     MemberInstruction,
+    Openings,
+    ProvideState,
+    PutState,
     Refuse,
     Remember,
+    Reopen,
     Roster,
     RosterCertificate,
     RoundSettled,
@@ -47,6 +51,7 @@ from federation.secagg.events import (
     StopContributing,
     SumApplied,
     SumRefused,
+    TagPlan,
 )
 from federation.secagg.messages import (
     Abort,
@@ -55,74 +60,80 @@ from federation.secagg.messages import (
     Box,
     Certificate,
     Close,
-    KeyMessage,
     Ready,
     Receipt,
     Recover,
     RecoverReply,
     Reveal,
-    RosterSignature,
     Seat,
     Survivors,
     Trailer,
     Upload,
+    Void,
 )
 from federation.secagg.parameters import FIRST_ROUND, Terms
-from federation.secagg.setup import Credential, VerifyCredential, bench_of, check_roster_certificate
+from federation.secagg.setup import (
+    FIRST_EPOCH,
+    Credential,
+    VerifyCredential,
+    bench_of,
+    check_confirmations,
+    check_successor,
+)
+from federation.secagg.suite import STANDARD, Suite
 from federation.secagg.votes import (
-    FORMATION,
+    BEFORE,
     HELD,
-    ROSTER,
-    SEATED,
+    PRESENT,
     Aborted,
     Bound,
     Contribution,
-    Formation,
     Held,
+    Known,
+    Present,
     Seated,
-    Signed,
     Votes,
     binding,
+    seat_key,
     vote,
 )
 
 __all__ = ["LEGAL", "Credential", "Me", "MemberMachine", "Place"]
 
+_ANY: Final = frozenset({"new", "seated", "training"})
+_IN_EPOCH: Final = frozenset({"seated", "training"})
+
 LEGAL: Final[dict[type, frozenset[str]]] = {
-    Form: frozenset({"new", "keyed", "signed"}),
-    Roster: frozenset({"keyed", "signed"}),
-    RosterCertificate: frozenset({"signed", "seated", "training"}),
-    StateReady: frozenset({"seated", "training"}),
-    Announcement: frozenset({"seated", "training"}),
-    Survivors: frozenset({"seated", "training"}),
-    Certificate: frozenset({"seated", "training"}),
-    Recover: frozenset({"seated", "training"}),
-    AbortRequest: frozenset({"seated", "training"}),
-    Close: frozenset({"seated", "training"}),
-    CatchUp: frozenset({"seated", "training"}),
+    Form: _ANY,
+    Candidates: _ANY,
+    Roster: _ANY,
+    RosterCertificate: _ANY,
+    Openings: _ANY,
+    Confirmations: _ANY,
+    Lineage: _IN_EPOCH,
+    StateReady: _IN_EPOCH,
+    Announcement: _IN_EPOCH,
+    Survivors: _IN_EPOCH,
+    Certificate: _IN_EPOCH,
+    Recover: _IN_EPOCH,
+    AbortRequest: _IN_EPOCH,
+    Reopen: _IN_EPOCH,
+    Close: _IN_EPOCH,
+    CatchUp: _IN_EPOCH,
+    ProvideState: frozenset({"training"}),
     Encoded: frozenset({"training"}),
     ContributionFailed: frozenset({"training"}),
     SumApplied: frozenset({"training"}),
     SumRefused: frozenset({"training"}),
 }
-"""Which event is legal in which phase. new: no key yet; keyed; signed; seated: n of n signed, no state; training: holds
-a state."""
+"""Which event is legal in which phase. new: in no epoch yet; seated: no state; training: holds a state. Setup events
+have stages of their own (``federation.secagg.candidate``)."""
 
+_SETUP: Final = (Form, Candidates, Roster, RosterCertificate, Openings, Confirmations)
 _LOCAL: Final = (StateReady, Encoded, ContributionFailed, SumApplied, SumRefused)
 _STORY: Final = 24
 _CONTEXTS: Final = 16
 """attempts whose announcements are kept"""
-
-
-@dataclass(frozen=True, slots=True)
-class Me:
-    member: str
-    node: str
-    credential: bytes
-    weight: int
-    """public bucket, as in this member's consent"""
-    min_cohort: int | None = None
-    """m_i of this lab's policy; it can only raise the protocol's m"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +159,7 @@ class MemberMachine:
         random: Callable[[int], bytes] = os.urandom,
         *,
         verify: Verify | None = None,
+        suite: Suite = STANDARD,
     ) -> None:
         self._terms = terms
         self._me = me
@@ -155,8 +167,11 @@ class MemberMachine:
         self._verify_credential = verify_credential
         self._random = random
         self._verify = verify or Ed25519Verifier()
+        self._suite = suite
         self._votes = Votes()
+        self._candidate = Candidate(terms, me, sign, verify_credential, random, self._verify, suite, self._votes)
         self._bench: Bench | None = None
+        self._before: Bench | None = None
         self._index = 0
         self._announced: dict[bytes, Announced] = {}
         self._computing: bytes | None = None
@@ -166,9 +181,10 @@ class MemberMachine:
         self._settled = 0
         self._story: deque[str] = deque(maxlen=_STORY)
         self._handlers: dict[type, Callable[..., list[MemberInstruction]]] = {
-            Form: self._form,
-            Roster: self._roster,
-            RosterCertificate: self._roster_certificate,
+            **dict.fromkeys(_SETUP, self._setup),
+            Lineage: self._lineage,
+            Reopen: self._reopen,
+            ProvideState: self._provide_state,
             StateReady: self._state_ready,
             Announcement: self._announcement,
             Encoded: self._encoded,
@@ -188,10 +204,7 @@ class MemberMachine:
     def restore(self, records: Mapping[str, bytes]) -> None:
         """Takes up the journal of a member that was stopped or killed. An attempt that was not uploaded is forfeit."""
         self._votes.restore(records)
-        signed = self._votes.get(ROSTER, Signed)
-        formation = self._votes.get(FORMATION, Formation)
-        if signed is not None and formation is not None and signed.roster.formation == formation.formation:
-            self._seat(signed.roster)
+        self._sit()
         self._note("restored")
 
     def handle(self, event: MemberEvent, now: float) -> list[MemberInstruction]:  # noqa: ARG002 - room for budgets in time
@@ -212,18 +225,19 @@ class MemberMachine:
 
     @property
     def phase(self) -> str:
-        if self._votes.get(FORMATION, Formation) is None:
-            return "new"
         if self._bench is None:
-            return "keyed"
-        if self._votes.get(SEATED, Seated) is None:
-            return "signed"
+            return "new"
         return "seated" if self._votes.get(HELD, Held) is None else "training"
+
+    @property
+    def stage(self) -> str:
+        """Of the setup that is under way: none, keyed, encapsulated, signed, opened, confirmed."""
+        return self._candidate.stage
 
     @property
     def position(self) -> Place:
         held = self._held
-        if self._bench is None or self._votes.get(SEATED, Seated) is None:
+        if self._bench is None:
             return Place(0, b"", 0, b"")
         return Place(self._bench.epoch, self._bench.roster_hash, held.round, held.state_digest)
 
@@ -254,88 +268,113 @@ class MemberMachine:
             upload = self._votes.latest("upload", self._epoch, held.round)
             assert upload is None or contribution is not None
 
-    # -------------------------------------------------------------------------------------------------------- formation
+    # ------------------------------------------------------------------------------------------------------------ setup
 
-    def _form(self, event: Form) -> list[MemberInstruction]:
-        known = self._votes.get(FORMATION, Formation)
-        if known is not None:
-            if (event.epoch, event.formation) == (known.epoch, known.formation):
-                return [Send(known.key)]
-            if (event.epoch, event.formation) < (known.epoch, known.formation):
-                raise violation("formation", "The coordinator asked for a formation that is over.")
-        private = X25519PrivateKey.from_private_bytes(self._random(32))
-        key = KeyMessage(
-            epoch=event.epoch,
-            formation=event.formation,
-            credential=self._me.credential,
-            exchange_key=private.public_key().public_bytes_raw(),
-            weight=self._me.weight,
-            signature=b"",
-        )
-        key = replace(key, signature=self._sign(transcripts.key_transcript(self._terms.job, key)))
-        self._bench = None
-        self._index = 0
-        record = Formation(event.epoch, event.formation, private.private_bytes_raw(), key)
-        return [self._votes.put(FORMATION, record), Send(key)]
+    def _setup(
+        self, event: Form | Candidates | Roster | RosterCertificate | Openings | Confirmations
+    ) -> list[MemberInstruction]:
+        if isinstance(event, Confirmations) and (seat := self._votes.get(seat_key(event.epoch), Seated)) is not None:
+            check_confirmations(self._bench_of(seat), event.epoch, event.roster_hash, event.confirmations)
+            return self._entered(event.epoch)
+        newest = self._votes.get(seat_key(max(self._votes.epochs(), default=0)), Seated)
+        if newest is not None and event.epoch <= newest.epoch:
+            raise violation("formation", f"Epoch {event.epoch} stands already: no other roster is formed for it.")
+        out = self._candidate.handle(event, self._bench_of(newest) if newest is not None else None)
+        return [*out, *self._entered(event.epoch)] if isinstance(event, Confirmations) else out
 
-    def _seat(self, roster: Roster) -> None:
-        bench = bench_of(
-            self._terms, roster.epoch, roster.formation, roster.keys, self._verify_credential, self._verify
-        )
-        self._bench = bench
-        self._index = next(seat.index for seat in bench.seats if seat.member == self._me.member)
+    def _entered(self, epoch: int) -> list[MemberInstruction]:
+        """All n have confirmed this epoch: the first begins; a later one is moved to when nothing binds us."""
+        if self._bench is not None and self._certain.epoch == epoch:
+            return self._again() if self._held.round else self._first_state()
+        out = self._move()
+        if not out:
+            return []
+        return [*out, *(self._again() if self._held.round else self._first_state())]
 
-    def _roster(self, event: Roster) -> list[MemberInstruction]:
-        formation = self._votes.get(FORMATION, Formation)
-        assert formation is not None
-        if (event.epoch, event.formation) != (formation.epoch, formation.formation):
-            raise violation("formation", "The roster is of another formation than our key.")
-        signed = self._votes.get(ROSTER, Signed)
-        if signed is not None and self._bench is not None:
-            if signed.roster == event:
-                return [Send(signed.signature)]
-            raise violation("two-rosters", "The coordinator showed a second roster for one formation.")
-        if event.keys.count(formation.key) != 1:
-            raise violation("own-entry", "The roster does not hold our own key message as we sent it.")
-        try:
-            self._seat(event)
-            bench = self._certain
-            wanted = self._me.min_cohort or 0
-            if wanted > len(bench.seats):
-                raise violation(
-                    "min-cohort",
-                    f"This lab's policy asks for cohorts of {wanted}, and the roster has {len(bench.seats)} members.",
-                    hint="Lower rules.minimumCohort in policy.yaml, or wait for a job with more members.",
-                )
-        except ProtocolViolation:
-            self._bench, self._index = None, 0
-            raise
-        message = RosterSignature(
-            self._index,
-            bench.roster_hash,
-            self._sign(transcripts.roster_transcript(bench.job, bench.epoch, self._index, bench.roster_hash)),
-        )
-        return [self._votes.put(ROSTER, Signed(event, message)), Send(message)]
+    def _first_state(self) -> list[MemberInstruction]:
+        """Who joins a job that is under way waits for the state that the others certify."""
+        return [ComputeInitialState()] if self._epoch == FIRST_EPOCH else []
 
-    def _roster_certificate(self, event: RosterCertificate) -> list[MemberInstruction]:
-        check_roster_certificate(self._certain, event.epoch, event.roster_hash, event.signatures)
-        if self._votes.get(SEATED, Seated) is not None:
-            return self._again() if self._held.round else [ComputeInitialState()]
-        formation = self._votes.get(FORMATION, Formation)
-        assert formation is not None
-        roots = tuple(
-            b""
-            if seat.index == self._index
-            else boxes.pair_root(
-                formation.private, seat.exchange_key, self._certain.roster_hash, self._index, seat.index
+    def _move(self) -> list[MemberInstruction]:
+        """To the newest epoch that all have confirmed, unless what we released for our state is still open in the
+        present one."""
+        newest = max(self._votes.epochs(), default=0)
+        if newest <= self._epoch:
+            return []
+        bound = self._votes.get(binding(self._held.state_digest), Bound)
+        if bound is not None and not self._over(bound):
+            return []
+        out: list[MemberInstruction] = [*self._stop()]
+        for epoch in sorted(self._votes.epochs())[:-1]:
+            old = self._votes.get(seat_key(epoch), Seated)
+            assert old is not None
+            if epoch == newest - 1:
+                out.append(self._votes.put(BEFORE, Known(old.epoch, old.predecessor, old.roster_hash, old.seats)))
+            out.append(self._votes.erase(seat_key(epoch)))
+        out.append(self._votes.put(PRESENT, Present(newest)))
+        self._announced.clear()
+        self._applying = self._waiting_close = None
+        self._settled = 0
+        self._sit()
+        return out + self._ratchet(max(self._held.round, FIRST_ROUND))
+
+    def _sit(self) -> None:
+        """Takes the place that the records say."""
+        present = self._votes.get(PRESENT, Present)
+        if present is None:
+            return
+        seat = self._votes.get(seat_key(present.epoch), Seated)
+        assert seat is not None
+        self._bench = self._bench_of(seat)
+        self._index = next(each.index for each in seat.seats if each.member == self._me.member)
+        known = self._votes.get(BEFORE, Known)
+        self._before = None
+        if known is not None and known.roster_hash == seat.predecessor:
+            self._before = Bench(
+                self._terms.job, known.epoch, known.roster_hash, known.predecessor, known.seats, self._verify
             )
-            for seat in self.seats
+
+    def _bench_of(self, seat: Seated) -> Bench:
+        return Bench(self._terms.job, seat.epoch, seat.roster_hash, seat.predecessor, seat.seats, self._verify)
+
+    def _lineage(self, event: Lineage) -> list[MemberInstruction]:
+        """The epoch before ours, for a member that was not in it: its hash is in the roster that all n signed."""
+        roster = event.roster
+        if self._before is not None or self._certain.epoch == FIRST_EPOCH:
+            return []
+        bench = bench_of(
+            self._terms,
+            roster.epoch,
+            roster.formation,
+            roster.keys,
+            roster.encapsulations,
+            self._verify_credential,
+            self._verify,
         )
-        return [
-            self._votes.put(SEATED, Seated(roots)),
-            self._votes.put(FORMATION, replace(formation, private=b"")),
-            ComputeInitialState(),
-        ]
+        check_successor(self._certain, bench)
+        record = Known(bench.epoch, bench.predecessor, bench.roster_hash, bench.seats)
+        remembered = self._votes.put(BEFORE, record)
+        self._sit()
+        return [remembered]
+
+    def _ratchet(self, round_number: int) -> list[MemberInstruction]:
+        """Keys of ``round_number``; those of the rounds before are erased."""
+        seat = self._seat
+        if seat.round >= round_number:
+            return []
+        record = replace(
+            seat,
+            round=round_number,
+            roots=tuple(self._at(seat.round, root, round_number) if root else b"" for root in seat.roots),
+            group_key=self._at(seat.round, seat.group_key, round_number),
+        )
+        return [self._votes.put(seat_key(seat.epoch), record)]
+
+    def _at(self, since: int, key: bytes, round_number: int) -> bytes:
+        """A key of round ``since``, ratcheted forward to ``round_number``."""
+        for each in range(since + 1, round_number + 1):
+            key = boxes.ratchet(self._suite, key, each)
+        return key
 
     # ------------------------------------------------------------------------------------------------------------ state
 
@@ -357,7 +396,7 @@ class MemberMachine:
         out: list[MemberInstruction] = [*self._stop(), self._hold(event.round, event.state_digest)]
         if catch_up is not None and event.round > FIRST_ROUND:
             out += self._settle(event.round - 1)
-        out += self._ready(0)
+        out += [*self._move(), *self._ready(0)]
         if (waiting := self._waiting_close) is not None and waiting.round == event.round:
             self._waiting_close = None
             try:
@@ -367,15 +406,42 @@ class MemberMachine:
         return out
 
     def _catch_up(self, event: CatchUp) -> list[MemberInstruction]:
-        if self._certain.check_receipts(event.receipts, event.round - 1) != event.state_digest:
+        seat = self._votes.get(seat_key(event.epoch), Seated)
+        if seat is None or event.epoch < self._epoch:
+            raise violation("epoch", f"A state is offered in epoch {event.epoch}, in which this member has no place.")
+        if event.epoch == self._epoch:
+            certifier = self._certain.certifier(event.receipts, self._before)
+        else:  # we are bound in the present epoch, and the others have moved on
+            certifier = self._bench_of(seat).certifier(event.receipts, self._certain)
+        if certifier.check_receipts(event.receipts, event.round - 1) != event.state_digest:
             raise violation("receipts", "The receipts certify another state than the one that is offered.")
         held = self._held
         if event.round < held.round:
             return []
         if (event.round, event.state_digest) == (held.round, held.state_digest):
             return self._settle(event.round - 1)
+        if seat.round > event.round:
+            raise violation("stale-round", f"The keys of round {event.round} are erased here.")
         self._catching_up = event
-        return [FetchState(event.round, event.state_digest, event.state_blob)]
+        return [FetchState(event.round, event.state_digest, event.state_blob, self._state_key(seat, event))]
+
+    def _state_key(self, seat: Seated, state: CatchUp | ProvideState) -> bytes:
+        if not self._terms.blind:
+            return b""
+        group = self._at(seat.round, seat.group_key, state.round)
+        return boxes.state_key(self._suite, group, state.state_digest)
+
+    def _provide_state(self, event: ProvideState) -> list[MemberInstruction]:
+        """For a member that is behind; in blind mode sealed, so that the coordinator carries what it cannot read."""
+        if event.epoch != self._epoch:
+            raise violation(
+                "epoch", f"A state is asked for in epoch {event.epoch}, and this member is in {self._epoch}."
+            )
+        if (event.round, event.state_digest) != (self._held.round, self._held.state_digest) or (
+            self._seat.round > event.round
+        ):
+            return []  # we have moved on: somebody else is asked
+        return [PutState(event.round, event.state_digest, self._state_key(self._seat, event))]
 
     def _hold(self, round_number: int, state_digest: bytes) -> Remember:
         self._applying = None
@@ -419,12 +485,12 @@ class MemberMachine:
         self._settled = round_number
         for context in [known.context for known in self._announced.values() if known.round <= round_number]:
             del self._announced[context]
-        return [*self._votes.settle(round_number), RoundSettled(round_number)]
+        return [*self._votes.settle(round_number), *self._ratchet(round_number + 1), RoundSettled(round_number)]
 
     # ----------------------------------------------------------------------------------------------------------- upload
 
     def _announcement(self, event: Announcement) -> list[MemberInstruction]:
-        announced = self._certain.check_announcement(event)
+        announced = self._certain.check_announcement(event, self._before)
         held = self._held
         if announced.round < held.round:
             return []
@@ -441,7 +507,9 @@ class MemberMachine:
         if known is not None and known.context != announced.context:
             raise violation("second-announcement", "One attempt was announced with two different sets of members.")
         out: list[MemberInstruction] = []
-        if announced.attempt > 0:
+        if event.void is not None:
+            out += self._see_void(event.void, announced.round, announced.state_digest)
+        elif announced.attempt > 0:
             out += self._see_aborted(announced.round, announced.attempt - 1)
         while len(self._announced) >= _CONTEXTS:
             del self._announced[next(iter(self._announced))]
@@ -463,6 +531,39 @@ class MemberMachine:
         ]
         stopped = self._stop() if self._computing in over else []
         return [self._votes.put(key, Aborted(attempt)), *stopped]
+
+    def _see_void(self, void: Void, round_number: int, state_digest: bytes) -> list[MemberInstruction]:
+        """A certified attempt gave no sum: whoever learns of it is bound to its cohort, as if it had released."""
+        cohort = tuple(self._name(index) for index in void.certificate.survivors.cohort)
+        key = binding(state_digest)
+        bound = self._votes.get(key, Bound)
+        if bound is not None and bound.cohort != cohort and not self._over(bound):
+            raise violation("bound-cohort", "We released for this state already: only the same cohort may be summed.")
+        applying = self._applying
+        if applying is not None and applying.close.round == round_number:
+            self._applying = None
+        out: list[MemberInstruction] = []
+        computing = self._announced.get(self._computing) if self._computing is not None else None
+        if computing is not None and computing.attempt <= void.attempt:
+            out += self._stop()
+        if bound is None or bound.cohort != cohort:
+            digest = transcripts.survivors_digest(void.certificate.survivors)
+            wanted = Bound(self._epoch, round_number, void.attempt, digest, cohort)
+            out.append(self._votes.put(key, wanted))
+        return out
+
+    def _reopen(self, event: Reopen) -> list[MemberInstruction]:
+        """The coordinator shows that attempt a was certified and gave no sum: READY for a + 1, for the same cohort."""
+        held = self._held
+        if event.epoch != self._epoch or event.round != held.round:
+            raise violation("stale-round", "The coordinator asked to open a round again that is not open.")
+        cohort = self._certain.check_void(event.void, held.round, event.void.attempt + 1, held.state_digest)
+        out = self._see_void(event.void, held.round, held.state_digest)
+        return out if self._index not in cohort else out + self._ready(event.void.attempt + 1)
+
+    def _over(self, bound: Bound) -> bool:
+        """Whether we were shown the ABORT of the attempt that bound us."""
+        return self._votes.get(vote("aborted", bound.epoch, bound.round, bound.attempt), Aborted) is not None
 
     def _contribute(self, announced: Announced) -> list[MemberInstruction]:
         if self._index not in announced.ready:
@@ -490,15 +591,38 @@ class MemberMachine:
         for peer in announced.ready:
             if peer != self._index:
                 masks.append(Mask(self._seed(peer, announced.context), +1 if peer > self._index else -1))
+        group, context = self._seat.group_key, announced.context
+        if self._index in self._blinders(announced):
+            masks.append(Mask(boxes.blind_seed(self._suite, group, context, self._index), +1))
+        tag = TagPlan(
+            boxes.tag_key(self._suite, group, context), (boxes.tag_pad(self._suite, group, context, self._index),)
+        )
         return Contribute(
             round=announced.round,
             attempt=announced.attempt,
-            plan=MaskPlan(announced.context, tuple(masks), seeds.dither),
+            plan=MaskPlan(context, tuple(masks), seeds.dither, self._terms.cipher, tag),
             weight=self.seats[self._index - 1].weight,
             weight_unit=self._certain.weight_unit,
             members=len(self.seats),
             header_only=self._terms.header_only(announced.round),
         )
+
+    def _blinders(self, announced: Announced) -> tuple[int, ...]:
+        """The first |R_r| - m + 1 of R_r: one at least is in every cohort of m, whoever drops."""
+        if not self._terms.blind:
+            return ()
+        return announced.ready[: len(announced.ready) - self._certain.quorums.m + 1]
+
+    def _plan_of_sum(self, announced: Announced, cohort: tuple[int, ...]) -> MaskPlan:
+        """What the cohort put on that only members can take off, and its pads."""
+        group, context = self._seat.group_key, announced.context
+        blinders = self._blinders(announced)
+        masks = tuple(
+            Mask(boxes.blind_seed(self._suite, group, context, index), -1) for index in cohort if index in blinders
+        )
+        pads = tuple(boxes.tag_pad(self._suite, group, context, index) for index in cohort)
+        tag = TagPlan(boxes.tag_key(self._suite, group, context), pads)
+        return MaskPlan(context, masks, b"", self._terms.cipher, tag)
 
     def _encoded(self, event: Encoded) -> list[MemberInstruction]:
         announced = self._announced.get(event.context)
@@ -525,14 +649,20 @@ class MemberMachine:
         holders = tuple(seat.index for seat in self.seats if seat.index != self._index)
         secrets = [(0, seeds.self_seed), *((peer, self._seed(peer, announced.context)) for peer in edges)]
         threshold = self._certain.quorums.t
-        shares = [shamir.split(secret, threshold, holders, self._random) for _, secret in secrets]
+        shares = [self._suite.split(secret, threshold, holders, self._random) for _, secret in secrets]
         context = announced.context
         return Trailer(
             boxes=tuple(
                 Box(
                     holder,
                     boxes.seal(
-                        self._root(holder), context, self._index, holder, edges, [share[holder] for share in shares]
+                        self._suite,
+                        self._root(holder),
+                        context,
+                        self._index,
+                        holder,
+                        edges,
+                        [share[holder] for share in shares],
                     ),
                 )
                 for holder in holders
@@ -615,16 +745,13 @@ class MemberMachine:
         if (bound.epoch, bound.round, bound.attempt) == (self._epoch, announced.round, announced.attempt):
             if bound.survivors_digest != digest:
                 raise violation("bound-cohort", "We released for this attempt already, to other survivors.")
-        elif bound.cohort != cohort:
-            over = vote("aborted", bound.epoch, bound.round, bound.attempt)
-            if self._votes.get(over, Aborted) is None:
-                raise violation(
-                    "bound-cohort", "We released for this state already: only the same cohort may be summed."
-                )
+        elif bound.cohort != tuple(map(self._name, cohort)) and not self._over(bound):
+            raise violation("bound-cohort", "We released for this state already: only the same cohort may be summed.")
         return bound
 
     def _bind(self, announced: Announced, digest: bytes, cohort: tuple[int, ...]) -> list[MemberInstruction]:
-        wanted = Bound(self._epoch, announced.round, announced.attempt, digest, cohort)
+        names = tuple(map(self._name, cohort))
+        wanted = Bound(self._epoch, announced.round, announced.attempt, digest, names)
         if self._check_binding(announced, digest, cohort) == wanted:
             return []
         return [self._votes.put(binding(announced.state_digest), wanted)]
@@ -655,7 +782,13 @@ class MemberMachine:
         if event.edges != tuple(peer for peer in announced.ready if peer != event.owner):
             raise violation("recover-edges", "The edges are not those of the owner in this attempt.")
         opened = boxes.unseal(
-            self._root(event.owner), announced.context, event.owner, self._index, event.edges, event.box
+            self._suite,
+            self._root(event.owner),
+            announced.context,
+            event.owner,
+            self._index,
+            event.edges,
+            event.box,
         )
         shares = tuple(
             (peer, share)
@@ -716,6 +849,7 @@ class MemberMachine:
         cohort = event.certificate.survivors.cohort
         self._applying = FetchSum(
             close=event,
+            plan=self._plan_of_sum(announced, cohort),
             cohort=cohort,
             total_weight=self._certain.weight_of(cohort),
             weight_unit=self._certain.weight_unit,
@@ -735,6 +869,7 @@ class MemberMachine:
             context=close.context,
             survivors_digest=close.survivors_digest,
             state_digest=event.state_digest,
+            figures=event.figures,
             signature=b"",
         )
         text = transcripts.receipt_transcript(self._terms.job, self._certain.roster_hash, receipt)
@@ -742,7 +877,7 @@ class MemberMachine:
         key = vote("receipt", self._epoch, close.round, 0)
         out: list[MemberInstruction] = [*self._stop(), self._votes.put(key, receipt)]
         out += [self._hold(close.round + 1, event.state_digest), Send(receipt)]
-        return [*out, *self._ready(0)]
+        return [*out, *self._move(), *self._ready(0)]
 
     def _sum_refused(self, event: SumRefused) -> list[MemberInstruction]:
         if self._applying is None or self._applying.close.context != event.context:
@@ -775,13 +910,20 @@ class MemberMachine:
     def _held(self) -> Held:
         return self._votes.get(HELD, Held) or Held(0, b"")
 
+    @property
+    def _seat(self) -> Seated:
+        seat = self._votes.get(seat_key(self._epoch), Seated)
+        assert seat is not None
+        return seat
+
+    def _name(self, index: int) -> str:
+        return self._certain.seats[index - 1].member
+
     def _root(self, peer: int) -> bytes:
-        seated = self._votes.get(SEATED, Seated)
-        assert seated is not None
-        return seated.roots[peer - 1]
+        return self._seat.roots[peer - 1]
 
     def _seed(self, peer: int, context: bytes) -> bytes:
-        return boxes.mask_seed(self._root(peer), context)
+        return boxes.mask_seed(self._suite, self._root(peer), context)
 
     def _note(self, line: str) -> None:
         self._story.append(line)

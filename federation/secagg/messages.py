@@ -13,12 +13,35 @@ from dataclasses import dataclass
 class KeyMessage:
     epoch: int
     formation: int
+    predecessor: bytes
+    """the roster hash of the epoch before; 32 zero bytes in the first"""
     credential: bytes
     """the node credential's envelope, verbatim"""
     exchange_key: bytes
     """fresh X25519 public key, 32 bytes"""
+    kem_key: bytes
+    """fresh ML-KEM-768 encapsulation key, 1,184 bytes"""
+    nonce_hash: bytes
+    """commits to this member's part of the beacon"""
+    group_hash: bytes
+    """commits to this member's part of the group key"""
     weight: int
     """public bucket: a power of two, or 1 for equal weights; the same as in the member's consent"""
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Encapsulation:
+    """The lower index encapsulates to each higher one. The hashes are signed, and so in the roster hash; a ciphertext
+    goes to the member that it is for."""
+
+    index: int
+    keys_hash: bytes
+    """of the candidates' key messages"""
+    hashes: tuple[bytes, ...]
+    """of the ciphertext for each place after this one, in order"""
+    ciphertexts: tuple[bytes, ...]
+    """the same ciphertexts (1,088 bytes each) on their way to the coordinator; empty within a roster"""
     signature: bytes
 
 
@@ -26,6 +49,36 @@ class KeyMessage:
 class RosterSignature:
     index: int
     roster_hash: bytes
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    holder: int
+    ciphertext: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A member's part of the beacon, in clear, and its part of the group key, sealed for each other member."""
+
+    index: int
+    roster_hash: bytes
+    nonce: bytes
+    boxes: tuple[Box, ...]
+    """for every other place on the way to the coordinator; only the receiver's on the way to a member"""
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """What this member made of the setup: all n must have made the same."""
+
+    index: int
+    roster_hash: bytes
+    beacon: bytes
+    group_hash: bytes
+    """H("confirm" | KG)"""
     signature: bytes
 
 
@@ -41,6 +94,9 @@ class Seat:
     identity_key: bytes
     """Ed25519 public key, 32 bytes"""
     exchange_key: bytes
+    kem_key: bytes
+    nonce_hash: bytes
+    group_hash: bytes
     weight: int
 
 
@@ -65,6 +121,8 @@ class Receipt:
     survivors_digest: bytes
     state_digest: bytes
     """H(state_{r+1})"""
+    figures: tuple[int, ...]
+    """the sums of the declared public metrics, two header words each; what the members agree that people may see"""
     signature: bytes
 
 
@@ -75,22 +133,6 @@ class Abort:
     round: int
     attempt: int
     signature: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Announcement:
-    epoch: int
-    round: int
-    attempt: int
-    readies: tuple[Ready, ...]
-    receipts: tuple[Receipt, ...]
-    aborts: tuple[Abort, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Box:
-    holder: int
-    ciphertext: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +182,28 @@ class Ack:
 class Certificate:
     survivors: Survivors
     acks: tuple[Ack, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Void:
+    """A certified attempt whose sum fails or cannot be completed: it opens the next attempt, for the same cohort
+    alone."""
+
+    attempt: int
+    ready: tuple[int, ...]
+    """R_r of that attempt; the ACKs are for the ctx that follows from it"""
+    certificate: Certificate
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    epoch: int
+    round: int
+    attempt: int
+    readies: tuple[Ready, ...]
+    receipts: tuple[Receipt, ...]
+    aborts: tuple[Abort, ...]
+    void: Void | None
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -10,6 +10,8 @@ from federation.errors import InvalidManifest
 
 CHUNK_PARAMETERS: Final = 65_536
 FIRST_ROUND: Final = 1
+FIXED_WORDS: Final = 3
+"""of a header: weight, squared norm, saturated count"""
 MIN_MEMBERS: Final = 3
 MAX_MEMBERS: Final = 200
 AES_256_CTR: Final = "aes-256-ctr"
@@ -93,6 +95,9 @@ class Terms:
     min_members: int
     min_jurisdictions: int
     chunk_parameters: int = CHUNK_PARAMETERS
+    blind: bool = True
+    """whether the coordinator sees neither sums nor models (``coordinatorView: blind``)"""
+    cipher: str = AES_256_CTR
 
     @property
     def last_round(self) -> int:

@@ -62,10 +62,10 @@ def rebuild(replies: Sequence[RecoverReply], upload: Upload, gone: Sequence[int]
     return seeds
 
 
-def unmask_plan(context: bytes, seeds: Mapping[int, Seeds]) -> MaskPlan:
+def unmask_plan(context: bytes, seeds: Mapping[int, Seeds], cipher: str) -> MaskPlan:
     """``seeds``: by owner in U. The signs are the opposite of those in the contribution."""
     masks = []
     for owner, known in sorted(seeds.items()):
         for peer, seed in sorted(known.items()):
             masks.append(Mask(seed, +1 if 0 < peer < owner else -1))
-    return MaskPlan(context, tuple(masks))
+    return MaskPlan(context, tuple(masks), cipher=cipher)

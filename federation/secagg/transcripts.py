@@ -14,7 +14,10 @@ from typing import Final
 from federation.secagg.messages import (
     Abort,
     Ack,
+    Confirmation,
+    Encapsulation,
     KeyMessage,
+    Opening,
     Ready,
     Receipt,
     RecoverReply,
@@ -56,17 +59,68 @@ def digest(label: str, *fields: Field) -> bytes:
 
 def key_transcript(job: bytes, message: KeyMessage) -> bytes:
     return transcript(
-        "key", job, message.epoch, message.formation, message.credential, message.exchange_key, message.weight
+        "key",
+        job,
+        message.epoch,
+        message.formation,
+        message.predecessor,
+        message.credential,
+        message.exchange_key,
+        message.kem_key,
+        message.nonce_hash,
+        message.group_hash,
+        message.weight,
     )
 
 
-def roster_hash(job: bytes, epoch: int, formation: int, keys: Sequence[KeyMessage]) -> bytes:
-    """RH: over every key message whole, signatures included, in the order of the roster."""
-    return digest("roster", job, epoch, formation, [[key_transcript(job, key), key.signature] for key in keys])
+def nonce_hash(job: bytes, member: str, nonce: bytes) -> bytes:
+    """``member``: its id, since a candidate has no index yet."""
+    return digest("nonce", job, member, nonce)
+
+
+def group_part_hash(job: bytes, member: str, part: bytes) -> bytes:
+    return digest("group-part", job, member, part)
+
+
+def keys_hash(job: bytes, keys: Sequence[KeyMessage]) -> bytes:
+    """Over every key message whole, signatures included, in the order of the roster."""
+    return digest("keys", [[key_transcript(job, key), key.signature] for key in keys])
+
+
+def ciphertext_hash(keys: bytes, sender: int, receiver: int, ciphertext: bytes) -> bytes:
+    return digest("ciphertext", keys, sender, receiver, ciphertext)
+
+
+def encapsulation_transcript(job: bytes, message: Encapsulation) -> bytes:
+    return transcript("encapsulation", job, message.keys_hash, message.index, list(message.hashes))
+
+
+def roster_hash(job: bytes, keys: bytes, encapsulations: Sequence[Encapsulation]) -> bytes:
+    """RH: over every message of the setup so far. ``keys``: their hash."""
+    return digest(
+        "roster", job, keys, [[encapsulation_transcript(job, each), each.signature] for each in encapsulations]
+    )
 
 
 def roster_transcript(job: bytes, epoch: int, index: int, roster: bytes) -> bytes:
     return transcript("roster-signature", job, epoch, roster, index)
+
+
+def opening_transcript(job: bytes, message: Opening) -> bytes:
+    """The boxes are authenticated by their ciphers, for their holders alone."""
+    return transcript("opening", job, message.roster_hash, message.index, message.nonce)
+
+
+def beacon(roster: bytes, nonces: Sequence[bytes]) -> bytes:
+    return digest("beacon", roster, list(nonces))
+
+
+def group_key_hash(group_key: bytes) -> bytes:
+    return digest("confirm-group", group_key)
+
+
+def confirmation_transcript(job: bytes, message: Confirmation) -> bytes:
+    return transcript("confirm", job, message.roster_hash, message.index, message.beacon, message.group_hash)
 
 
 # --------------------------------------------------------------------------------------------------------------- rounds
@@ -147,6 +201,7 @@ def receipt_transcript(job: bytes, roster: bytes, receipt: Receipt) -> bytes:
         receipt.context,
         receipt.survivors_digest,
         receipt.state_digest,
+        [figure.to_bytes(8, "big", signed=True) for figure in receipt.figures],
     )
 
 

@@ -12,34 +12,76 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from federation.secagg import codec
-from federation.secagg.events import Remember, Roster
-from federation.secagg.messages import Abort, Ack, KeyMessage, Ready, Receipt, RosterSignature, Upload
+from federation.secagg.events import Remember
+from federation.secagg.messages import (
+    Abort,
+    Ack,
+    Confirmation,
+    Encapsulation,
+    KeyMessage,
+    Opening,
+    Ready,
+    Receipt,
+    RosterSignature,
+    Seat,
+    Upload,
+)
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Formation:
+class Candidacy:
+    """What this member has said and made in the setup of one epoch. Secrets are emptied as soon as they have served."""
+
     epoch: int
     formation: int
     private: bytes
-    """X25519; empty once the pair roots are derived"""
+    nonce: bytes
+    part: bytes
+    """of the group key"""
     key: KeyMessage
-
-
-@dataclass(frozen=True, slots=True)
-class Signed:
-    """The one roster that we signed in this formation."""
-
-    roster: Roster
-    signature: RosterSignature
+    secrets: tuple[bytes, ...] = ()
+    """encapsulated to each higher place"""
+    encapsulation: Encapsulation | None = None
+    seats: tuple[Seat, ...] = ()
+    roster_hash: bytes = b""
+    roots: tuple[bytes, ...] = ()
+    signature: RosterSignature | None = None
+    opening: Opening | None = None
+    group_key: bytes = b""
+    confirmation: Confirmation | None = None
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Seated:
-    """n of n signed. ``roots``: K_ij by index, our own place empty."""
+    """A place in an epoch. ``roots``: K_ij of ``round`` by index, our own place empty; ``group_key``: KG of it."""
 
+    epoch: int
+    predecessor: bytes
+    roster_hash: bytes
+    seats: tuple[Seat, ...]
+    beacon: bytes
+    round: int
     roots: tuple[bytes, ...]
+    group_key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The epoch before ours, as a bench: its receipts say where the job stood."""
+
+    epoch: int
+    predecessor: bytes
+    roster_hash: bytes
+    seats: tuple[Seat, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """The epoch in which this member speaks."""
+
+    epoch: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +107,8 @@ class Bound:
     round: int
     attempt: int
     survivors_digest: bytes
-    cohort: tuple[int, ...]
+    cohort: tuple[str, ...]
+    """member ids: an index changes with the epoch"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +118,16 @@ class Aborted:
     attempt: int
 
 
-FORMATION = "formation"
-ROSTER = "roster"
-SEATED = "seated"
+CANDIDACY = "candidacy"
+PRESENT = "epoch"
+BEFORE = "before"
 HELD = "state"
 
 _KINDS: dict[str, type] = {
-    FORMATION: Formation,
-    ROSTER: Signed,
-    SEATED: Seated,
+    CANDIDACY: Candidacy,
+    PRESENT: Present,
+    BEFORE: Known,
+    "seat": Seated,
     HELD: Held,
     "ready": Ready,
     "contribution": Contribution,
@@ -98,6 +142,10 @@ _KINDS: dict[str, type] = {
 
 def vote(kind: str, epoch: int, round_number: int, attempt: int) -> str:
     return f"{kind}/{epoch}/{round_number}/{attempt}"
+
+
+def seat_key(epoch: int) -> str:
+    return f"seat/{epoch}"
 
 
 def binding(state_digest: bytes) -> str:
@@ -120,6 +168,14 @@ class Votes:
     def put(self, key: str, record: Any) -> Remember:
         self._records[key] = record
         return Remember(key, codec.encode(record, _KINDS[key.split("/")[0]]))
+
+    def erase(self, key: str) -> Remember:
+        del self._records[key]
+        return Remember(key, None)
+
+    def epochs(self) -> list[int]:
+        """Those in which we have a seat."""
+        return [int(key.removeprefix("seat/")) for key in self._records if key.startswith("seat/")]
 
     def latest(self, kind: str, epoch: int, round_number: int) -> Any | None:
         """The record of the highest attempt of the round."""

@@ -21,6 +21,7 @@ from federation.secagg import codec, events, messages
 from federation.secagg.events import CollectorEvent
 from federation.secagg.parameters import MAX_MEMBERS
 from federation.secagg.shamir import SHARE_BYTES
+from federation.secagg.suite import CIPHERTEXT_BYTES, KEM_KEY_BYTES
 from federation.v1 import rounds_pb2
 
 _CREDENTIAL_LIMIT: Final = 64 * 1024
@@ -29,7 +30,16 @@ _ROUND_LIMIT: Final = 1 << 31
 
 _EXACT: Final[dict[str, int]] = {
     "signature": 64,
+    "predecessor": 32,
     "exchange_key": 32,
+    "kem_key": KEM_KEY_BYTES,
+    "nonce_hash": 32,
+    "group_hash": 32,
+    "keys_hash": 32,
+    "hashes": 32,
+    "ciphertexts": CIPHERTEXT_BYTES,
+    "nonce": 32,
+    "beacon": 32,
     "roster_hash": 32,
     "state_digest": 32,
     "state_blob": 32,
@@ -57,7 +67,10 @@ _RANGE: Final[dict[str, tuple[int, int]]] = {
     "attempt": (0, _ROUND_LIMIT),
     "weight": (1, 1 << 40),
     "sum_size": (1, 1 << 62),
+    "ready": (1, MAX_MEMBERS),
+    "figures": (-(1 << 62), 1 << 62),
 }
+_UNORDERED: Final = frozenset({"figures"})
 
 
 class _Pair(NamedTuple):
@@ -80,6 +93,7 @@ _KINDS: Final[dict[str, type]] = {
         *get_args(get_type_hints(events.Tell)["message"]),
         messages.Box,
         messages.SurvivorEntry,
+        messages.Void,
     )
 }
 
@@ -113,6 +127,8 @@ def _fill(proto: Any, value: Any) -> None:
             getattr(proto, name).extend(pair.proto(**{pair.number: peer, pair.value: data}) for peer, data in part)
         elif isinstance(part, messages.Trailer):
             _fill(proto, part)
+        elif part is None:
+            continue
         elif is_dataclass(part):
             getattr(proto, name).SetInParent()
             _fill(getattr(proto, name), part)
@@ -132,7 +148,7 @@ def from_proto(message: Message) -> Any:
 
 
 def _read(proto: Any, kind: type) -> Any:
-    values = []
+    values: list[Any] = []
     for name, hint in _hints(kind):
         pair = _PAIRS.get((kind, name))
         if pair is not None:
@@ -153,6 +169,8 @@ def _read(proto: Any, kind: type) -> Any:
             )
         elif hint is messages.Trailer:
             values.append(_read(proto, messages.Trailer))
+        elif hint == messages.Void | None:
+            values.append(_read(proto.void, messages.Void) if proto.HasField(name) else None)
         elif is_dataclass(hint):
             if not proto.HasField(name):
                 raise _malformed(f"{kind.__name__} lacks {name}")
@@ -168,7 +186,7 @@ def _sequence(name: str, items: Any, item_kind: Any) -> tuple[Any, ...]:
     _count(name, items)
     if not is_dataclass(item_kind):
         plain = tuple(_scalar(name, item) for item in items)
-        return _ordered(name, plain, int) if item_kind is int else plain
+        return _ordered(name, plain, int) if item_kind is int and name not in _UNORDERED else plain
     read = tuple(_read(item, item_kind) for item in items)  # type: ignore[arg-type]
     if item_kind is messages.KeyMessage:
         return read

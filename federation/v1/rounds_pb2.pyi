@@ -251,16 +251,28 @@ class KeyMessage(_message.Message):
 
     EPOCH_FIELD_NUMBER: _builtins.int
     FORMATION_FIELD_NUMBER: _builtins.int
+    PREDECESSOR_FIELD_NUMBER: _builtins.int
     CREDENTIAL_FIELD_NUMBER: _builtins.int
     EXCHANGE_KEY_FIELD_NUMBER: _builtins.int
+    KEM_KEY_FIELD_NUMBER: _builtins.int
+    NONCE_HASH_FIELD_NUMBER: _builtins.int
+    GROUP_HASH_FIELD_NUMBER: _builtins.int
     WEIGHT_FIELD_NUMBER: _builtins.int
     SIGNATURE_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
     formation: _builtins.int
+    predecessor: _builtins.bytes
+    """roster hash of the epoch before; 32 zero bytes for the first"""
     credential: _builtins.bytes
     """the node credential's envelope, verbatim"""
     exchange_key: _builtins.bytes
     """X25519"""
+    kem_key: _builtins.bytes
+    """ML-KEM-768 encapsulation key"""
+    nonce_hash: _builtins.bytes
+    """of this member's part of the beacon"""
+    group_hash: _builtins.bytes
+    """of its part of the group key"""
     weight: _builtins.int
     """public bucket: a power of two, or 1 for equal weights"""
     signature: _builtins.bytes
@@ -269,18 +281,60 @@ class KeyMessage(_message.Message):
         *,
         epoch: _builtins.int = ...,
         formation: _builtins.int = ...,
+        predecessor: _builtins.bytes = ...,
         credential: _builtins.bytes = ...,
         exchange_key: _builtins.bytes = ...,
+        kem_key: _builtins.bytes = ...,
+        nonce_hash: _builtins.bytes = ...,
+        group_hash: _builtins.bytes = ...,
         weight: _builtins.int = ...,
         signature: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["credential", b"credential", "epoch", b"epoch", "exchange_key", b"exchange_key", "formation", b"formation", "signature", b"signature", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credential", b"credential", "epoch", b"epoch", "exchange_key", b"exchange_key", "formation", b"formation", "group_hash", b"group_hash", "kem_key", b"kem_key", "nonce_hash", b"nonce_hash", "predecessor", b"predecessor", "signature", b"signature", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___KeyMessage: _TypeAlias = KeyMessage  # noqa: Y015
+
+@_typing.final
+class Encapsulation(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    KEYS_HASH_FIELD_NUMBER: _builtins.int
+    HASHES_FIELD_NUMBER: _builtins.int
+    CIPHERTEXTS_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    keys_hash: _builtins.bytes
+    """of the candidates' key messages"""
+    signature: _builtins.bytes
+    @_builtins.property
+    def hashes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """of the ciphertext for each later place, in order"""
+
+    @_builtins.property
+    def ciphertexts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """the same ciphertexts, on the way to the coordinator only"""
+
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        keys_hash: _builtins.bytes = ...,
+        hashes: _abc.Iterable[_builtins.bytes] | None = ...,
+        ciphertexts: _abc.Iterable[_builtins.bytes] | None = ...,
+        signature: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ciphertexts", b"ciphertexts", "hashes", b"hashes", "index", b"index", "keys_hash", b"keys_hash", "signature", b"signature"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Encapsulation: _TypeAlias = Encapsulation  # noqa: Y015
 
 @_typing.final
 class RosterSignature(_message.Message):
@@ -306,6 +360,72 @@ class RosterSignature(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RosterSignature: _TypeAlias = RosterSignature  # noqa: Y015
+
+@_typing.final
+class Opening(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    ROSTER_HASH_FIELD_NUMBER: _builtins.int
+    NONCE_FIELD_NUMBER: _builtins.int
+    BOXES_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    roster_hash: _builtins.bytes
+    nonce: _builtins.bytes
+    signature: _builtins.bytes
+    @_builtins.property
+    def boxes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Box]:
+        """the part of the group key, sealed; on the way to a member its own box only"""
+
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        roster_hash: _builtins.bytes = ...,
+        nonce: _builtins.bytes = ...,
+        boxes: _abc.Iterable[Global___Box] | None = ...,
+        signature: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["boxes", b"boxes", "index", b"index", "nonce", b"nonce", "roster_hash", b"roster_hash", "signature", b"signature"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Opening: _TypeAlias = Opening  # noqa: Y015
+
+@_typing.final
+class Confirmation(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    ROSTER_HASH_FIELD_NUMBER: _builtins.int
+    BEACON_FIELD_NUMBER: _builtins.int
+    GROUP_HASH_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    roster_hash: _builtins.bytes
+    beacon: _builtins.bytes
+    group_hash: _builtins.bytes
+    """H("confirm" | KG)"""
+    signature: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        roster_hash: _builtins.bytes = ...,
+        beacon: _builtins.bytes = ...,
+        group_hash: _builtins.bytes = ...,
+        signature: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["beacon", b"beacon", "group_hash", b"group_hash", "index", b"index", "roster_hash", b"roster_hash", "signature", b"signature"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Confirmation: _TypeAlias = Confirmation  # noqa: Y015
 
 @_typing.final
 class Ready(_message.Message):
@@ -600,6 +720,7 @@ class Receipt(_message.Message):
     CONTEXT_FIELD_NUMBER: _builtins.int
     SURVIVORS_DIGEST_FIELD_NUMBER: _builtins.int
     STATE_DIGEST_FIELD_NUMBER: _builtins.int
+    FIGURES_FIELD_NUMBER: _builtins.int
     SIGNATURE_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     epoch: _builtins.int
@@ -609,6 +730,10 @@ class Receipt(_message.Message):
     state_digest: _builtins.bytes
     """of state_{r+1}"""
     signature: _builtins.bytes
+    @_builtins.property
+    def figures(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """sums of the declared public metrics: two header words each"""
+
     def __init__(
         self,
         *,
@@ -618,11 +743,12 @@ class Receipt(_message.Message):
         context: _builtins.bytes = ...,
         survivors_digest: _builtins.bytes = ...,
         state_digest: _builtins.bytes = ...,
+        figures: _abc.Iterable[_builtins.int] | None = ...,
         signature: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "epoch", b"epoch", "index", b"index", "round", b"round", "signature", b"signature", "state_digest", b"state_digest", "survivors_digest", b"survivors_digest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "epoch", b"epoch", "figures", b"figures", "index", b"index", "round", b"round", "signature", b"signature", "state_digest", b"state_digest", "survivors_digest", b"survivors_digest"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -773,6 +899,9 @@ class NodeEvent(_message.Message):
     STATE_STORED_FIELD_NUMBER: _builtins.int
     PROGRESS_FIELD_NUMBER: _builtins.int
     PONG_FIELD_NUMBER: _builtins.int
+    ENCAPSULATION_FIELD_NUMBER: _builtins.int
+    OPENING_FIELD_NUMBER: _builtins.int
+    CONFIRMATION_FIELD_NUMBER: _builtins.int
     job: _builtins.bytes
     """empty: not about one job"""
     @_builtins.property
@@ -809,6 +938,12 @@ class NodeEvent(_message.Message):
     def progress(self) -> Global___Progress: ...
     @_builtins.property
     def pong(self) -> Global___Pong: ...
+    @_builtins.property
+    def encapsulation(self) -> Global___Encapsulation: ...
+    @_builtins.property
+    def opening(self) -> Global___Opening: ...
+    @_builtins.property
+    def confirmation(self) -> Global___Confirmation: ...
     def __init__(
         self,
         *,
@@ -830,12 +965,15 @@ class NodeEvent(_message.Message):
         state_stored: Global___StateStored | None = ...,
         progress: Global___Progress | None = ...,
         pong: Global___Pong | None = ...,
+        encapsulation: Global___Encapsulation | None = ...,
+        opening: Global___Opening | None = ...,
+        confirmation: Global___Confirmation | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "ack", b"ack", "consent", b"consent", "event", b"event", "hello", b"hello", "key", b"key", "offer", b"offer", "pong", b"pong", "progress", b"progress", "ready", b"ready", "receipt", b"receipt", "recover_reply", b"recover_reply", "refusal", b"refusal", "reveal", b"reveal", "roster_signature", b"roster_signature", "state_stored", b"state_stored", "task_failure", b"task_failure", "upload", b"upload"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "ack", b"ack", "confirmation", b"confirmation", "consent", b"consent", "encapsulation", b"encapsulation", "event", b"event", "hello", b"hello", "key", b"key", "offer", b"offer", "opening", b"opening", "pong", b"pong", "progress", b"progress", "ready", b"ready", "receipt", b"receipt", "recover_reply", b"recover_reply", "refusal", b"refusal", "reveal", b"reveal", "roster_signature", b"roster_signature", "state_stored", b"state_stored", "task_failure", b"task_failure", "upload", b"upload"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "ack", b"ack", "consent", b"consent", "event", b"event", "hello", b"hello", "job", b"job", "key", b"key", "offer", b"offer", "pong", b"pong", "progress", b"progress", "ready", b"ready", "receipt", b"receipt", "recover_reply", b"recover_reply", "refusal", b"refusal", "reveal", b"reveal", "roster_signature", b"roster_signature", "state_stored", b"state_stored", "task_failure", b"task_failure", "upload", b"upload"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "ack", b"ack", "confirmation", b"confirmation", "consent", b"consent", "encapsulation", b"encapsulation", "event", b"event", "hello", b"hello", "job", b"job", "key", b"key", "offer", b"offer", "opening", b"opening", "pong", b"pong", "progress", b"progress", "ready", b"ready", "receipt", b"receipt", "recover_reply", b"recover_reply", "refusal", b"refusal", "reveal", b"reveal", "roster_signature", b"roster_signature", "state_stored", b"state_stored", "task_failure", b"task_failure", "upload", b"upload"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["hello", "offer", "consent", "key", "roster_signature", "ready", "upload", "ack", "reveal", "recover_reply", "abort", "receipt", "task_failure", "refusal", "state_stored", "progress", "pong"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["hello", "offer", "consent", "key", "roster_signature", "ready", "upload", "ack", "reveal", "recover_reply", "abort", "receipt", "task_failure", "refusal", "state_stored", "progress", "pong", "encapsulation", "opening", "confirmation"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -890,24 +1028,27 @@ class Form(_message.Message):
 
     EPOCH_FIELD_NUMBER: _builtins.int
     FORMATION_FIELD_NUMBER: _builtins.int
+    PREDECESSOR_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
     formation: _builtins.int
+    predecessor: _builtins.bytes
     def __init__(
         self,
         *,
         epoch: _builtins.int = ...,
         formation: _builtins.int = ...,
+        predecessor: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "formation", b"formation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "formation", b"formation", "predecessor", b"predecessor"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Form: _TypeAlias = Form  # noqa: Y015
 
 @_typing.final
-class Roster(_message.Message):
+class Candidates(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     EPOCH_FIELD_NUMBER: _builtins.int
@@ -932,7 +1073,123 @@ class Roster(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+Global___Candidates: _TypeAlias = Candidates  # noqa: Y015
+
+@_typing.final
+class Roster(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EPOCH_FIELD_NUMBER: _builtins.int
+    FORMATION_FIELD_NUMBER: _builtins.int
+    KEYS_FIELD_NUMBER: _builtins.int
+    ENCAPSULATIONS_FIELD_NUMBER: _builtins.int
+    CIPHERTEXTS_FIELD_NUMBER: _builtins.int
+    epoch: _builtins.int
+    formation: _builtins.int
+    @_builtins.property
+    def keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeyMessage]: ...
+    @_builtins.property
+    def encapsulations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Encapsulation]:
+        """without their ciphertexts"""
+
+    @_builtins.property
+    def ciphertexts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """for the receiver, of each earlier place, in order"""
+
+    def __init__(
+        self,
+        *,
+        epoch: _builtins.int = ...,
+        formation: _builtins.int = ...,
+        keys: _abc.Iterable[Global___KeyMessage] | None = ...,
+        encapsulations: _abc.Iterable[Global___Encapsulation] | None = ...,
+        ciphertexts: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ciphertexts", b"ciphertexts", "encapsulations", b"encapsulations", "epoch", b"epoch", "formation", b"formation", "keys", b"keys"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
 Global___Roster: _TypeAlias = Roster  # noqa: Y015
+
+@_typing.final
+class Openings(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EPOCH_FIELD_NUMBER: _builtins.int
+    ROSTER_HASH_FIELD_NUMBER: _builtins.int
+    OPENINGS_FIELD_NUMBER: _builtins.int
+    epoch: _builtins.int
+    roster_hash: _builtins.bytes
+    @_builtins.property
+    def openings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Opening]:
+        """of all n, each with the receiver's box"""
+
+    def __init__(
+        self,
+        *,
+        epoch: _builtins.int = ...,
+        roster_hash: _builtins.bytes = ...,
+        openings: _abc.Iterable[Global___Opening] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "openings", b"openings", "roster_hash", b"roster_hash"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Openings: _TypeAlias = Openings  # noqa: Y015
+
+@_typing.final
+class Confirmations(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EPOCH_FIELD_NUMBER: _builtins.int
+    ROSTER_HASH_FIELD_NUMBER: _builtins.int
+    CONFIRMATIONS_FIELD_NUMBER: _builtins.int
+    epoch: _builtins.int
+    roster_hash: _builtins.bytes
+    @_builtins.property
+    def confirmations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Confirmation]:
+        """n of n"""
+
+    def __init__(
+        self,
+        *,
+        epoch: _builtins.int = ...,
+        roster_hash: _builtins.bytes = ...,
+        confirmations: _abc.Iterable[Global___Confirmation] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["confirmations", b"confirmations", "epoch", b"epoch", "roster_hash", b"roster_hash"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Confirmations: _TypeAlias = Confirmations  # noqa: Y015
+
+@_typing.final
+class Lineage(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROSTER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def roster(self) -> Global___Roster:
+        """of the epoch before, for a member that was not in it"""
+
+    def __init__(
+        self,
+        *,
+        roster: Global___Roster | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["roster", b"roster"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["roster", b"roster"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Lineage: _TypeAlias = Lineage  # noqa: Y015
 
 @_typing.final
 class RosterCertificate(_message.Message):
@@ -972,6 +1229,7 @@ class Announcement(_message.Message):
     READIES_FIELD_NUMBER: _builtins.int
     RECEIPTS_FIELD_NUMBER: _builtins.int
     ABORTS_FIELD_NUMBER: _builtins.int
+    VOID_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
     round: _builtins.int
     attempt: _builtins.int
@@ -985,7 +1243,11 @@ class Announcement(_message.Message):
 
     @_builtins.property
     def aborts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Abort]:
-        """q of the attempt before, for attempt > 0"""
+        """q of the attempt before, for attempt > 0; or"""
+
+    @_builtins.property
+    def void(self) -> Global___Void:
+        """the certificate of the attempt before, which gave no sum"""
 
     def __init__(
         self,
@@ -996,14 +1258,72 @@ class Announcement(_message.Message):
         readies: _abc.Iterable[Global___Ready] | None = ...,
         receipts: _abc.Iterable[Global___Receipt] | None = ...,
         aborts: _abc.Iterable[Global___Abort] | None = ...,
+        void: Global___Void | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_void", b"_void", "void", b"void"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aborts", b"aborts", "attempt", b"attempt", "epoch", b"epoch", "readies", b"readies", "receipts", b"receipts", "round", b"round"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_void", b"_void", "aborts", b"aborts", "attempt", b"attempt", "epoch", b"epoch", "readies", b"readies", "receipts", b"receipts", "round", b"round", "void", b"void"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__void: _TypeAlias = _typing.Literal["void"]  # noqa: Y015
+    _WhichOneofArgType__void: _TypeAlias = _typing.Literal["_void", b"_void"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__void) -> _WhichOneofReturnType__void | None: ...
+
+Global___Announcement: _TypeAlias = Announcement  # noqa: Y015
+
+@_typing.final
+class Void(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    READY_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_FIELD_NUMBER: _builtins.int
+    attempt: _builtins.int
+    @_builtins.property
+    def ready(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """R_r of that attempt"""
+
+    @_builtins.property
+    def certificate(self) -> Global___Certificate: ...
+    def __init__(
+        self,
+        *,
+        attempt: _builtins.int = ...,
+        ready: _abc.Iterable[_builtins.int] | None = ...,
+        certificate: Global___Certificate | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "certificate", b"certificate", "ready", b"ready"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Announcement: _TypeAlias = Announcement  # noqa: Y015
+Global___Void: _TypeAlias = Void  # noqa: Y015
+
+@_typing.final
+class Reopen(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EPOCH_FIELD_NUMBER: _builtins.int
+    ROUND_FIELD_NUMBER: _builtins.int
+    VOID_FIELD_NUMBER: _builtins.int
+    epoch: _builtins.int
+    round: _builtins.int
+    @_builtins.property
+    def void(self) -> Global___Void: ...
+    def __init__(
+        self,
+        *,
+        epoch: _builtins.int = ...,
+        round: _builtins.int = ...,
+        void: Global___Void | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["void", b"void"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "round", b"round", "void", b"void"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Reopen: _TypeAlias = Reopen  # noqa: Y015
 
 @_typing.final
 class SurvivorEntry(_message.Message):
@@ -1188,10 +1508,13 @@ Global___Close: _TypeAlias = Close  # noqa: Y015
 class CatchUp(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    EPOCH_FIELD_NUMBER: _builtins.int
     ROUND_FIELD_NUMBER: _builtins.int
     STATE_DIGEST_FIELD_NUMBER: _builtins.int
     STATE_BLOB_FIELD_NUMBER: _builtins.int
     RECEIPTS_FIELD_NUMBER: _builtins.int
+    epoch: _builtins.int
+    """under whose group key the file is sealed, where the coordinator is blind"""
     round: _builtins.int
     """the round that this state is the input of"""
     state_digest: _builtins.bytes
@@ -1203,6 +1526,7 @@ class CatchUp(_message.Message):
     def __init__(
         self,
         *,
+        epoch: _builtins.int = ...,
         round: _builtins.int = ...,
         state_digest: _builtins.bytes = ...,
         state_blob: _builtins.bytes = ...,
@@ -1210,7 +1534,7 @@ class CatchUp(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["receipts", b"receipts", "round", b"round", "state_blob", b"state_blob", "state_digest", b"state_digest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "receipts", b"receipts", "round", b"round", "state_blob", b"state_blob", "state_digest", b"state_digest"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1220,23 +1544,46 @@ Global___CatchUp: _TypeAlias = CatchUp  # noqa: Y015
 class ProvideState(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    EPOCH_FIELD_NUMBER: _builtins.int
     ROUND_FIELD_NUMBER: _builtins.int
     STATE_DIGEST_FIELD_NUMBER: _builtins.int
+    epoch: _builtins.int
     round: _builtins.int
     state_digest: _builtins.bytes
     def __init__(
         self,
         *,
+        epoch: _builtins.int = ...,
         round: _builtins.int = ...,
         state_digest: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["round", b"round", "state_digest", b"state_digest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "round", b"round", "state_digest", b"state_digest"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ProvideState: _TypeAlias = ProvideState  # noqa: Y015
+
+@_typing.final
+class ProvideRelease(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_DIGEST_FIELD_NUMBER: _builtins.int
+    state_digest: _builtins.bytes
+    """of the final state: put its file among the blobs, for those whom the manifest names"""
+    def __init__(
+        self,
+        *,
+        state_digest: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["state_digest", b"state_digest"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProvideRelease: _TypeAlias = ProvideRelease  # noqa: Y015
 
 @_typing.final
 class Withdrawn(_message.Message):
@@ -1340,6 +1687,12 @@ class Instruction(_message.Message):
     FINISHED_FIELD_NUMBER: _builtins.int
     JOB_FAILED_FIELD_NUMBER: _builtins.int
     PING_FIELD_NUMBER: _builtins.int
+    CANDIDATES_FIELD_NUMBER: _builtins.int
+    OPENINGS_FIELD_NUMBER: _builtins.int
+    CONFIRMATIONS_FIELD_NUMBER: _builtins.int
+    LINEAGE_FIELD_NUMBER: _builtins.int
+    REOPEN_FIELD_NUMBER: _builtins.int
+    PROVIDE_RELEASE_FIELD_NUMBER: _builtins.int
     job: _builtins.bytes
     @_builtins.property
     def welcome(self) -> Global___Welcome: ...
@@ -1375,6 +1728,18 @@ class Instruction(_message.Message):
     def job_failed(self) -> Global___JobFailed: ...
     @_builtins.property
     def ping(self) -> Global___Ping: ...
+    @_builtins.property
+    def candidates(self) -> Global___Candidates: ...
+    @_builtins.property
+    def openings(self) -> Global___Openings: ...
+    @_builtins.property
+    def confirmations(self) -> Global___Confirmations: ...
+    @_builtins.property
+    def lineage(self) -> Global___Lineage: ...
+    @_builtins.property
+    def reopen(self) -> Global___Reopen: ...
+    @_builtins.property
+    def provide_release(self) -> Global___ProvideRelease: ...
     def __init__(
         self,
         *,
@@ -1396,12 +1761,18 @@ class Instruction(_message.Message):
         finished: Global___Finished | None = ...,
         job_failed: Global___JobFailed | None = ...,
         ping: Global___Ping | None = ...,
+        candidates: Global___Candidates | None = ...,
+        openings: Global___Openings | None = ...,
+        confirmations: Global___Confirmations | None = ...,
+        lineage: Global___Lineage | None = ...,
+        reopen: Global___Reopen | None = ...,
+        provide_release: Global___ProvideRelease | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["abort_request", b"abort_request", "announcement", b"announcement", "ask_consent", b"ask_consent", "catch_up", b"catch_up", "certificate", b"certificate", "close", b"close", "finished", b"finished", "form", b"form", "instruction", b"instruction", "job_failed", b"job_failed", "ping", b"ping", "provide_state", b"provide_state", "recover", b"recover", "roster", b"roster", "roster_certificate", b"roster_certificate", "survivors", b"survivors", "welcome", b"welcome", "withdrawn", b"withdrawn"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["abort_request", b"abort_request", "announcement", b"announcement", "ask_consent", b"ask_consent", "candidates", b"candidates", "catch_up", b"catch_up", "certificate", b"certificate", "close", b"close", "confirmations", b"confirmations", "finished", b"finished", "form", b"form", "instruction", b"instruction", "job_failed", b"job_failed", "lineage", b"lineage", "openings", b"openings", "ping", b"ping", "provide_release", b"provide_release", "provide_state", b"provide_state", "recover", b"recover", "reopen", b"reopen", "roster", b"roster", "roster_certificate", b"roster_certificate", "survivors", b"survivors", "welcome", b"welcome", "withdrawn", b"withdrawn"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abort_request", b"abort_request", "announcement", b"announcement", "ask_consent", b"ask_consent", "catch_up", b"catch_up", "certificate", b"certificate", "close", b"close", "finished", b"finished", "form", b"form", "instruction", b"instruction", "job", b"job", "job_failed", b"job_failed", "ping", b"ping", "provide_state", b"provide_state", "recover", b"recover", "roster", b"roster", "roster_certificate", b"roster_certificate", "survivors", b"survivors", "welcome", b"welcome", "withdrawn", b"withdrawn"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abort_request", b"abort_request", "announcement", b"announcement", "ask_consent", b"ask_consent", "candidates", b"candidates", "catch_up", b"catch_up", "certificate", b"certificate", "close", b"close", "confirmations", b"confirmations", "finished", b"finished", "form", b"form", "instruction", b"instruction", "job", b"job", "job_failed", b"job_failed", "lineage", b"lineage", "openings", b"openings", "ping", b"ping", "provide_release", b"provide_release", "provide_state", b"provide_state", "recover", b"recover", "reopen", b"reopen", "roster", b"roster", "roster_certificate", b"roster_certificate", "survivors", b"survivors", "welcome", b"welcome", "withdrawn", b"withdrawn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_instruction: _TypeAlias = _typing.Literal["welcome", "ask_consent", "form", "roster", "roster_certificate", "announcement", "survivors", "certificate", "recover", "abort_request", "close", "catch_up", "provide_state", "withdrawn", "finished", "job_failed", "ping"]  # noqa: Y015
+    _WhichOneofReturnType_instruction: _TypeAlias = _typing.Literal["welcome", "ask_consent", "form", "roster", "roster_certificate", "announcement", "survivors", "certificate", "recover", "abort_request", "close", "catch_up", "provide_state", "withdrawn", "finished", "job_failed", "ping", "candidates", "openings", "confirmations", "lineage", "reopen", "provide_release"]  # noqa: Y015
     _WhichOneofArgType_instruction: _TypeAlias = _typing.Literal["instruction", b"instruction"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_instruction) -> _WhichOneofReturnType_instruction | None: ...
 

@@ -37,6 +37,7 @@ from federation.identity.roll import Roll
 from federation.manifest.manifest import Manifest
 from federation.secagg import events, wire
 from federation.secagg.encoding import Buffer, encoding_of, read_sum
+from federation.secagg.figures import public_words
 from federation.secagg.member import Me, MemberMachine
 from federation.secagg.messages import Close, Upload
 from federation.v1 import rounds_pb2
@@ -124,8 +125,8 @@ class JobDriver:
 
     def hear(self, proto: Any) -> None:
         """One instruction of the coordinator for this job, as its protobuf message."""
-        if isinstance(proto, rounds_pb2.ProvideState):
-            self._spawn(self._provide(proto.state_digest))
+        if isinstance(proto, rounds_pb2.ProvideRelease):
+            self._spawn(self._provide(proto.state_digest, b""))
             return
         try:
             event: events.MemberEvent = wire.from_proto(proto)
@@ -200,6 +201,8 @@ class JobDriver:
                 self._spawn(self._initial())
             case events.FetchState():
                 self._spawn(self._fetch_state(instruction))
+            case events.PutState():
+                self._spawn(self._provide(instruction.state_digest, instruction.key))
             case events.Contribute():
                 self._contributing[instruction.plan.context] = self._spawn(self._contribute(instruction))
             case events.FetchSum():
@@ -328,6 +331,8 @@ class JobDriver:
         path = self._files.root / "fetched.safetensors"
         try:
             await self._lab.way.get_blob(wanted.state_blob, path, MAX_STATE)
+            if wanted.key:
+                path = await asyncio.to_thread(self._files.unsealed, path, wanted.key)
             state = await asyncio.to_thread(read_state, path)
             if state.round != wanted.round or await asyncio.to_thread(state.digest) != wanted.state_digest:
                 raise VerificationFailed("The state that came is not the one that the members certified.")
@@ -342,7 +347,7 @@ class JobDriver:
         close = fetch.close
         try:
             state = self._held()
-            stepped = await self._next(fetch, state)
+            stepped, figures = await self._next(fetch, state)
         except ProtocolViolation as error:
             self._queue.put_nowait(events.SumRefused(close.context, error.message))
             return
@@ -352,9 +357,9 @@ class JobDriver:
             return
         self._lab.count("rounds")
         self._state = stepped
-        self._queue.put_nowait(events.SumApplied(close.context, stepped.digest()))
+        self._queue.put_nowait(events.SumApplied(close.context, stepped.digest(), figures))
 
-    async def _next(self, fetch: events.FetchSum, state: ModelState) -> ModelState:
+    async def _next(self, fetch: events.FetchSum, state: ModelState) -> tuple[ModelState, tuple[int, ...]]:
         inline = self._inline_sums.pop(fetch.close.context, None)
         if inline is not None:
             if hashlib.sha256(inline).digest() != fetch.close.sum_blob:
@@ -370,26 +375,31 @@ class JobDriver:
         path.unlink(missing_ok=True)
         return stepped
 
-    def _step(self, fetch: events.FetchSum, state: ModelState, data: Buffer) -> ModelState:
-        """Range checks, then the outer step. Raises ProtocolViolation."""
+    def _step(self, fetch: events.FetchSum, state: ModelState, data: Buffer) -> tuple[ModelState, tuple[int, ...]]:
+        """Range checks and the sum MAC, then the outer step; and the figures that people may see. Raises
+        ProtocolViolation."""
         terms = self._terms
         encoding = encoding_of(terms, fetch.members, fetch.weight_unit)
         header_only = terms.header_only(fetch.close.round)
         parameters = 0 if header_only else Layout.of(state.arrays).size
         total = read_sum(data, terms, encoding, len(fetch.cohort), fetch.total_weight, parameters)
+        figures = public_words(total.header, terms)
         if header_only:
-            return state
+            return state, figures
         scales = next_scales(state.scales, total.peaks, len(fetch.cohort), encoding.level_bound, total.saturated, terms)
         stepped = outer_step(self.manifest.strategy, state, total.mean(state.scales), scales)
         stepped.digest()
         self._files.keep(stepped)
-        return stepped
+        return stepped, figures
 
-    async def _provide(self, digest: bytes) -> None:
+    async def _provide(self, digest: bytes, key: bytes) -> None:
+        """``key``: seals it for the other members alone."""
         path = await asyncio.to_thread(self._files.find, digest)
         if path is None:
             return
         try:
+            if key:
+                path = await asyncio.to_thread(self._files.sealed, path, key)
             blob = await asyncio.to_thread(_digest_of, path)
             await self._lab.way.put_blob(blob, path)
         except (FederationError, FileNotFoundError) as error:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from federation.errors import VerificationFailed
+from federation.sealing import PIECE, seal, unseal
 from federation.weights.state import ModelState, read_state, write_state
 from federation.weights.tensors import write_arrays
 from node_agent.store.files import private_folder
@@ -107,6 +108,22 @@ class JobFiles:
                 continue
         return None
 
+    def sealed(self, path: Path, key: bytes) -> Path:
+        """A copy that only who has ``key`` reads."""
+        out = self.root / "sealed"
+        _write(out, seal(key, _pieces(path)))
+        return out
+
+    def unsealed(self, path: Path, key: bytes) -> Path:
+        """Raises VerificationFailed, and leaves nothing, when it does not open."""
+        out = self.root / "unsealed.safetensors"
+        try:
+            _write(out, unseal(key, _pieces(path)))
+        except VerificationFailed:
+            out.unlink(missing_ok=True)
+            raise
+        return out
+
     def erase_work(self) -> None:
         """At the job's end: everything but the lab's own log, if there is one."""
         for path in self.root.iterdir() if self.root.exists() else ():
@@ -116,3 +133,16 @@ class JobFiles:
                 path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # the log is there
             self.root.rmdir()
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as stream:
+        while piece := stream.read(PIECE):
+            yield piece
+
+
+def _write(path: Path, pieces: Iterable[bytes]) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as stream:
+        for piece in pieces:
+            stream.write(piece)

@@ -17,12 +17,11 @@ from typing import Any
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from federation.errors import InvalidIdentity
+from federation.errors import InvalidIdentity, ProtocolViolation
 from federation.secagg import encoding as codes
 from federation.secagg import wire
 from federation.secagg.collector import CollectorMachine
 from federation.secagg.events import (
-    AskState,
     Begin,
     ComputeInitialState,
     Connected,
@@ -38,6 +37,7 @@ from federation.secagg.events import (
     MaskPlan,
     Misconduct,
     PhaseChanged,
+    PutState,
     Refuse,
     Remember,
     RoundClosed,
@@ -174,6 +174,7 @@ class World:
         self.sums: dict[bytes, bytes] = {}
         self.blobs: set[bytes] = set()
         self.closed: list[RoundClosed] = []
+        self.judged: set[bytes] = set()
         self.done: JobDone | None = None
         self.stuck: JobStuck | None = None
         self.misconduct: list[Misconduct] = []
@@ -228,16 +229,10 @@ class World:
                     lab = self.labs.get(member)
                     if lab is not None and lab.connected:
                         self.queue.append((member, self._carried(instruction.message)))
-            elif isinstance(instruction, AskState):
-                lab = self.labs[instruction.member]
-                if lab.connected and lab.machine.position.state_digest == instruction.state_digest:
-                    self.blobs.add(instruction.state_digest)
-                    self.tell_collector(StateStored(instruction.state_digest, instruction.state_digest))
             elif isinstance(instruction, Unmask):
                 self._unmask(instruction)
             elif isinstance(instruction, RoundClosed):
                 self.closed.append(instruction)
-                self.judge(instruction)
             elif isinstance(instruction, JobDone):
                 self.done = instruction
             elif isinstance(instruction, JobStuck):
@@ -262,33 +257,33 @@ class World:
             total.add(self.updates[context][index])
         total.unmask(instruction.plan)
         data = bytes(total.data)
-        try:
-            read = codes.read_sum(data, self.terms, code, len(instruction.cohort), instruction.total_weight, size)
-        except Exception as error:
-            self.tell_collector(SumFailed(context, str(error)))
-            return
+        if not self.terms.blind:
+            try:
+                codes.read_sum(data, self.terms, code, len(instruction.cohort), instruction.total_weight, size)
+            except ProtocolViolation as error:
+                self.tell_collector(SumFailed(context, str(error)))
+                return
         blob = hashlib.sha256(data).digest()
         self.sums[blob] = data
-        self.tell_collector(SumReady(context, blob, len(data), read.header))
+        self.tell_collector(SumReady(context, blob, len(data)))
 
     def _encoding(self) -> codes.Encoding:
         unit = max(seat.weight for seat in self.collector.seats)
         return codes.encoding_of(self.terms, len(self.collector.seats), unit)
 
-    def judge(self, closed: RoundClosed) -> None:
-        """Plain integers over the cohort, added without masks, must be the sum that was published."""
+    def judge(self, context: bytes, cohort: Sequence[int], found: bytes) -> None:
+        """Plain integers over the cohort, added without masks, must be the sum that a member sees."""
         code = self._encoding()
-        cohort = closed.certificate.survivors.cohort
         words = codes.header_words(self.terms)
-        found = self.sums[closed.sum_blob]
         body = len(found) - 8 * words
         kind = np.dtype(f"<i{code.ring_bits // 8}")
-        parts = [self.plain[closed.context][index] for index in cohort]
+        parts = [self.plain[context][index] for index in cohort]
         expected = sum(np.frombuffer(part[:body], kind).astype(np.int64) for part in parts)
         assert np.array_equal(np.frombuffer(found[:body], kind).astype(np.int64), expected)
-        header = sum(np.frombuffer(part[body:], "<i8") for part in parts)
-        assert np.array_equal(np.frombuffer(found[body:], "<i8"), header)
-        assert tuple(header.tolist()) == closed.header
+        known = codes.FIXED_WORDS + 2 * len(self.terms.metrics)
+        header = sum(np.frombuffer(part[body:], "<i8")[:known] for part in parts)
+        assert np.array_equal(np.frombuffer(found[body:], "<i8")[:known], header)
+        self.judged.add(context)
 
     def restart_collector(self) -> None:
         """kill -9 and a replay from the stored events; then every stream opens anew."""
@@ -339,8 +334,14 @@ class World:
                 self.tasks.append((name, life, partial(self.tell_collector, TaskBroke(name, "it cannot start"))))
             else:
                 self.tasks.append((name, life, partial(self.deliver, name, StateReady(1, INITIAL))))
+        elif isinstance(instruction, PutState):
+            blob = hashlib.sha256(instruction.state_digest + instruction.key).digest()
+            self.blobs.add(blob)
+            if lab.connected:
+                self.tell_collector(StateStored(instruction.state_digest, blob))
         elif isinstance(instruction, FetchState):
             assert instruction.state_blob in self.blobs
+            assert instruction.state_blob == hashlib.sha256(instruction.state_digest + instruction.key).digest()
             ready = StateReady(instruction.round, instruction.state_digest)
             self.tasks.append((name, life, partial(self.deliver, name, ready)))
         elif isinstance(instruction, Contribute):
@@ -394,17 +395,23 @@ class World:
         self.deliver(lab.name, Encoded(context, tree.root()))
 
     def _apply(self, lab: Lab, fetch: FetchSum) -> None:
-        data = self.sums[fetch.close.sum_blob]
+        data, context = self.sums[fetch.close.sum_blob], fetch.close.context
         code = codes.encoding_of(self.terms, fetch.members, fetch.weight_unit)
         size = 0 if self.terms.header_only(fetch.close.round) else self.size
+        total = codes.Accumulator(self.terms, code, size)
+        total.add(data)
+        total.unmask(fetch.plan)
+        opened = bytes(total.data)
         try:
-            codes.read_sum(data, self.terms, code, len(fetch.cohort), fetch.total_weight, size)
-        except Exception as error:
-            self.deliver(lab.name, SumRefused(fetch.close.context, str(error)))
+            read = codes.read_sum(opened, self.terms, code, len(fetch.cohort), fetch.total_weight, size)
+        except ProtocolViolation as error:
+            self.deliver(lab.name, SumRefused(context, str(error)))
             return
+        self.judge(context, fetch.cohort, opened)
         before = lab.machine.position.state_digest
-        after = hashlib.sha256(before + hashlib.sha256(data).digest()).digest()
-        self.deliver(lab.name, SumApplied(fetch.close.context, after))
+        after = hashlib.sha256(before + hashlib.sha256(opened).digest()).digest()
+        known = codes.FIXED_WORDS + 2 * len(self.terms.metrics)
+        self.deliver(lab.name, SumApplied(context, after, read.header[codes.FIXED_WORDS : known]))
 
     # ----------------------------------------------------------------------------------------------------------- faults
 
