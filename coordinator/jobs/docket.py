@@ -500,7 +500,7 @@ class Docket:
         elif kind == "refusal":
             text = f"{event.refusal.code}: {event.refusal.text}"[:REMARK_LETTERS]
             self.note(case.digest, member, f"refuses: {text}")
-            driver.say(events.TaskBroke(member, text))
+            driver.say(events.TaskBroke(member, text, refused=True))
         elif kind != "progress":
             driver.say(events.From(member, wire.from_proto(getattr(event, kind))))
 

@@ -162,11 +162,10 @@ class CollectorMachine:
                     story=self._book.story,
                 )
             out = self._local(event, now)
+        while self._book.phase not in _OVER and (more := self._step(now)) is not None:
+            out += more
         if self._book.phase in _OVER:
             self._book.deadline = None
-            return out
-        while (more := self._step(now)) is not None:
-            out += more
         return out
 
     @property
@@ -295,7 +294,7 @@ class CollectorMachine:
             book.broke.add(event.member)
             if self._formation is not None and book.phase == "forming":
                 self._formation.refused(event.member)
-            if not book.position.get(event.member, (0, b""))[1]:
+            if not event.refused and not book.position.get(event.member, (0, b""))[1]:
                 book.unable[event.member] = event.reason
             return self._ask_another(event.member)
         if isinstance(event, StateStored):
@@ -385,12 +384,21 @@ class CollectorMachine:
         """Whether somebody waits for a next epoch, and there are rounds left for it."""
         book = self._book
         return bool(
-            self._bench is not None
+            self._rooted
             and book.phase in _ROUND
             and book.phase != "finishing"
             and book.round < self._terms.last_round
             and book.joining & book.present
         )
+
+    @property
+    def _rooted(self) -> bool:
+        """Whether the present epoch has certified a state of its own: only then may another follow it, since a member
+        looks one epoch back and no further."""
+        if self._bench is None:
+            return False
+        certified = self._book.certified
+        return self._epoch == FIRST_EPOCH or bool(certified and certified[0].epoch == self._epoch)
 
     def _step_forming(self, now: float) -> Out | None:
         formation = self._formation
@@ -434,7 +442,7 @@ class CollectorMachine:
     def _next_epoch(self, now: float) -> Out | None:
         """At a round boundary: moves to the roster that has been formed, or gives up one that could not be."""
         book, formation = self._book, self._formation
-        if formation is None or self._book.attempt or book.void is not None:
+        if formation is None or book.attempt or book.void is not None or not self._rooted:
             return None
         if formation.book.stage == "failed":
             book.joining -= set(formation.book.invited)
@@ -476,8 +484,6 @@ class CollectorMachine:
             book.opened = now
         book.since = book.opened
         missing = {seat.member for seat in self._certain.seats if seat.index not in ready}
-        if book.round == FIRST_ROUND:
-            missing -= set(self._newcomers)  # there is no certified state yet that they could take up
         # Whoever was lost since the last announcement gets one window more: a node that was started again misses no
         # second round. Whoever let that window pass holds up nobody until it returns.
         if self._waiting(missing - book.given_up, self._windows.ready, now, absent=self._windows.reconnect):
@@ -897,7 +903,7 @@ class CollectorMachine:
             out.append(Tell(only, Lineage(book.before)))
         held = book.position.get(member, (0, b""))[0]
         if book.phase in ("gathering", "finishing"):
-            if book.close is not None and book.closed is not None and held == book.close.round:
+            if book.close is not None and book.closed is not None and self._told_of_close and held == book.close.round:
                 out += [Tell(only, book.closed), Tell(only, book.close)]
             if book.void is not None:
                 out.append(Tell(only, Reopen(self._epoch, book.round, book.void)))
@@ -925,9 +931,13 @@ class CollectorMachine:
         held, state_digest = book.position.get(member, (0, b""))
         if held == book.round:
             return state_digest != book.state_digest
-        applying = book.phase == "gathering" and held == book.round - 1
-        first = self._epoch == FIRST_EPOCH  # in which everybody makes its own first state
-        return (0 if first else -1) < held < book.round and not applying
+        applying = book.phase == "gathering" and held == book.round - 1 and self._told_of_close
+        return 0 < held < book.round and not applying
+
+    @property
+    def _told_of_close(self) -> bool:
+        """Whether the sum of the round before belongs to this epoch, so that members can apply it themselves."""
+        return self._book.closed is not None and self._book.closed.epoch == self._epoch
 
     def _help_behind(self, only: str | None = None) -> Out:
         """CatchUp for those that are behind; when the state is not among the blobs, somebody who holds it is asked

@@ -435,6 +435,8 @@ class TaskBroke:
 
     member: str
     reason: str
+    refused: bool = False
+    """a message was refused; the task itself may be in order"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,7 +104,7 @@ class Formation:
         self._bench: Bench | None = None
         if book.listed:
             self._seats = self._seats_of()
-        if book.stage not in ("keys", "encapsulations"):
+        if book.stage not in ("keys", "encapsulations", "failed"):
             self._bench = self._bench_of()
 
     # ----------------------------------------------------------------------------------------------------- from outside
@@ -210,7 +210,7 @@ class Formation:
         book.formation += 1
         book.why = why
         if book.formation >= self._windows.formation_attempts:
-            book.stage = "failed"
+            book.stage, book.listed, book.candidates = "failed", (), ()
             return []
         enough = len(left) < len(book.candidates) and len(left) >= max(MIN_MEMBERS, self._terms.min_members)
         return self._form(left if enough else book.invited, now)

@@ -283,17 +283,14 @@ class MemberMachine:
         return [*out, *self._entered(event.epoch)] if isinstance(event, Confirmations) else out
 
     def _entered(self, epoch: int) -> list[MemberInstruction]:
-        """All n have confirmed this epoch: the first begins; a later one is moved to when nothing binds us."""
+        """All n have confirmed this epoch: the first begins; a later one is moved to when nothing binds us. Who holds no
+        state makes the first one: it is the state, or the layout, that the others are at."""
         if self._bench is not None and self._certain.epoch == epoch:
-            return self._again() if self._held.round else self._first_state()
+            return self._again() if self._held.round else [ComputeInitialState()]
         out = self._move()
         if not out:
             return []
-        return [*out, *(self._again() if self._held.round else self._first_state())]
-
-    def _first_state(self) -> list[MemberInstruction]:
-        """Who joins a job that is under way waits for the state that the others certify."""
-        return [ComputeInitialState()] if self._epoch == FIRST_EPOCH else []
+        return [*out, *(self._again() if self._held.round else [ComputeInitialState()])]
 
     def _move(self) -> list[MemberInstruction]:
         """To the newest epoch that all have confirmed, unless what we released for our state is still open in the

@@ -63,7 +63,7 @@ class Workshop:
         return replace(abort, signature=self.sign(index, transcripts.abort_transcript(JOB, self.roster_hash, abort)))
 
     def receipt(self, index: int, round_number: int, state: bytes) -> Receipt:
-        receipt = Receipt(index, 1, round_number, self.context, bytes(32), state, b"")
+        receipt = Receipt(index, 1, round_number, self.context, bytes(32), state, (0, 0), b"")
         text = transcripts.receipt_transcript(JOB, self.roster_hash, receipt)
         return replace(receipt, signature=self.sign(index, text))
 
@@ -78,6 +78,7 @@ class Workshop:
             readies,
             (),
             tuple(self.abort(index, round_number, attempt - 1) for index in aborts),
+            None,
         )
 
     def tell(self, index: int, message: Any) -> list[MemberInstruction]:

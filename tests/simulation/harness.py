@@ -33,6 +33,7 @@ from federation.secagg.events import (
     From,
     JobDone,
     JobStuck,
+    Join,
     Lost,
     MaskPlan,
     Misconduct,
@@ -351,7 +352,7 @@ class World:
         elif isinstance(instruction, Refuse):
             lab.refused.append(instruction.violation.check)
             if lab.connected:
-                self.tell_collector(TaskBroke(name, instruction.violation.check))
+                self.tell_collector(TaskBroke(name, instruction.violation.check, refused=True))
 
     def _send(self, lab: Lab, message: Any) -> None:
         kind = type(message).__name__
@@ -445,12 +446,30 @@ class World:
 
     # ---------------------------------------------------------------------------------------------------------- running
 
-    def begin(self) -> World:
+    def begin(self, names: Sequence[str] = ()) -> World:
+        """``names``: who is there from the start; all when empty. The others may ``join``."""
+        first = tuple(names) or tuple(self.names)
         for lab in self.labs.values():
+            lab.connected = lab.connected and lab.name in first
             if lab.connected:
                 self.tell_collector(Connected(lab.name))
-        self.tell_collector(Begin(tuple((name, "node") for name in self.names)))
+        self.tell_collector(Begin(tuple((name, "node") for name in first)))
         return self
+
+    def join(self, name: str) -> None:
+        """Its consent has come while the job runs."""
+        self._connected(self.labs[name])
+        self.tell_collector(Join(name))
+
+    def forget(self, name: str) -> None:
+        """The lab's disk is lost; the node starts anew and consents again."""
+        lab = self.labs[name]
+        self.kill(name)
+        lab.journal.clear()
+        lab.files.clear()
+        lab.alive = True
+        lab.machine = self._machine(name, lab.signer, lab.weight, lab.lives)
+        self.join(name)
 
     def step(self) -> bool:
         """One message or task, else the next deadline. False: nothing more happens by itself."""

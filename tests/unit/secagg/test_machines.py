@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from federation.errors import OutOfOrder, VerificationFailed
+from federation.secagg import boxes, votes
 from federation.secagg import collector as collecting
 from federation.secagg import member as membership
 from federation.secagg.events import (
@@ -12,6 +13,7 @@ from federation.secagg.events import (
     Connected,
     ContributionFailed,
     Encoded,
+    Form,
     From,
     Lost,
     Refuse,
@@ -22,8 +24,9 @@ from federation.secagg.events import (
 )
 from federation.secagg.messages import Close
 from federation.secagg.parameters import Quorums
+from federation.secagg.suite import STANDARD
 from tests.attacks.forging import Workshop, open_world, run_until
-from tests.simulation.harness import INITIAL, World
+from tests.simulation.harness import INITIAL, Lab, World
 
 
 @pytest.mark.parametrize(
@@ -48,7 +51,7 @@ def test_what_a_driver_may_not_say_raises_with_the_story() -> None:
         world.labs["m1"].machine.handle(Encoded(bytes(32), bytes(32)), 0.0)
     assert raised.value.story
     with pytest.raises(OutOfOrder):
-        world.collector.handle(SumReady(bytes(32), bytes(32), 1, ()), 0.0)
+        world.collector.handle(SumReady(bytes(32), bytes(32), 1), 0.0)
     world.begin()
     with pytest.raises(OutOfOrder):
         world.collector.handle(Begin(()), 0.0)
@@ -78,9 +81,10 @@ def test_a_state_that_nobody_asked_for_is_out_of_order() -> None:
 
 
 def test_everything_told_again_gets_the_same_answer() -> None:
-    for phase in ("signatures", "collecting", "certifying", "revealing"):
+    setup = ("keys", "encapsulations", "signatures", "openings", "confirmations")
+    for phase in (*setup, "collecting", "certifying", "revealing"):
         world = World(4, rounds=2)
-        world.begin().run(until=lambda world, phase=phase: world.collector.phase == phase)
+        world.begin().run(until=lambda world, phase=phase: phase in (world.collector.phase, stage_of(world)))
         for name in world.names:
             world.lose(name)
             world.reconnect(name)
@@ -89,6 +93,11 @@ def test_everything_told_again_gets_the_same_answer() -> None:
         assert world.done is not None, phase
         assert not world.misconduct
         assert all(not lab.refused for lab in world.labs.values())
+
+
+def stage_of(world: World) -> str:
+    forming = world.collector._book.forming
+    return forming.stage if forming is not None else ""
 
 
 def test_a_stream_that_breaks_holds_up_its_phase_and_the_next_announcement_and_nothing_after_that() -> None:
@@ -149,11 +158,13 @@ def test_a_checkpoint_gives_the_same_machine() -> None:
         type(world.collector).from_checkpoint(world.terms, world.windows, world.verify_credential, data[:-3])
 
 
-def test_a_member_left_out_of_the_roster_is_told_nothing() -> None:
+def test_a_member_left_out_of_the_roster_is_told_nothing_of_its_rounds_and_asked_for_the_next() -> None:
     world = World(4, rounds=2)
     world.kill_before.add(("m4", "KeyMessage"))
     world.begin().run(until=lambda world: world.collector.phase == "gathering")
-    assert not [each for each in world.collector.handle(Connected("m4"), world.now) if isinstance(each, Tell)]
+    told = [each.message for each in world.collector.handle(Connected("m4"), world.now) if isinstance(each, Tell)]
+    assert [type(message) for message in told] == [Form]
+    assert told[0].epoch == 2
 
 
 def test_a_damaged_journal_is_an_error() -> None:
@@ -164,11 +175,39 @@ def test_a_damaged_journal_is_an_error() -> None:
         machine.restore({**lab.journal, "state": b"short"})
 
 
-def test_the_private_exchange_key_is_erased_once_the_roster_stands() -> None:
-    world = run_until(World(3), "collecting")
-    formation = world.labs["m1"].machine._votes.get("formation", membership.Formation)
-    assert formation is not None
-    assert formation.private == b""
+def test_the_private_keys_are_erased_once_the_roster_is_signed() -> None:
+    world = World(3).begin()
+    world.run(until=lambda world: all(lab.machine.stage == "signed" for lab in world.labs.values()))
+    for lab in world.labs.values():
+        candidacy = lab.machine._votes.get("candidacy", votes.Candidacy)
+        assert candidacy is not None
+        assert candidacy.private == b""
+        assert candidacy.secrets == ()
+    world.run(until=lambda world: world.collector.phase == "collecting")
+    assert all("candidacy" not in lab.journal for lab in world.labs.values())
+
+
+def test_keys_of_a_round_are_gone_from_the_disk_once_the_next_is_announced() -> None:
+    world = World(3, rounds=3).begin()
+    world.run(
+        until=lambda world: {votes_of(lab).round for lab in world.labs.values()} == {2} if seated(world) else False
+    )
+    held = {lab.name: votes_of(lab).group_key for lab in world.labs.values()}
+    world.run(until=lambda world: {votes_of(lab).round for lab in world.labs.values()} == {3})
+    for lab in world.labs.values():
+        disk = b"".join(lab.journal.values())
+        assert held[lab.name] not in disk
+        assert boxes.ratchet(STANDARD, held[lab.name], 3) == votes_of(lab).group_key
+
+
+def seated(world: World) -> bool:
+    return all(lab.machine.phase == "training" for lab in world.labs.values())
+
+
+def votes_of(lab: Lab) -> votes.Seated:
+    seat = lab.machine._votes.get("seat/1", votes.Seated)
+    assert seat is not None
+    return seat
 
 
 def test_a_close_for_a_later_state_waits_for_that_state() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, get_args
 
 import pytest
@@ -17,11 +18,16 @@ S = bytes(range(64))
 TRAILER = m.Trailer((m.Box(2, b"x" * 115), m.Box(3, b"y" * 115)), (2, 3), (H, H, H), (H,) * 6)
 UPLOAD = m.Upload(1, H, H, TRAILER, S)
 READY = m.Ready(1, 1, 2, 0, H, 3, S)
-RECEIPT = m.Receipt(1, 1, 1, H, H, H, S)
+RECEIPT = m.Receipt(1, 1, 1, H, H, H, (-5, 1 << 32), S)
 ABORT = m.Abort(2, 1, 1, 0, S)
 SURVIVORS = m.Survivors(H, (m.SurvivorEntry(1, H, H, S), m.SurvivorEntry(2, H, H, S)))
 CERTIFICATE = m.Certificate(SURVIVORS, (m.Ack(1, H, H, S), m.Ack(3, H, H, S)))
-KEY = m.KeyMessage(1, 0, b"credential", H, 4, S)
+KEY = m.KeyMessage(2, 0, H, b"credential", H, bytes(1184), H, H, 4, S)
+ENCAPSULATION = m.Encapsulation(1, H, (H, H), (), S)
+OPENING = m.Opening(1, H, H, (m.Box(2, b"x" * 48),), S)
+CONFIRMATION = m.Confirmation(1, H, H, H, S)
+ROSTER = events.Roster(1, 0, (KEY, KEY), (ENCAPSULATION, replace(ENCAPSULATION, index=2)), (bytes(1088),))
+VOID = m.Void(1, (1, 2, 3), CERTIFICATE)
 
 MESSAGES: list[Any] = [
     KEY,
@@ -33,16 +39,26 @@ MESSAGES: list[Any] = [
     m.RecoverReply(1, H, 2, ((0, bytes(33)), (3, bytes(33))), S),
     ABORT,
     RECEIPT,
-    events.Form(1, 2),
-    events.Roster(1, 0, (KEY, KEY)),
+    replace(ENCAPSULATION, ciphertexts=(bytes(1088), bytes(1088))),
+    OPENING,
+    CONFIRMATION,
+    events.Form(1, 2, bytes(32)),
+    events.Candidates(1, 0, (KEY, KEY)),
+    ROSTER,
+    events.Openings(1, H, (OPENING, replace(OPENING, index=2, boxes=()))),
+    events.Confirmations(1, H, (CONFIRMATION, replace(CONFIRMATION, index=2))),
+    events.Lineage(replace(ROSTER, ciphertexts=())),
+    events.Reopen(1, 2, VOID),
+    events.ProvideState(1, 2, H),
     events.RosterCertificate(1, H, (m.RosterSignature(1, H, S), m.RosterSignature(2, H, S))),
-    m.Announcement(1, 2, 1, (READY,), (RECEIPT,), (ABORT,)),
+    m.Announcement(1, 2, 1, (READY,), (RECEIPT,), (ABORT,), None),
+    m.Announcement(1, 2, 2, (READY,), (RECEIPT,), (), VOID),
     SURVIVORS,
     CERTIFICATE,
     m.Recover(CERTIFICATE, 1, (2, 3), b"x" * 115),
     events.AbortRequest(1, 1, 0),
     m.Close(1, H, H, H, 40, CERTIFICATE),
-    events.CatchUp(2, H, H, (RECEIPT,)),
+    events.CatchUp(1, 2, H, H, (RECEIPT,)),
 ]
 
 
@@ -54,12 +70,13 @@ def test_every_message_survives_the_wire(message: Any) -> None:
 
 EVENTS: list[Any] = [
     events.Begin((("a", "n"), ("b", "n"))),
-    *(events.From("a", message) for message in MESSAGES[:9]),
+    *(events.From("a", message) for message in MESSAGES[:12]),
     events.Connected("a", 3, H),
     events.Lost("a"),
     events.TaskBroke("a", "why"),
     events.StateStored(H, H),
-    events.SumReady(H, H, 12, (1, -2, 3)),
+    events.SumReady(H, H, 12),
+    events.Join("a"),
     events.SumFailed(H, "why"),
     events.Tick(),
 ]
@@ -101,10 +118,16 @@ def malformed() -> list[tuple[str, Any]]:
     case("huge credential", wire.to_proto(KEY), lambda p: setattr(p, "credential", bytes(1 << 17)))
     case("weight zero", wire.to_proto(KEY), lambda p: setattr(p, "weight", 0))
     case("survivors twice", wire.to_proto(SURVIVORS), lambda p: p.entries.append(p.entries[0]))
-    case("no certificate", wire.to_proto(MESSAGES[17]), lambda p: p.ClearField("certificate"))
+    case("no certificate", wire.to_proto(m.Close(1, H, H, H, 40, CERTIFICATE)), lambda p: p.ClearField("certificate"))
     case("round zero", wire.to_proto(READY), lambda p: setattr(p, "round", 0))
     case("short share", wire.to_proto(MESSAGES[6]), lambda p: setattr(p.shares[0], "value", b"x"))
     case("shares twice", wire.to_proto(MESSAGES[6]), lambda p: setattr(p.shares[1], "peer", 0))
+    case("short encapsulation key", wire.to_proto(KEY), lambda p: setattr(p, "kem_key", bytes(1183)))
+    case("short ciphertext", wire.to_proto(ROSTER), lambda p: p.ciphertexts.append(bytes(1087)))
+    case("encapsulations twice", wire.to_proto(ROSTER), lambda p: p.encapsulations.append(p.encapsulations[1]))
+    case("figure beyond the header's range", wire.to_proto(RECEIPT), lambda p: p.figures.append(1 << 62 | 1))
+    case("void of a place beyond the roster", wire.to_proto(VOID), lambda p: p.ready.append(201))
+    case("void without a certificate", wire.to_proto(VOID), lambda p: p.ClearField("certificate"))
     cases.append(("not of the protocol", rounds_pb2.Ping()))
     cases.append(("empty", rounds_pb2.Ready()))
     return cases
