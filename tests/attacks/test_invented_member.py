@@ -3,6 +3,7 @@
 The coordinator holds its own certificate authority and whatever keys it likes; what it does not hold is an officer's key.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from coordinator.registry.authority import Authority
@@ -18,6 +20,7 @@ from federation.identity.keys import SigningKey
 from federation.identity.transport import Principal, TransportKey
 from federation.secagg import transcripts, wire
 from federation.secagg.messages import KeyMessage
+from federation.secagg.setup import GENESIS
 from federation.v1 import rounds_pb2
 from tests.unit.agent.hall import PEOPLE, Hall
 
@@ -27,7 +30,11 @@ Forger = Callable[[Hall], KeyMessage]
 def key_of(hall: Hall, credential: bytes, signer: SigningKey) -> KeyMessage:
     """A key message as a member sends it in the formation that is open, over an exchange key of the coordinator's."""
     exchange = X25519PrivateKey.generate().public_key().public_bytes_raw()
-    key = KeyMessage(1, hall.collector._book.formation, credential, exchange, 1, b"")
+    forming = hall.collector._book.forming
+    assert forming is not None
+    other = os.urandom(32)
+    kem = MLKEM768PrivateKey.generate().public_key().public_bytes_raw()
+    key = KeyMessage(1, forming.formation, GENESIS, credential, exchange, kem, other, other, 1, b"")
     return replace(key, signature=signer.sign(transcripts.key_transcript(hall.manifest.digest, key)))
 
 
@@ -78,13 +85,13 @@ def test_every_node_refuses_a_member_that_the_coordinator_invents(tmp_path: Path
     forged: dict[int, KeyMessage] = {}
 
     def carry(name: str, proto: Any) -> Any:
-        if not isinstance(proto, rounds_pb2.Roster) or (name == victim and how != "beside the members"):
+        if not isinstance(proto, rounds_pb2.Candidates) or (name == victim and how != "beside the members"):
             return proto
-        roster = wire.from_proto(proto)
-        if roster.formation not in forged:
-            forged[roster.formation] = forger(hall)
-        keys = roster.keys if how == "beside the members" else roster.keys[:-1]
-        return wire.to_proto(replace(roster, keys=(*keys, forged[roster.formation])))
+        shown = wire.from_proto(proto)
+        if shown.formation not in forged:
+            forged[shown.formation] = forger(hall)
+        keys = shown.keys if how == "beside the members" else shown.keys[:-1]
+        return wire.to_proto(replace(shown, keys=(*keys, forged[shown.formation])))
 
     hall.carry = carry
     hall.play()
@@ -94,6 +101,7 @@ def test_every_node_refuses_a_member_that_the_coordinator_invents(tmp_path: Path
     for name, office in hall.offices.items():
         if name == victim and how != "beside the members":
             continue  # it was shown the true roster: it signs that one, and nobody else does
+        assert office.told(rounds_pb2.Encapsulation) == []
         assert office.told(rounds_pb2.RosterSignature) == []
         codes = {refusal.code for refusal in office.told(rounds_pb2.Refusal)}
         assert codes == {f"protocol-violation/{check}" for check in FORGERS[forger]}

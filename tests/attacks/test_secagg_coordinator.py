@@ -8,31 +8,45 @@ from itertools import combinations, product
 
 import pytest
 
-from federation.secagg import transcripts
+from federation.secagg import boxes, transcripts
 from federation.secagg.certificate import Bench
 from federation.secagg.events import (
     AbortRequest,
+    Candidates,
     CatchUp,
+    Confirmations,
     Connected,
     Contribute,
     Form,
     Mask,
     MaskPlan,
     Roster,
-    RosterCertificate,
 )
-from federation.secagg.messages import Certificate, KeyMessage, Recover, Reveal, Survivors
+from federation.secagg.messages import (
+    Certificate,
+    Encapsulation,
+    KeyMessage,
+    Opening,
+    Ready,
+    Recover,
+    Reveal,
+    RosterSignature,
+    Survivors,
+)
 from federation.secagg.parameters import Quorums
+from federation.secagg.setup import GENESIS
+from federation.secagg.votes import Candidacy
 from tests.attacks.forging import Workshop, open_world, run_until
 from tests.simulation.harness import INITIAL, JOB, Card, Signer, World, stand_in_verify
 
 
 def keyed(n: int = 5) -> tuple[World, list[KeyMessage]]:
-    """A world in which every member has sent its key, and the true key messages."""
+    """A world in which every member has sent its keys, and the true key messages."""
     world = World(n).begin()
     keys = []
     for name in world.names:
-        keys += [each.message for each in world.labs[name].machine.handle(Form(1, 0), 0.0) if hasattr(each, "message")]
+        said = world.labs[name].machine.handle(Form(1, 0, GENESIS), 0.0)
+        keys += [each.message for each in said if hasattr(each, "message")]
     return world, keys
 
 
@@ -44,58 +58,187 @@ def refusal(world: World, name: str, message: object) -> str:
 # ---------------------------------------------------------------------------------------------------------------- setup
 
 
-def test_swapped_key_is_refused_by_every_member() -> None:
+def signed_key(world: World, name: str, key: KeyMessage) -> KeyMessage:
+    return replace(key, signature=world.labs[name].signer(transcripts.key_transcript(JOB, key)))
+
+
+@pytest.mark.parametrize("column", ["exchange_key", "kem_key", "nonce_hash", "group_hash"])
+def test_swapped_key_is_refused_by_every_member(column: str) -> None:
     world, keys = keyed()
-    keys[1] = replace(keys[1], exchange_key=bytes(range(32)))
-    roster = Roster(1, 0, tuple(keys))
-    assert {refusal(world, name, roster) for name in world.names} == {"key-signature", "own-entry"}
-    assert refusal(world, "m2", roster) == "own-entry"
+    keys[1] = replace(keys[1], **{column: bytes(reversed(getattr(keys[1], column)))})
+    shown = Candidates(1, 0, tuple(keys))
+    assert {refusal(world, name, shown) for name in world.names} == {"key-signature", "own-entry"}
+    assert refusal(world, "m2", shown) == "own-entry"
 
 
 def test_sybil_whose_credential_no_officer_signed_is_refused_and_named() -> None:
     world, keys = keyed()
     sybil = Signer("sybil", stand_in=False)
-    invented = KeyMessage(1, 0, b"invented by the coordinator's CA", bytes(range(32)), 1, b"")
+    invented = replace(keys[0], credential=b"invented by the coordinator's CA")
     invented = replace(invented, signature=sybil(transcripts.key_transcript(JOB, invented)))
-    roster = Roster(1, 0, (*keys, invented))
-    assert {refusal(world, name, roster) for name in world.names} == {"credential"}
+    shown = Candidates(1, 0, (*keys, invented))
+    assert {refusal(world, name, shown) for name in world.names} == {"credential"}
 
 
 def test_duplicate_identity_is_refused() -> None:
     world, keys = keyed()
-    again = replace(keys[1], exchange_key=bytes(range(32)))
-    again = replace(again, signature=world.labs["m2"].signer(transcripts.key_transcript(JOB, again)))
-    assert refusal(world, "m1", Roster(1, 0, (keys[0], keys[1], again, *keys[2:]))) == "duplicate"
+    again = signed_key(world, "m2", replace(keys[1], exchange_key=bytes(range(32))))
+    assert refusal(world, "m1", Candidates(1, 0, (keys[0], keys[1], again, *keys[2:]))) == "duplicate"
 
 
 def test_one_node_key_under_two_members_is_refused() -> None:
     world, keys = keyed()
     world.cards[b"m6"] = Card("m6", "node", "XX", world.labs["m2"].signer.public)
-    twin = replace(keys[1], credential=b"m6", exchange_key=bytes(range(32)))
-    twin = replace(twin, signature=world.labs["m2"].signer(transcripts.key_transcript(JOB, twin)))
-    assert refusal(world, "m1", Roster(1, 0, (*keys, twin))) == "duplicate"
+    twin = signed_key(world, "m2", replace(keys[1], credential=b"m6", exchange_key=bytes(range(32))))
+    assert refusal(world, "m1", Candidates(1, 0, (*keys, twin))) == "duplicate"
 
 
-def test_roster_below_the_manifest_is_refused() -> None:
+def test_a_roster_that_is_too_small_is_refused() -> None:
     world, keys = keyed()
-    assert refusal(world, "m1", Roster(1, 0, tuple(keys[:2]))) == "roster-size"
+    assert refusal(world, "m1", Candidates(1, 0, tuple(keys[:2]))) == "roster-size"
+
+
+def test_two_lists_of_keys_for_one_formation_are_refused() -> None:
+    world, keys = keyed()
+    world.labs["m2"].machine.handle(Candidates(1, 0, tuple(keys[:4])), 0.0)
+    assert refusal(world, "m2", Candidates(1, 0, tuple(keys[1:]))) == "two-rosters"
+
+
+def stopped(world: World, check: str, *names: str) -> None:
+    """The setup came to nothing, and these members said why."""
+    world.begin().run()
+    assert world.stuck is not None
+    assert world.done is None
+    assert not world.closed
+    for name in names:
+        assert check in world.labs[name].refused
+    for lab in world.labs.values():
+        assert not [message for message in lab.sent if isinstance(message, Ready)]
 
 
 def test_two_rosters_stop_the_setup() -> None:
-    world, keys = keyed()
-    one, two = Roster(1, 0, tuple(keys[:4])), Roster(1, 0, tuple(keys[1:]))
-    signed = {}
+    """m5 alone is shown a list without m1: no roster with it gets n of n signatures, and it is left out."""
+    world = World(5)
+
+    def forge(member: str, message: object) -> object:
+        if member == "m5" and isinstance(message, Candidates) and len(message.keys) == 5:
+            return replace(message, keys=message.keys[1:])
+        return message
+
+    world.forge = forge
+    world.begin().run()
+    machine = world.labs["m5"].machine
+    assert (machine.phase, machine.stage) == ("new", "encapsulated")
+    assert not [m for m in world.labs["m5"].sent if isinstance(m, RosterSignature)]
     for name in world.names[:4]:
-        (*_, sent) = world.labs[name].machine.handle(one, 0.0)
-        signed[name] = sent.message  # type: ignore[union-attr]
-    assert refusal(world, "m2", two) == "two-rosters"
-    (*_, sent) = world.labs["m5"].machine.handle(two, 0.0)
-    other = sent.message.roster_hash  # type: ignore[union-attr]
-    mixed = RosterCertificate(1, other, (*(signed[name] for name in world.names[1:4]), sent.message))  # type: ignore[union-attr]
-    for name in world.names[1:]:
-        assert refusal(world, name, mixed) in ("two-rosters", "roster-signatures")
-    short = RosterCertificate(1, signed["m1"].roster_hash, tuple(signed.values())[:3])
-    assert refusal(world, "m1", short) == "roster-signatures"
+        assert "m5" not in [seat.member for seat in world.labs[name].machine.seats]
+
+
+def test_a_swapped_ciphertext_stops_the_setup() -> None:
+    """Attack 41: the coordinator gives m3 another ciphertext than the one that m1 signed for it."""
+    world = World(4, min_members=4)
+
+    def forge(member: str, message: object) -> object:
+        if member == "m3" and isinstance(message, Roster):
+            other = world.labs["m4"].machine._suite.encapsulate(message.keys[2].kem_key)[1]
+            return replace(message, ciphertexts=(other, *message.ciphertexts[1:]))
+        return message
+
+    world.forge = forge
+    stopped(world, "ciphertext", "m3")
+
+
+def test_a_ciphertext_for_another_key_leaves_the_two_ends_without_a_common_key() -> None:
+    """Attack 41 with a member on the coordinator's side, which signs what it sends: the part of the group key does not
+    open."""
+    world = World(4, min_members=4)
+
+    def tamper(member: str, message: object) -> object:
+        if member == "m1" and isinstance(message, Encapsulation):
+            suite = world.labs["m1"].machine._suite
+            wrong = suite.encapsulate(suite.public(bytes(96))[1])[1]
+            hashed = transcripts.ciphertext_hash(message.keys_hash, 1, 2, wrong)
+            changed = replace(
+                message,
+                hashes=(hashed, *message.hashes[1:]),
+                ciphertexts=(wrong, *message.ciphertexts[1:]),
+            )
+            text = transcripts.encapsulation_transcript(JOB, changed)
+            return replace(changed, signature=world.labs["m1"].signer(text))
+        return message
+
+    world.tamper = tamper
+    world.begin().run(until=lambda world: world.stuck is not None)
+    assert "own-entry" in world.labs["m1"].refused, "m1's own machine did not send that"
+    assert all(lab.machine.phase == "new" for lab in world.labs.values())
+
+
+def test_unequal_parts_of_the_group_key_stop_the_setup() -> None:
+    """Attack 41: m1 seals one part for m2 and another for m3; each member checks the hash in the roster."""
+    world = World(4, min_members=4)
+
+    def tamper(member: str, message: object) -> object:
+        if member == "m1" and isinstance(message, Opening):
+            machine = world.labs["m1"].machine
+            held = machine._votes.get("candidacy", Candidacy)
+            assert held is not None
+            sealed = boxes.seal_part(machine._suite, held.roots[2], held.roster_hash, 1, 3, bytes(32))
+            return replace(
+                message,
+                boxes=tuple(replace(box, ciphertext=sealed) if box.holder == 3 else box for box in message.boxes),
+            )
+        return message
+
+    world.tamper = tamper
+    stopped(world, "group-part", "m3")
+
+
+def test_a_nonce_that_was_not_committed_to_is_refused_with_evidence() -> None:
+    world = World(4, min_members=4)
+
+    def tamper(member: str, message: object) -> object:
+        if member == "m2" and isinstance(message, Opening):
+            changed = replace(message, nonce=bytes(32))
+            return replace(changed, signature=world.labs["m2"].signer(transcripts.opening_transcript(JOB, changed)))
+        return message
+
+    world.tamper = tamper
+    world.begin().run()
+    assert world.stuck is not None
+    found = world.misconduct[0]
+    assert (found.member, found.violation.check) == ("m2", "nonce")
+    assert found.violation.evidence
+
+
+def test_a_member_that_will_not_open_is_named_and_left_out_of_the_next_try() -> None:
+    world = World(5, rounds=1)
+    world.tamper = lambda member, message: None if member == "m2" and isinstance(message, Opening) else message
+    world.begin().run()
+    assert world.done is not None
+    assert [seat.member for seat in world.collector.seats] == ["m1", "m3", "m4", "m5"]
+
+
+def test_confirmations_of_different_keys_are_refused() -> None:
+    world = World(4)
+    kept: list[Confirmations] = []
+
+    def forge(member: str, message: object) -> object:
+        if isinstance(message, Confirmations):
+            kept.append(message)
+            return None
+        return message
+
+    world.forge = forge
+    world.begin().run(until=lambda world: bool(kept))
+    (true,) = {*kept}
+    other = replace(true.confirmations[3], group_hash=bytes(32))
+    text = transcripts.confirmation_transcript(JOB, other)
+    other = replace(other, signature=world.labs["m4"].signer(text))
+    assert refusal(world, "m1", replace(true, confirmations=(*true.confirmations[:3], other))) == "group-key"
+    assert refusal(world, "m1", replace(true, confirmations=true.confirmations[:3])) == "confirmations"
+    assert world.labs["m1"].machine.phase == "new"
+    world.labs["m1"].machine.handle(true, 0.0)
+    assert world.labs["m1"].machine.phase == "seated"
 
 
 # ---------------------------------------------------------------------------------------------------------------- votes
@@ -331,7 +474,7 @@ def test_a_different_model_is_refused() -> None:
 def test_different_models_forced_on_members_give_noise_and_no_sum() -> None:
     """Another state gives another ctx, so the masks of the two groups have nothing in common."""
     shop = Workshop(run_until(World(5), "collecting"))
-    bench = Bench(JOB, 1, shop.roster_hash, shop.collector.seats, shop.collector._verify)
+    bench = Bench(JOB, 1, shop.roster_hash, GENESIS, shop.collector.seats, shop.collector._verify)
     ours = bench.check_announcement(shop.announcement(range(1, 6), 1, 0, INITIAL))
     theirs = bench.check_announcement(shop.announcement(range(1, 6), 1, 0, bytes(32)))
     machine = shop.world.labs["m1"].machine
@@ -360,10 +503,10 @@ def test_a_state_that_no_quorum_signs_is_not_fetched() -> None:
     state = bytes(range(32))
     for signers in ([1, 2, 3], []):
         receipts = tuple(shop.receipt(index, 4, state) for index in signers)
-        assert shop.refused(1, CatchUp(5, state, state, receipts)) == "receipts"
+        assert shop.refused(1, CatchUp(1, 5, state, state, receipts)) == "receipts"
     receipts = tuple(shop.receipt(index, 4, state) for index in (1, 2, 3, 4))
-    assert shop.refused(1, CatchUp(5, bytes(32), state, receipts)) == "receipts"
-    assert shop.refused(1, CatchUp(6, state, state, receipts)) == "receipts"
+    assert shop.refused(1, CatchUp(1, 5, bytes(32), state, receipts)) == "receipts"
+    assert shop.refused(1, CatchUp(1, 6, state, state, receipts)) == "receipts"
 
 
 def test_a_lowered_minimum_in_a_ready_is_refused() -> None:

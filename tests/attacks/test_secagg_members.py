@@ -12,6 +12,7 @@ from federation.secagg import boxes, shamir, transcripts
 from federation.secagg import encoding as codes
 from federation.secagg.events import From
 from federation.secagg.messages import KeyMessage, Ready, RecoverReply, Reveal, Upload
+from federation.secagg.suite import STANDARD
 from tests.attacks.forging import Workshop, open_world
 from tests.simulation.harness import JOB, World
 
@@ -72,19 +73,48 @@ def test_a_dealer_of_shares_that_rebuild_nothing_is_named_and_the_round_is_void(
     world.kill_after.add(("m1", "Upload"))
     world.run()
     assert not world.closed
-    assert world.stuck is not None
     assert ("m1", "dealer") in [(each.member, each.violation.check) for each in world.misconduct]
-
-
-def test_garbage_masks_void_the_round_and_no_member_applies_it() -> None:
-    world = World(5, rounds=1)
-    world.begin().run(until=lambda world: len(world.updates) == 1 and len(next(iter(world.updates.values()))) == 5)
-    stored = next(iter(world.updates.values()))
-    stored[2] = bytes(len(stored[2]))
+    assert [(moved.attempt, moved.phase) for moved in world.phases if moved.phase == "void"] == [(0, "void")]
+    assert world.collector.phase == "gathering", "the cohort stays bound: the job waits for the dealer"
+    world.tamper = lambda member, message: message
+    world.restart("m1")
     world.run()
-    assert not world.closed
-    assert world.stuck is not None
-    assert "void" in world.stuck.reason
+    assert world.done is not None
+    (closed,) = world.closed
+    assert (closed.attempt, closed.certificate.survivors.cohort) == (1, (1, 2, 3, 4, 5))
+
+
+@pytest.mark.parametrize("blind", [True, False])
+@pytest.mark.parametrize("times", [1, 2])
+def test_garbage_masks_void_the_round_and_bind_its_cohort(blind: bool, times: int) -> None:
+    """Nobody applies the sum; the certificate opens the next attempt for the same members alone."""
+    world = World(5, rounds=1, blind=blind)
+    for attempt in range(times):
+        world.begin() if not attempt else None
+        world.run(until=lambda world, uploads=5 * (attempt + 1): sum(map(len, world.updates.values())) == uploads)
+        stored = list(world.updates.values())[-1]
+        stored[2] = bytes(len(stored[2]))
+    world.run()
+    assert world.done is not None
+    assert [moved.attempt for moved in world.phases if moved.phase == "void"] == list(range(times))
+    assert world.closed[-1].attempt == times
+    assert world.closed[-1].certificate.survivors.cohort == (1, 2, 3, 4, 5)
+    assert len({lab.machine.position.state_digest for lab in world.labs.values()}) == 1
+
+
+def test_garbage_in_every_attempt_ends_the_job_and_no_member_applies_it() -> None:
+    world = World(5, rounds=1).begin()
+    spoiled: dict[bytes, dict[int, bytes]] = {}
+
+    def full(world: World) -> bool:
+        return any(len(stored) == 5 for context, stored in world.updates.items() if context not in spoiled)
+
+    while world.stuck is None:
+        world.run(until=full)
+        for context in set(world.updates) - set(spoiled):
+            spoiled[context] = world.updates[context]
+            spoiled[context][2] = bytes(len(spoiled[context][2]))
+    assert "void after 5 attempts" in world.stuck.reason
     assert all(lab.machine.position.round == 1 for lab in world.labs.values())
 
 
@@ -96,7 +126,7 @@ def test_f_colluders_learn_nothing_and_t_colluders_rebuild_the_seed() -> None:
     shares = {}
     for box in upload.trailer.boxes:
         root = world.labs[f"m{box.holder}"].machine._root(1)
-        opened = boxes.unseal(root, upload.context, 1, box.holder, upload.trailer.edges, box.ciphertext)
+        opened = boxes.unseal(STANDARD, root, upload.context, 1, box.holder, upload.trailer.edges, box.ciphertext)
         shares[box.holder] = opened[0]
 
     def attack(colluders: int) -> bool:
@@ -113,8 +143,8 @@ def test_f_colluders_learn_nothing_and_t_colluders_rebuild_the_seed() -> None:
 
 def test_a_box_of_another_owner_holder_or_attempt_does_not_open() -> None:
     root, context = bytes(range(32)), bytes(32)
-    sealed = boxes.seal(root, context, 1, 2, (2, 3), [bytes(33)] * 3)
-    assert boxes.unseal(root, context, 1, 2, (2, 3), sealed) == (bytes(33),) * 3
+    sealed = boxes.seal(STANDARD, root, context, 1, 2, (2, 3), [bytes(33)] * 3)
+    assert boxes.unseal(STANDARD, root, context, 1, 2, (2, 3), sealed) == (bytes(33),) * 3
     for owner, holder, edges, ctx in (
         (3, 2, (2, 3), context),
         (1, 3, (2, 3), context),
@@ -122,7 +152,7 @@ def test_a_box_of_another_owner_holder_or_attempt_does_not_open() -> None:
         (1, 2, (2, 3), root),
     ):
         with pytest.raises(ProtocolViolation) as refused:
-            boxes.unseal(root, ctx, owner, holder, edges, sealed)
+            boxes.unseal(STANDARD, root, ctx, owner, holder, edges, sealed)
         assert refused.value.check == "box"
 
 

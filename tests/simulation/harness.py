@@ -186,6 +186,8 @@ class World:
         self.fail_task: set[str] = set()
         self.tamper: Callable[[str, Any], Any] = lambda member, message: message
         """what a member's message becomes on its way to the collector; None: lost"""
+        self.forge: Callable[[str, Any], Any] = lambda member, message: message
+        """what a message to a member becomes on its way; None: lost"""
 
     # ------------------------------------------------------------------------------------------------------------ parts
 
@@ -229,7 +231,9 @@ class World:
                 for member in instruction.members:
                     lab = self.labs.get(member)
                     if lab is not None and lab.connected:
-                        self.queue.append((member, self._carried(instruction.message)))
+                        forged = self.forge(member, instruction.message)
+                        if forged is not None:
+                            self.queue.append((member, self._carried(forged)))
             elif isinstance(instruction, Unmask):
                 self._unmask(instruction)
             elif isinstance(instruction, RoundClosed):
@@ -395,14 +399,20 @@ class World:
         assert codes.root_of(update, self.terms, code) == tree.root()
         self.deliver(lab.name, Encoded(context, tree.root()))
 
-    def _apply(self, lab: Lab, fetch: FetchSum) -> None:
-        data, context = self.sums[fetch.close.sum_blob], fetch.close.context
+    def opened(self, fetch: FetchSum) -> bytes:
+        """The sum without the blind masks that only members can take off."""
         code = codes.encoding_of(self.terms, fetch.members, fetch.weight_unit)
         size = 0 if self.terms.header_only(fetch.close.round) else self.size
         total = codes.Accumulator(self.terms, code, size)
-        total.add(data)
+        total.add(self.sums[fetch.close.sum_blob])
         total.unmask(fetch.plan)
-        opened = bytes(total.data)
+        return bytes(total.data)
+
+    def _apply(self, lab: Lab, fetch: FetchSum) -> None:
+        context = fetch.close.context
+        code = codes.encoding_of(self.terms, fetch.members, fetch.weight_unit)
+        size = 0 if self.terms.header_only(fetch.close.round) else self.size
+        opened = self.opened(fetch)
         try:
             read = codes.read_sum(opened, self.terms, code, len(fetch.cohort), fetch.total_weight, size)
         except ProtocolViolation as error:

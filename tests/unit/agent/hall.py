@@ -318,11 +318,6 @@ class Hall:
                 if self.inline and isinstance(proto, rounds_pb2.Close):
                     proto.inline_sum = self.blobs[proto.sum_blob]
                 self.mail += [(name, proto) for name in instruction.members]
-            case events.AskState():
-                digest = instruction.state_digest
-                self.mail.append(
-                    (instruction.member, rounds_pb2.ProvideState(round=instruction.round, state_digest=digest))
-                )
             case events.Unmask():
                 self._unmask(instruction)
             case events.RoundClosed():
@@ -344,10 +339,9 @@ class Hall:
             total.add(self.updates[unmask.plan.context][seats[index - 1].member])
         total.unmask(unmask.plan)
         data = bytes(total.data)
-        header = tuple(int(word) for word in np.frombuffer(data[-8 * codes.header_words(self.terms) :], "<i8"))
         blob = hashlib.sha256(data).digest()
         self.blobs[blob] = data
-        self.tell(events.SumReady(unmask.plan.context, blob, len(data), header))
+        self.tell(events.SumReady(unmask.plan.context, blob, len(data)))
 
     # -------------------------------------------------------------------------------------------------------------- running
 

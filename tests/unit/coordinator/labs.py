@@ -20,6 +20,7 @@ from federation.manifest.document import load_job
 from federation.manifest.manifest import open_manifest, seal_manifest
 from federation.secagg import encoding as codes
 from federation.secagg import events, wire
+from federation.secagg.figures import public_words
 from federation.secagg.member import Me, MemberMachine
 from federation.secagg.messages import Upload
 from federation.v1 import rounds_pb2
@@ -162,7 +163,7 @@ class World:
         instruction = rounds_pb2.Instruction.FromString(data)
         kind = instruction.WhichOneof("instruction")
         message = getattr(instruction, kind)
-        if kind == "provide_state":
+        if kind == "provide_release":
             self._provide(self.labs[name], message.state_digest)
             return
         if kind == "close":
@@ -229,7 +230,7 @@ class World:
             step = read.mean(np.full(1, -12, np.int8)).astype(np.float32)
             state = ModelState(fetch.close.round + 1, {"w": state.arrays["w"] + step}, {}, state.scales)
             lab.states[state.digest()] = state
-        self._feed(lab, events.SumApplied(fetch.close.context, state.digest()))
+        self._feed(lab, events.SumApplied(fetch.close.context, state.digest(), public_words(read.header, self.terms)))
 
     # ---------------------------------------------------------------------------------------------------------- running
 

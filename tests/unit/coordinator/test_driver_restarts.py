@@ -145,7 +145,7 @@ def test_a_flood_of_bad_messages_fills_no_story(tmp_path):
         world.start()
         await world.run(until=lambda world: world.driver.machine.phase == "collecting")
         for _ in range(1000):
-            world.driver.say(events.From("m2", Receipt(1, 1, 1, bytes(32), bytes(32), bytes(32), bytes(64))))
+            world.driver.say(events.From("m2", Receipt(1, 1, 1, bytes(32), bytes(32), bytes(32), (), bytes(64))))
         await world.run()
         with world.database.transaction() as change:
             lines = change.lines(world.manifest.digest.hex())

@@ -28,11 +28,13 @@ from federation.secagg.events import (
     ComputeInitialState,
     Roster,
     RosterCertificate,
+    RosterFormed,
     StateCertified,
     StateReady,
     SumApplied,
     Tell,
 )
+from federation.secagg.figures import public_words
 from federation.secagg.member import Me, MemberMachine
 from federation.secagg.messages import Announcement
 from federation.weights.layout import Layout
@@ -115,8 +117,7 @@ class Training(World):
         self.job = manifest
         self.states = {name: initial_state(ARRAYS, manifest.terms()) for name in parties.credentials}
         self.announced: dict[int, Announcement] = {}
-        self.roster: Roster | None = None
-        self.certificate: RosterCertificate | None = None
+        self.rosters: list[tuple[Roster, RosterCertificate]] = []
         self.certified: dict[int, StateCertified] = {}
         terms = manifest.terms()
         values = {field.name: getattr(terms, field.name) for field in fields(terms)}
@@ -133,14 +134,10 @@ class Training(World):
         for instruction in instructions:
             if isinstance(instruction, StateCertified):
                 self.certified[instruction.round] = instruction
-            if isinstance(instruction, Tell):
-                message = instruction.message
-                if isinstance(message, Announcement):
-                    self.announced[message.round] = message
-                elif isinstance(message, Roster):
-                    self.roster = message
-                elif isinstance(message, RosterCertificate):
-                    self.certificate = message
+            if isinstance(instruction, RosterFormed):
+                self.rosters.append((instruction.roster, instruction.certificate))
+            if isinstance(instruction, Tell) and isinstance(instruction.message, Announcement):
+                self.announced[instruction.message.round] = instruction.message
         super().perform(instructions)
 
     def _member_does(self, lab: Any, instruction: Any) -> None:
@@ -152,13 +149,15 @@ class Training(World):
 
     def _apply(self, lab: Any, fetch: Any) -> None:
         state = self.states[lab.name]
-        if not self.terms.header_only(fetch.close.round):
-            code = codes.encoding_of(self.terms, fetch.members, fetch.weight_unit)
-            data = self.sums[fetch.close.sum_blob]
-            total = codes.read_sum(data, self.terms, code, len(fetch.cohort), fetch.total_weight, self.size)
+        code = codes.encoding_of(self.terms, fetch.members, fetch.weight_unit)
+        size = 0 if self.terms.header_only(fetch.close.round) else self.size
+        opened = self.opened(fetch)
+        total = codes.read_sum(opened, self.terms, code, len(fetch.cohort), fetch.total_weight, size)
+        if size:
             state = outer_step(self.job.strategy, state, total.mean(state.scales), state.scales)
             self.states[lab.name] = state
-        self.deliver(lab.name, SumApplied(fetch.close.context, state.digest()))
+        figures = public_words(total.header, self.terms)
+        self.deliver(lab.name, SumApplied(fetch.close.context, state.digest(), figures))
 
     def consent(self, name: str, **changes: Any) -> bytes:
         values: dict[str, Any] = {
@@ -178,7 +177,6 @@ class Training(World):
                 closed.certificate,
                 self.certified[closed.round].receipts,
                 tuple(names[index] for index in closed.certificate.survivors.cohort),
-                codes.mean_metrics(closed.header, self.terms),
             )
             for closed in self.closed
         ]
@@ -196,8 +194,7 @@ class Training(World):
             "manifest": self.job.envelope,
             "bundle": pack(APP).data,
             "consents": {name: self.consent(name) for name in self.names},
-            "roster": self.roster,
-            "roster_certificate": self.certificate,
+            "rosters": self.rosters,
             "rounds": self.records(),
             "state_file": path,
             "release_key": RELEASE_KEY,

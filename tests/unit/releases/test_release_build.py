@@ -68,7 +68,7 @@ def test_the_card_says_in_words_what_holds_and_what_does_not(tmp_path: Path) -> 
     assert "> Reads \\*digits\\* \\<b\\>well\\</b\\>" in card, "words of others have no effect on the page"
     assert "no member colludes" in card
     assert "no differential privacy" in card
-    assert "no member's signature covers them" in card
+    assert "The cohorts and the figures are certified by the members' signatures" in card
     assert "concord verify . --roll roll.json" in card
 
 
@@ -145,15 +145,15 @@ def _with(world: Training, **changes: Any) -> list[Any]:
         lambda world, inputs: {"rounds": _with(world, receipts=world.records()[0].receipts[:1])},
         lambda world, inputs: {"rounds": _with(world, receipts=world.records()[1].receipts)},
         lambda world, inputs: {"rounds": _with(world, cohort=("m1", "m2"))},
-        lambda world, inputs: {"rounds": _with(world, metrics={"evaluate/secret": 1.0})},
-        lambda world, inputs: {"rounds": _with(world, metrics={"train/loss": float("nan")})},
+        lambda world, inputs: {"rosters": []},
+        lambda world, inputs: {"rosters": inputs["rosters"] * 2},
         lambda world, inputs: {"bundle": inputs["bundle"] + b"\0"},
         lambda world, inputs: {"manifest": trained(nonce=1).job.envelope},
         lambda world, inputs: {"roll": founded("other").roll.envelope},
     ],
     ids=[
         "no consent", "round missing", "round twice", "too few receipts", "receipts of another round", "another cohort",
-        "a figure that may not leave", "a figure that is no number", "another task", "another job", "another roll",
+        "no roster", "a roster twice", "another task", "another job", "another roll",
     ],
 )  # fmt: skip
 def test_what_would_not_verify_is_not_published(spoil: Any, tmp_path: Path) -> None:
