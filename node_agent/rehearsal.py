@@ -29,8 +29,9 @@ from federation.manifest.app_folder import read_app_folder
 from federation.manifest.bundle import app_info, pack
 from federation.manifest.document import JobDocument, load_job
 from federation.manifest.manifest import Manifest, open_manifest, seal_manifest
-from federation.secagg.encoding import Accumulator, encoding_of, mean_metrics, update_size
+from federation.secagg.encoding import Accumulator, encoding_of, update_size
 from federation.secagg.events import Contribute, MaskPlan
+from federation.secagg.figures import mean_figures, public_words
 from federation.weights.layout import Layout
 from federation.weights.state import ModelState
 from node_agent.consent.decision import Situation, decide, read_policy
@@ -208,7 +209,7 @@ async def _run(
         bytes_up=len(update),
         parameters=parameters,
         saturated=header[2],
-        figures=mean_metrics(header, terms),
+        figures=mean_figures(public_words(header, terms), terms),
         load_seconds=loaded - started,
         round_seconds=ended - loaded,
     )

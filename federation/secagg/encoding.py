@@ -3,7 +3,7 @@
 x_i = difference * w_i / weight_unit; a chunk's level stands for 2^exponent (public); levels are rounded stochastically
 with a dither from AES-CTR (resolution 2^-16 of a level for rings of 8 and 16 bits) and saturate at +-L, n*L <= 2^(B-1)
 - 1, so that no sum can wrap. The header is 8-byte words: weight, squared norm over clip^2 (2^-32), saturated count,
-then for each metric value * w/unit and w/unit (2^-32). (docs/protocol/secure-aggregation.md, "Encoding".)
+then for each metric value * w/unit and w/unit (2^-32), then four of the sum MAC. (docs/protocol/secure-aggregation.md, "Encoding".)
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from federation.errors import ProtocolViolation, TaskFailed
+from federation.secagg import sum_mac
 from federation.secagg.events import FloatArray, MaskPlan
 from federation.secagg.masking import HEADER_INDEX, SIGNED, UNSIGNED, Buffer, Keystream
 from federation.secagg.merkle import MerkleRoot
-from federation.secagg.parameters import Encoding, Terms
+from federation.secagg.parameters import FIXED_WORDS, Encoding, Terms
 
 __all__ = [
     "Accumulator",
@@ -32,6 +33,8 @@ __all__ = [
     "encode",
     "encoding_of",
     "header_words",
+    "open_sum",
+    "read_sum",
     "root_of",
 ]
 
@@ -40,7 +43,6 @@ ONE: Final = 1 << 32
 """1.0 in the header's fixed point"""
 METRIC_BOUND: Final = float(1 << 20)
 """a metric is held within +-2^20, so that 200 members' sum stays below 2^60"""
-FIXED_WORDS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ class Header:
 
 def header_words(terms: Terms) -> int:
     """How many 8-byte words the header has."""
-    return FIXED_WORDS + 2 * len(terms.metrics)
+    return FIXED_WORDS + 2 * len(terms.metrics) + sum_mac.WORDS
 
 
 def encoding_of(terms: Terms, members: int, weight_unit: int) -> Encoding:
@@ -117,7 +119,7 @@ def clip(difference: FloatArray, norm: float) -> float:
 class _Quantiser:
     """Buffers of one chunk, reused."""
 
-    def __init__(self, encoding: Encoding, weight: int, dither: bytes) -> None:
+    def __init__(self, encoding: Encoding, weight: int, dither: bytes, cipher: str) -> None:
         size = encoding.chunk_parameters
         self._encoding = encoding
         self._weight = weight
@@ -126,7 +128,7 @@ class _Quantiser:
         self._values = np.empty(size, dtype=np.float64 if wide else np.float32)
         self._fixed = np.empty(size, dtype=np.int64 if wide else np.int32)
         self.levels = np.empty(size, dtype=SIGNED[encoding.ring_bits])
-        self.keystream = Keystream(size * 4)
+        self.keystream = Keystream(size * 4, cipher)
         self.saturated = 0
 
     def levels_of(self, chunk: FloatArray, index: int, exponent: int) -> npt.NDArray[np.signedinteger]:
@@ -164,10 +166,11 @@ def encode(
 ) -> Iterator[bytes]:
     """One masked chunk each, header LAST. ``difference`` None or empty: header only. Raises TaskFailed on NaN or
     Inf."""
-    saturated = 0
+    saturated, size = 0, encoding.chunk_parameters
+    held = 0 if difference is None else difference.size
+    mac = sum_mac.SumMac(plan.tag.key, min(size, held)) if plan.tag is not None else None
     if difference is not None and difference.size:
-        size = encoding.chunk_parameters
-        quantiser = _Quantiser(encoding, header.weight, plan.dither)
+        quantiser = _Quantiser(encoding, header.weight, plan.dither, plan.cipher)
         for index in range(encoding.chunks(difference.size)):
             exponent = int(scales[index])
             if not encoding.min_scale_exponent <= exponent <= encoding.max_scale_exponent:
@@ -175,11 +178,18 @@ def encode(
                     f"The scale of chunk {index} is outside the manifest's bounds.", check="scale-bounds"
                 )
             levels = quantiser.levels_of(difference[index * size : (index + 1) * size], index, exponent)
+            if mac is not None:
+                mac.add_chunk(index, levels)
             quantiser.keystream.apply(levels.view(UNSIGNED[encoding.ring_bits]), plan, index)
             yield levels.tobytes()
         saturated = quantiser.saturated
-    words = header.words(encoding, saturated).view("<u8")
-    Keystream(words.nbytes).apply(words, plan, HEADER_INDEX)
+    plain = header.words(encoding, saturated)
+    tags = [0] * sum_mac.WORDS
+    if mac is not None and plan.tag is not None:
+        mac.add_header(plain.tolist())
+        tags = sum_mac.words_of(mac.tag, sum_mac.pad_of(plan.tag.pads[0]))
+    words = np.concatenate([plain, np.array(tags, dtype="<i8")]).view("<u8")
+    Keystream(words.nbytes, plan.cipher).apply(words, plan, HEADER_INDEX)
     yield words.tobytes()
 
 
@@ -219,7 +229,7 @@ class Accumulator:
     def unmask(self, plan: MaskPlan) -> None:
         ring, words = self._parts(self._data)
         size = self._encoding.chunk_parameters
-        keystream = Keystream(max(size * self._encoding.ring_bits // 8, words.nbytes))
+        keystream = Keystream(max(size * self._encoding.ring_bits // 8, words.nbytes), plan.cipher)
         for index in range(self._encoding.chunks(ring.size)):
             keystream.apply(ring[index * size : (index + 1) * size], plan, index)
         keystream.apply(words, plan, HEADER_INDEX)
@@ -239,13 +249,15 @@ class Sum:
     saturated: int
     peaks: npt.NDArray[np.int64]
     """largest |S_k| of each chunk: for the next round's scales"""
-    ring: npt.NDArray[np.signedinteger]
+    source: npt.NDArray[np.unsignedinteger]
+    """the ring elements as they came"""
+    plan: MaskPlan
+    """what is left on them"""
     encoding: Encoding
 
     def chunks(self) -> Iterator[npt.NDArray[np.signedinteger]]:
-        """Signed level sums, chunk by chunk: views of the data."""
-        for start in range(0, self.parameters, self.encoding.chunk_parameters):
-            yield self.ring[start : start + self.encoding.chunk_parameters]
+        """Signed level sums, chunk by chunk: views that the next overwrites."""
+        yield from _open_chunks(self.source, self.plan, self.encoding)
 
     def mean(self, scales: npt.NDArray[np.int8]) -> npt.NDArray[np.float64]:
         """The weighted mean difference, float64[parameters]: S * 2^exponent * unit (exact) / sum of weights (one IEEE
@@ -259,23 +271,59 @@ class Sum:
         return mean
 
 
+def _open_chunks(
+    source: npt.NDArray[np.unsignedinteger], plan: MaskPlan, encoding: Encoding
+) -> Iterator[npt.NDArray[np.signedinteger]]:
+    """Without the masks of ``plan``. Memory: one chunk."""
+    size, signed = encoding.chunk_parameters, SIGNED[encoding.ring_bits]
+    if not plan.masks:
+        for start in range(0, source.size, size):
+            yield source[start : start + size].view(signed)
+        return
+    longest = min(size, source.size)
+    keystream = Keystream(longest * source.itemsize, plan.cipher)
+    buffer = np.empty(longest, dtype=source.dtype)
+    for index in range(encoding.chunks(source.size)):
+        chunk = source[index * size : (index + 1) * size]
+        held = buffer[: chunk.size]
+        np.copyto(held, chunk)
+        keystream.apply(held, plan, index)
+        yield held.view(signed)
+
+
 def read_sum(
     data: Buffer, terms: Terms, encoding: Encoding, cohort_size: int, total_weight: int, parameters: int | None = None
 ) -> Sum:
-    """Checks size, ranges and weights; raises ProtocolViolation. ``parameters``: how many the layout has (0 when
-    header-only)."""
+    """The collector's reading, where it may see the sum: all checks of ``open_sum`` but the MAC, whose key it has not."""
+    return open_sum(data, MaskPlan(b"", ()), terms, encoding, cohort_size, total_weight, parameters)
+
+
+def open_sum(
+    data: Buffer,
+    plan: MaskPlan,
+    terms: Terms,
+    encoding: Encoding,
+    cohort_size: int,
+    total_weight: int,
+    parameters: int | None = None,
+) -> Sum:
+    """A member's reading: takes off what only members can, checks size, ranges, weights and the sum MAC; raises
+    ProtocolViolation. ``parameters``: how many the layout has (0 when header-only). Memory: one chunk."""
     words = header_words(terms)
     body = memoryview(data).nbytes - WORD_BYTES * words
     width = encoding.ring_bits // 8
     if body < 0 or body % width or (parameters is not None and body != parameters * width):
         raise _bad("sum-size", "The sum has the wrong size")
-    header = tuple(int(word) for word in np.frombuffer(data, dtype="<i8", offset=body))
-    ring = np.frombuffer(data, dtype=np.uint8, count=body).view(SIGNED[encoding.ring_bits])
+    tail = np.frombuffer(data, dtype="<u8", offset=body).copy()
+    Keystream(tail.nbytes, plan.cipher).apply(tail, plan, HEADER_INDEX)
+    header = tuple(int(word) for word in tail.view("<i8"))
+    source = np.frombuffer(data, dtype=np.uint8, count=body).view(UNSIGNED[encoding.ring_bits])
     if header[0] != total_weight or total_weight < 1:
         raise _bad("sum-weight", "The sum's weight is not that of its cohort")
-    if not 0 <= header[1] <= cohort_size * ONE or not 0 <= header[2] <= cohort_size * ring.size:
+    if not 0 <= header[1] <= cohort_size * ONE or not 0 <= header[2] <= cohort_size * source.size:
         raise _bad("sum-header", "The sum's norm or saturation count is out of range")
-    for place in range(FIXED_WORDS, words, 2):
+    known = words - sum_mac.WORDS
+    for place in range(FIXED_WORDS, known, 2):
         value, share = header[place], header[place + 1]
         if (
             not 0 <= share <= total_weight * ONE // encoding.weight_unit
@@ -283,14 +331,20 @@ def read_sum(
         ):
             raise _bad("sum-header", "A metric of the sum is out of range")
     bound = cohort_size * encoding.level_bound
-    size = encoding.chunk_parameters
-    peaks = np.zeros(encoding.chunks(ring.size), dtype=np.int64)
-    for index in range(peaks.size):
-        chunk = ring[index * size : (index + 1) * size]
+    peaks = np.zeros(encoding.chunks(source.size), dtype=np.int64)
+    tag = plan.tag
+    mac = sum_mac.SumMac(tag.key, min(encoding.chunk_parameters, source.size)) if tag is not None else None
+    for index, chunk in enumerate(_open_chunks(source, plan, encoding)):
         peaks[index] = max(int(chunk.max()), -int(chunk.min()))
-    if peaks.size and int(peaks.max()) > bound:
-        raise _bad("sum-range", "The sum of the models is out of range")
-    return Sum(ring.size, header, header[2], peaks, ring, encoding)
+        if peaks[index] > bound:
+            raise _bad("sum-range", "The sum of the models is out of range")
+        if mac is not None:
+            mac.add_chunk(index, chunk)
+    if mac is not None and tag is not None:
+        mac.add_header(header[:known])
+        if not sum_mac.agrees(mac.tag, header[known:], tag.pads):
+            raise _bad("sum-mac", "The sum is not that of its cohort")
+    return Sum(source.size, header, header[2], peaks, source, plan, encoding)
 
 
 def _bad(check: str, text: str) -> ProtocolViolation:
@@ -299,12 +353,3 @@ def _bad(check: str, text: str) -> ProtocolViolation:
         check=check,
         hint="The round is void. Ask the operator who took part, and run the job again without the faulty member.",
     )
-
-
-def mean_metrics(header: tuple[int, ...], terms: Terms) -> dict[str, float]:
-    """Weighted means of the metrics that at least one member had."""
-    means = {}
-    for place, name in zip(range(FIXED_WORDS, header_words(terms), 2), terms.metrics, strict=True):
-        if header[place + 1] > 0:
-            means[name] = header[place] / header[place + 1]
-    return means

@@ -1,6 +1,7 @@
-"""Keystreams of AES-256-CTR, added to ring elements chunk by chunk.
+"""Keystreams of AES-256-CTR, or of ChaCha20 where the manifest says so, added to ring elements chunk by chunk.
 
-Key = seed, IV = chunk index (8 bytes, big-endian) || 0: so each chunk can be made by itself, in any order, on any
+AES: key = seed, IV = chunk index (8 bytes, big-endian) || 0. ChaCha20 (RFC 8439): key = seed, block counter from 0,
+nonce = 0^4 || chunk index (8 bytes, big-endian). So each chunk can be made by itself, in any order, on any
 thread. A keystream read as little-endian unsigned integers of B bits is exactly uniform mod 2^B. Buffers are reused;
 nothing here allocates by model size. (docs/protocol/secure-aggregation.md, "Masks".)
 """
@@ -13,10 +14,11 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 from cryptography.hazmat.primitives.ciphers import Cipher
-from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.algorithms import AES, ChaCha20
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 
 from federation.secagg.events import MaskPlan
+from federation.secagg.parameters import AES_256_CTR
 
 HEADER_INDEX: Final = 2**64 - 1
 """the chunk index of the header"""
@@ -32,14 +34,19 @@ SIGNED: Final[dict[int, np.dtype[np.signedinteger]]] = {bits: np.dtype(f"<i{bits
 class Keystream:
     """Reused buffers for keystreams of up to ``size`` bytes. One per thread."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, cipher: str = AES_256_CTR) -> None:
+        self._cipher = cipher
         self._zeros = bytes(size)
         self._buffer = np.empty(size, dtype=np.uint8)
         self._out = self._buffer.data
 
     def fill(self, seed: bytes, chunk_index: int, size: int) -> npt.NDArray[np.uint8]:
         """The first ``size`` bytes of the chunk's keystream: a view that the next call overwrites."""
-        cipher = Cipher(AES(seed), CTR(chunk_index.to_bytes(8, "big") + bytes(8))).encryptor()
+        place = chunk_index.to_bytes(8, "big")
+        if self._cipher == AES_256_CTR:
+            cipher = Cipher(AES(seed), CTR(place + bytes(8))).encryptor()
+        else:
+            cipher = Cipher(ChaCha20(seed, bytes(8) + place), mode=None).encryptor()
         cipher.update_into(memoryview(self._zeros)[:size], self._out[:size])
         return self._buffer[:size]
 
@@ -57,4 +64,4 @@ class Keystream:
 def mask(levels: npt.NDArray[np.integer], plan: MaskPlan, chunk_index: int) -> None:
     """Masks one chunk of levels (int8, int16, int32; or int64 header words), in place."""
     unsigned = levels.view(UNSIGNED[levels.dtype.itemsize * 8])
-    Keystream(unsigned.nbytes).apply(unsigned, plan, chunk_index)
+    Keystream(unsigned.nbytes, plan.cipher).apply(unsigned, plan, chunk_index)

@@ -36,7 +36,7 @@ from federation.identity.keys import SigningKey
 from federation.identity.roll import Roll
 from federation.manifest.manifest import Manifest
 from federation.secagg import events, wire
-from federation.secagg.encoding import Buffer, encoding_of, read_sum
+from federation.secagg.encoding import Buffer, encoding_of, open_sum
 from federation.secagg.figures import public_words
 from federation.secagg.member import Me, MemberMachine
 from federation.secagg.messages import Close, Upload
@@ -382,7 +382,7 @@ class JobDriver:
         encoding = encoding_of(terms, fetch.members, fetch.weight_unit)
         header_only = terms.header_only(fetch.close.round)
         parameters = 0 if header_only else Layout.of(state.arrays).size
-        total = read_sum(data, terms, encoding, len(fetch.cohort), fetch.total_weight, parameters)
+        total = open_sum(data, fetch.plan, terms, encoding, len(fetch.cohort), fetch.total_weight, parameters)
         figures = public_words(total.header, terms)
         if header_only:
             return state, figures

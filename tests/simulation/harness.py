@@ -55,6 +55,7 @@ from federation.secagg.events import (
     Unmask,
     Windows,
 )
+from federation.secagg.figures import public_words
 from federation.secagg.member import Me, MemberMachine
 from federation.secagg.messages import Upload
 from federation.secagg.parameters import Terms
@@ -399,30 +400,26 @@ class World:
         assert codes.root_of(update, self.terms, code) == tree.root()
         self.deliver(lab.name, Encoded(context, tree.root()))
 
-    def opened(self, fetch: FetchSum) -> bytes:
-        """The sum without the blind masks that only members can take off."""
+    def opened(self, fetch: FetchSum) -> codes.Sum:
+        """As a member sees it. Raises ProtocolViolation."""
         code = codes.encoding_of(self.terms, fetch.members, fetch.weight_unit)
         size = 0 if self.terms.header_only(fetch.close.round) else self.size
-        total = codes.Accumulator(self.terms, code, size)
-        total.add(self.sums[fetch.close.sum_blob])
-        total.unmask(fetch.plan)
-        return bytes(total.data)
+        data = self.sums[fetch.close.sum_blob]
+        return codes.open_sum(data, fetch.plan, self.terms, code, len(fetch.cohort), fetch.total_weight, size)
 
     def _apply(self, lab: Lab, fetch: FetchSum) -> None:
         context = fetch.close.context
-        code = codes.encoding_of(self.terms, fetch.members, fetch.weight_unit)
-        size = 0 if self.terms.header_only(fetch.close.round) else self.size
-        opened = self.opened(fetch)
         try:
-            read = codes.read_sum(opened, self.terms, code, len(fetch.cohort), fetch.total_weight, size)
+            read = self.opened(fetch)
         except ProtocolViolation as error:
             self.deliver(lab.name, SumRefused(context, str(error)))
             return
+        ring = [chunk.copy() for chunk in read.chunks()]
+        opened = b"".join(chunk.tobytes() for chunk in ring) + np.array(read.header, "<i8").tobytes()
         self.judge(context, fetch.cohort, opened)
         before = lab.machine.position.state_digest
         after = hashlib.sha256(before + hashlib.sha256(opened).digest()).digest()
-        known = codes.FIXED_WORDS + 2 * len(self.terms.metrics)
-        self.deliver(lab.name, SumApplied(context, after, read.header[codes.FIXED_WORDS : known]))
+        self.deliver(lab.name, SumApplied(context, after, public_words(read.header, self.terms)))
 
     # ----------------------------------------------------------------------------------------------------------- faults
 

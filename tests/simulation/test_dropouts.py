@@ -183,7 +183,7 @@ def test_final_evaluation_is_a_round_of_headers_only() -> None:
     world = World(3, rounds=1, final_evaluation=True)
     world.begin().run()
     assert [closed.round for closed in world.closed] == [1, 2]
-    assert len(world.sums[world.closed[1].sum_blob]) == 8 * 5
+    assert len(world.sums[world.closed[1].sum_blob]) == 8 * (3 + 2 + 4)
 
 
 def test_a_state_that_a_later_one_overtook_is_dropped() -> None:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from federation.errors import FederationError, TaskFailed, VerificationFailed
 from federation.secagg import encoding as codes
 from federation.secagg.events import Contribute, MaskPlan
+from federation.secagg.figures import mean_figures, public_words
 from federation.weights.state import ModelState
 from federation.weights.tensors import read_arrays
 from node_agent.rounds import training
@@ -203,7 +204,7 @@ def test_what_leaves_is_the_difference_to_the_state_and_the_declared_figures(sce
     read = codes.read_sum(bytes(total.data), TERMS, code, 1, 4, 10)
     mean = read.mean(np.full(1, TERMS.initial_scale_exponent, np.int8))
     np.testing.assert_allclose(mean, 0.5, atol=2**TERMS.initial_scale_exponent * 2)
-    figures = codes.mean_metrics(read.header, TERMS)
+    figures = mean_figures(public_words(read.header, TERMS), TERMS)
     assert figures == {"evaluate/eval_loss": 0.25, "train/train_loss": 0.25}
 
 

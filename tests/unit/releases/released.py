@@ -23,7 +23,6 @@ from federation.manifest.document import load_job
 from federation.manifest.manifest import Manifest, open_manifest, seal_manifest
 from federation.releases.build import RoundRecord, build_release
 from federation.releases.listing import Content
-from federation.secagg import encoding as codes
 from federation.secagg.events import (
     ComputeInitialState,
     Roster,
@@ -149,11 +148,8 @@ class Training(World):
 
     def _apply(self, lab: Any, fetch: Any) -> None:
         state = self.states[lab.name]
-        code = codes.encoding_of(self.terms, fetch.members, fetch.weight_unit)
-        size = 0 if self.terms.header_only(fetch.close.round) else self.size
-        opened = self.opened(fetch)
-        total = codes.read_sum(opened, self.terms, code, len(fetch.cohort), fetch.total_weight, size)
-        if size:
+        total = self.opened(fetch)
+        if total.parameters:
             state = outer_step(self.job.strategy, state, total.mean(state.scales), state.scales)
             self.states[lab.name] = state
         figures = public_words(total.header, self.terms)

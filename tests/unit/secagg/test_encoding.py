@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from federation.errors import ProtocolViolation, TaskFailed
 from federation.secagg import encoding as codes
 from federation.secagg.events import Mask, MaskPlan
+from federation.secagg.figures import mean_figures, public_words
 from federation.secagg.masking import HEADER_INDEX, Keystream, mask
 from federation.secagg.parameters import Encoding, Terms
 from tests.simulation.harness import World, terms_of
@@ -131,7 +132,10 @@ def test_weights_and_metrics_come_out_as_weighted_means() -> None:
         total.add(b"".join(for_sum))
     read = codes.read_sum(total.data, terms, code, 3, 7, 2)
     assert np.allclose(read.mean(scales), (4 * 1 + 2 * 2 - 4) / 7, atol=2**-7)
-    assert codes.mean_metrics(read.header, terms) == {"evaluate/acc": 0.75, "train/loss": pytest.approx(1.0)}
+    assert mean_figures(public_words(read.header, terms), terms) == {
+        "evaluate/acc": 0.75,
+        "train/loss": pytest.approx(1.0),
+    }
 
 
 @pytest.mark.parametrize(

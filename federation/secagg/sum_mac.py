@@ -1,0 +1,108 @@
+"""The sum MAC: members see whether the sum that comes is that of its cohort, though the coordinator added it up.
+
+A Carter-Wegman MAC that adds (the tags of summands sum to the tag of the sum), over the field of p = 2^61 - 1, under a
+key that all members share and the coordinator does not have. For each of two independent keys: a vector rho for the
+places within a chunk, a coefficient sigma for each chunk, a vector for the header. With e the difference of two sums,
+sum_c sigma_c <rho, e_c> + <rho_h, e_h> is a polynomial of degree 2 in the key that is not zero, since p exceeds every
+difference of two sums in range; it vanishes with probability at most 2/p (Schwartz-Zippel), for both keys (2/p)^2, below
+2^-119. A member adds a pad of its own, so tags say nothing of its update. (docs/protocol/secure-aggregation.md, "Sum
+MAC".)
+
+Inner products are exact: field elements are cut into limbs of 16 bits, so that every partial sum of a float64 product
+stays below 2^53, in whatever order it is added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import CTR
+
+PRIME: Final = (1 << 61) - 1
+KEYS: Final = 2
+WORDS: Final = 2 * KEYS
+"""of a header: low 32 bits and high 29 bits of each tag, so that the sum of 200 members' halves does not wrap"""
+_LIMBS: Final = 4
+_LIMB: Final = 16
+_WIDE: Final = 32
+_SIGMA: Final = 4
+"""streams 0, 1: rho of each key; 2, 3: of the header; from 4 on: sigma of each chunk, two words"""
+
+Tag = tuple[int, int]
+
+
+def _elements(key: bytes, stream: int, count: int) -> npt.NDArray[np.uint64]:
+    """61 bits each of AES-256-CTR(key, IV = stream || 0); p itself counts as 0: a bias of 2^-61."""
+    cipher = Cipher(AES(key), CTR(stream.to_bytes(8, "big") + bytes(8))).encryptor()
+    words = np.frombuffer(cipher.update(bytes(8 * count)), dtype="<u8") & np.uint64(PRIME)
+    return np.where(words == PRIME, np.uint64(0), words)
+
+
+def pad_of(seed: bytes) -> Tag:
+    """A member's two pads, of its 32-byte seed."""
+    a, b = _elements(seed, 0, KEYS).tolist()
+    return a, b
+
+
+class SumMac:
+    """The tag of one vector: chunks in any order, then the header. ``longest``: parameters of the longest chunk."""
+
+    def __init__(self, key: bytes, longest: int) -> None:
+        self._key = key
+        self._limbs = np.empty((longest, KEYS * _LIMBS), dtype=np.float64)
+        for which in range(KEYS):
+            rho = _elements(key, which, longest)
+            for limb in range(_LIMBS):
+                self._limbs[:, which * _LIMBS + limb] = (rho >> np.uint64(_LIMB * limb)) & np.uint64(0xFFFF)
+        self._tag = [0] * KEYS
+
+    def add_chunk(self, index: int, levels: npt.NDArray[np.signedinteger]) -> None:
+        """``levels``: signed, of at most 32 bits; at most 2^18 of them."""
+        limbs = self._limbs[: levels.size]
+        if levels.dtype.itemsize * 8 == _WIDE:
+            low = ((levels & 0xFFFF).astype(np.float64) @ limbs).tolist()
+            high = ((levels >> _LIMB).astype(np.float64) @ limbs).tolist()
+            products = [int(one) + (int(other) << _LIMB) for one, other in zip(low, high, strict=True)]
+        else:
+            products = [int(product) for product in (levels.astype(np.float64) @ limbs).tolist()]
+        sigma = _elements(self._key, _SIGMA + index, KEYS).tolist()
+        for which in range(KEYS):
+            mine = products[which * _LIMBS : (which + 1) * _LIMBS]
+            inner = sum(product << (_LIMB * limb) for limb, product in enumerate(mine))
+            self._tag[which] = (self._tag[which] + sigma[which] * inner) % PRIME
+
+    def add_header(self, words: Iterable[int]) -> None:
+        """Signed words, without those of the MAC."""
+        listed = list(words)
+        for which in range(KEYS):
+            rho = _elements(self._key, KEYS + which, len(listed)).tolist()
+            inner = sum(word * element for word, element in zip(listed, rho, strict=True))
+            self._tag[which] = (self._tag[which] + inner) % PRIME
+
+    @property
+    def tag(self) -> Tag:
+        return self._tag[0], self._tag[1]
+
+
+def words_of(tag: Tag, pad: Tag) -> list[int]:
+    """What a member puts into its header."""
+    words = []
+    for value, hidden in zip(tag, pad, strict=True):
+        sent = (value + hidden) % PRIME
+        words += [sent & 0xFFFFFFFF, sent >> 32]
+    return words
+
+
+def agrees(tag: Tag, words: Sequence[int], pads: Iterable[bytes]) -> bool:
+    """Whether the MAC words of a sum are those of the tag of that sum. ``pads``: the seeds of the cohort."""
+    hidden = [pad_of(seed) for seed in pads]
+    for which in range(KEYS):
+        found = words[2 * which] + (words[2 * which + 1] << 32)
+        if (found - tag[which] - sum(pad[which] for pad in hidden)) % PRIME:
+            return False
+    return True
