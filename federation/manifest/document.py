@@ -202,7 +202,8 @@ class Spec(Part):
     runtime: Runtime = Field(Runtime.model_validate({}), description="what must be installed at a node")
     coordinator_view: Literal["blind", "sum"] = Field(
         "sum",
-        description="what the coordinator sees: nothing but the declared metrics, or the sum of each round; never an update",
+        description="what the coordinator sees of a round: the declared metrics alone (blind), or its sum; never an update. "
+        "The release, at the end, it sees in either case",
     )
     error_detail: Literal["location", "none"] = Field(
         "location", description="what the lead learns of a failed task: class, file and line, or nothing"
