@@ -101,7 +101,7 @@ def clip(difference: FloatArray, norm: float) -> float:
     """Clips to the L2 norm, in place; returns the squared norm after it. Raises TaskFailed on NaN or Inf."""
     step = 1 << 20
     squared = sum(
-        float(np.dot(part, part))
+        float(np.einsum("i,i->", part, part))
         for part in (difference[start : start + step].astype(np.float64) for start in range(0, difference.size, step))
     )
     if not isfinite(squared):
