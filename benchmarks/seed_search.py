@@ -24,6 +24,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+from flwr.app import ConfigRecord
 from flwr.client.mod.secure_aggregation.secaggplus_mod import (
     SecAggPlusState,
     _collect_masked_vectors,
@@ -81,7 +82,7 @@ def flower_round(updates: list[FloatArray], examples: list[int]) -> tuple[Observ
     two."""
     nodes = [secrets.randbits(63) for _ in updates]
     clients = {node: SecAggPlusState(nid=node) for node in nodes}
-    settings = {
+    settings: dict[str, Any] = {
         Key.SAMPLE_NUMBER: 3,
         Key.SHARE_NUMBER: 3,
         Key.THRESHOLD: 2,
@@ -90,26 +91,26 @@ def flower_round(updates: list[FloatArray], examples: list[int]) -> tuple[Observ
         Key.TARGET_RANGE: QUANTIZATION_RANGE,
         Key.MOD_RANGE: MODULUS,
     }
-    keys: dict[int, tuple[Any, Any]] = {}
+    keys: dict[int, list[bytes]] = {}
+    sent: dict[str, Any]
     for node, state in clients.items():
-        sent = _setup(state, settings)
-        keys[node] = (sent[Key.PUBLIC_KEY_1], sent[Key.PUBLIC_KEY_2])
+        sent = {**_setup(state, ConfigRecord(settings))}
+        keys[node] = [sent[Key.PUBLIC_KEY_1], sent[Key.PUBLIC_KEY_2]]
     boxes: dict[int, dict[int, bytes]] = {node: {} for node in nodes}
     for node, state in clients.items():
-        sent = _share_keys(state, {str(peer): pair for peer, pair in keys.items()})
+        sent = {**_share_keys(state, ConfigRecord({str(peer): pair for peer, pair in keys.items()}))}
         for to, box in zip(sent[Key.DESTINATION_LIST], sent[Key.CIPHERTEXT_LIST], strict=True):
             boxes[to][node] = box
     *active, dead = nodes
     uploads: dict[int, npt.NDArray[np.int64]] = {}
     for node, update, count in zip(active, updates, examples, strict=False):
-        forwarded = {Key.CIPHERTEXT_LIST: list(boxes[node].values()), Key.SOURCE_LIST: list(boxes[node])}
-        parameters = ndarrays_to_parameters([update])
-        sent = _collect_masked_vectors(clients[node], forwarded, count, parameters)
+        forwarded = ConfigRecord({Key.CIPHERTEXT_LIST: list(boxes[node].values()), Key.SOURCE_LIST: list(boxes[node])})
+        sent = {**_collect_masked_vectors(clients[node], forwarded, count, ndarrays_to_parameters([update]))}
         uploads[node] = np.concatenate([bytes_to_ndarray(part) for part in sent[Key.MASKED_PARAMETERS]])
     shares: dict[int, list[bytes]] = {node: [] for node in nodes}
     for node in active:
-        asked = {Key.ACTIVE_NODE_ID_LIST: active, Key.DEAD_NODE_ID_LIST: [dead]}
-        sent = _unmask(clients[node], asked)
+        asked = ConfigRecord({Key.ACTIVE_NODE_ID_LIST: active, Key.DEAD_NODE_ID_LIST: [dead]})
+        sent = {**_unmask(clients[node], asked)}
         for owner, share in zip(sent[Key.NODE_ID_LIST], sent[Key.SHARE_LIST], strict=True):
             shares[owner].append(share)
     del clients
