@@ -7,7 +7,6 @@ every key is new. Bytes that are the same in all words (most of them, in the fir
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cache
 from typing import Any, Final
 
@@ -150,12 +149,10 @@ class FirstBlocks:
         return ciphertexts
 
 
-def agreeing(planes: Planes, prefix: bytes) -> Iterator[int]:
-    """Which of the keys of a call give a ciphertext that begins with ``prefix``."""
-    bits = np.unpackbits(np.frombuffer(prefix, np.uint8), bitorder="little").reshape(-1, 8).T
-    wanted = np.where(bits[..., np.newaxis], ONES, np.uint64(0))
-    differ = np.bitwise_or.reduce(planes[:, : len(prefix)] ^ wanted, axis=(0, 1))
-    for word in np.flatnonzero(differ != ONES):
-        for bit in range(64):
-            if not int(differ[word]) >> bit & 1:
-                yield 64 * int(word) + bit
+def beginnings(planes: Planes) -> npt.NDArray[np.uint32]:
+    """The first four bytes of each ciphertext, little-endian, key by key."""
+    bits = np.unpackbits(np.ascontiguousarray(planes[:, :4]).view(np.uint8), axis=2, bitorder="little")
+    octets = bits[0]
+    for bit in range(1, 8):
+        octets |= bits[bit] << bit
+    return np.ascontiguousarray(octets.T).view("<u4")[:, 0]

@@ -40,7 +40,7 @@ from flwr.common.secure_aggregation.secaggplus_constants import Key
 from flwr.common.secure_aggregation.secaggplus_utils import pseudo_rand_gen
 from flwr.supercore.primitives.asymmetric import bytes_to_private_key, bytes_to_public_key
 
-from benchmarks.bitsliced import NUMBER_AT, NUMBER_BYTES, FirstBlocks, agreeing
+from benchmarks.bitsliced import NUMBER_AT, NUMBER_BYTES, FirstBlocks, beginnings
 from federation.secagg import encoding as codes
 from federation.secagg.events import FloatArray, Mask, MaskPlan
 from federation.secagg.masking import HEADER_INDEX, Keystream
@@ -245,12 +245,14 @@ def search_ours(keystream: bytes, base: bytes, seconds: float, limit: int = 1 <<
     """Tries seeds that are ``base`` with a number in the place that ``FirstBlocks`` varies."""
     began = time.perf_counter()
     blocks = FirstBlocks(HEADER_INDEX.to_bytes(8, "big") + bytes(8), base)
+    wanted = int.from_bytes(keystream[:4], "little")
     tried = 0
     while tried < limit and time.perf_counter() - began < seconds:
-        for place in agreeing(blocks.under(tried), keystream):
-            number = (tried + place).to_bytes(NUMBER_BYTES, "little")
+        for place in np.flatnonzero(beginnings(blocks.under(tried)) == wanted):
+            number = (tried + int(place)).to_bytes(NUMBER_BYTES, "little")
             seed = base[:NUMBER_AT] + number + base[NUMBER_AT + NUMBER_BYTES :]
-            return Search(seed, tried + place + 1, time.perf_counter() - began)
+            if bytes(Keystream(8).fill(seed, HEADER_INDEX, 8)) == keystream:
+                return Search(seed, tried + int(place) + 1, time.perf_counter() - began)
         tried += blocks.keys_a_call
     return Search(None, tried, time.perf_counter() - began)
 

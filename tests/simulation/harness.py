@@ -392,7 +392,7 @@ class World:
         for chunk in codes.encode(difference, header, work.plan, code, scales):
             tree.add(chunk)
             update += chunk
-        plain = MaskPlan(context, (), work.plan.dither)
+        plain = MaskPlan(context, (), work.plan.dither, work.plan.cipher)
         self.plain.setdefault(context, {})[lab.machine.index] = b"".join(
             codes.encode(difference, header, plain, code, scales)
         )
