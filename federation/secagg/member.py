@@ -298,8 +298,7 @@ class MemberMachine:
         newest = max(self._votes.epochs(), default=0)
         if newest <= self._epoch:
             return []
-        bound = self._votes.get(binding(self._held.state_digest), Bound)
-        if bound is not None and not self._over(bound):
+        if any(not self._over(bound) for bound in self._votes.bindings(self._held.state_digest)):
             return []
         out: list[MemberInstruction] = [*self._stop()]
         for epoch in sorted(self._votes.epochs())[:-1]:
@@ -532,10 +531,11 @@ class MemberMachine:
     def _see_void(self, void: Void, round_number: int, state_digest: bytes) -> list[MemberInstruction]:
         """A certified attempt gave no sum: whoever learns of it is bound to its cohort, as if it had released."""
         cohort = tuple(self._name(index) for index in void.certificate.survivors.cohort)
-        key = binding(state_digest)
-        bound = self._votes.get(key, Bound)
-        if bound is not None and bound.cohort != cohort and not self._over(bound):
-            raise violation("bound-cohort", "We released for this state already: only the same cohort may be summed.")
+        for bound in self._votes.bindings(state_digest):
+            if bound.cohort != cohort and not self._over(bound):
+                raise violation(
+                    "bound-cohort", "We released for this state already: only the same cohort may be summed."
+                )
         applying = self._applying
         if applying is not None and applying.close.round == round_number:
             self._applying = None
@@ -543,10 +543,10 @@ class MemberMachine:
         computing = self._announced.get(self._computing) if self._computing is not None else None
         if computing is not None and computing.attempt <= void.attempt:
             out += self._stop()
-        if bound is None or bound.cohort != cohort:
+        key = binding(state_digest, self._epoch, void.attempt)
+        if self._votes.get(key, Bound) is None:
             digest = transcripts.survivors_digest(void.certificate.survivors)
-            wanted = Bound(self._epoch, round_number, void.attempt, digest, cohort)
-            out.append(self._votes.put(key, wanted))
+            out.append(self._votes.put(key, Bound(self._epoch, round_number, void.attempt, digest, cohort)))
         return out
 
     def _reopen(self, event: Reopen) -> list[MemberInstruction]:
@@ -735,23 +735,25 @@ class MemberMachine:
     def _left_out(self, cohort: tuple[int, ...], announced: Announced) -> list[MemberInstruction]:
         return self._stop() if self._computing == announced.context and self._index not in cohort else []
 
-    def _check_binding(self, announced: Announced, digest: bytes, cohort: tuple[int, ...]) -> Bound | None:
-        bound = self._votes.get(binding(announced.state_digest), Bound)
-        if bound is None:
-            return None
-        if (bound.epoch, bound.round, bound.attempt) == (self._epoch, announced.round, announced.attempt):
-            if bound.survivors_digest != digest:
-                raise violation("bound-cohort", "We released for this attempt already, to other survivors.")
-        elif bound.cohort != tuple(map(self._name, cohort)) and not self._over(bound):
-            raise violation("bound-cohort", "We released for this state already: only the same cohort may be summed.")
-        return bound
+    def _check_binding(self, announced: Announced, digest: bytes, cohort: tuple[int, ...]) -> None:
+        names = tuple(map(self._name, cohort))
+        here = (self._epoch, announced.round, announced.attempt)
+        for bound in self._votes.bindings(announced.state_digest):
+            if (bound.epoch, bound.round, bound.attempt) == here:
+                if bound.survivors_digest != digest:
+                    raise violation("bound-cohort", "We released for this attempt already, to other survivors.")
+            elif bound.cohort != names and not self._over(bound):
+                raise violation(
+                    "bound-cohort", "We released for this state already: only the same cohort may be summed."
+                )
 
     def _bind(self, announced: Announced, digest: bytes, cohort: tuple[int, ...]) -> list[MemberInstruction]:
-        names = tuple(map(self._name, cohort))
-        wanted = Bound(self._epoch, announced.round, announced.attempt, digest, names)
-        if self._check_binding(announced, digest, cohort) == wanted:
+        self._check_binding(announced, digest, cohort)
+        key = binding(announced.state_digest, self._epoch, announced.attempt)
+        if self._votes.get(key, Bound) is not None:
             return []
-        return [self._votes.put(binding(announced.state_digest), wanted)]
+        names = tuple(map(self._name, cohort))
+        return [self._votes.put(key, Bound(self._epoch, announced.round, announced.attempt, digest, names))]
 
     def _certificate(self, event: Certificate) -> list[MemberInstruction]:
         announced = self._attempt_of(event.survivors.context)

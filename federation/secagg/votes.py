@@ -148,8 +148,9 @@ def seat_key(epoch: int) -> str:
     return f"seat/{epoch}"
 
 
-def binding(state_digest: bytes) -> str:
-    return f"bound/{state_digest.hex()}"
+def binding(state_digest: bytes, epoch: int, attempt: int) -> str:
+    """One for each attempt: a release in a later attempt, for the same cohort, does not undo an earlier one."""
+    return f"bound/{state_digest.hex()}.{epoch}.{attempt}"
 
 
 class Votes:
@@ -182,6 +183,11 @@ class Votes:
         prefix = f"{kind}/{epoch}/{round_number}/"
         attempts = [int(key[len(prefix) :]) for key in self._records if key.startswith(prefix)]
         return self._records[prefix + str(max(attempts))] if attempts else None
+
+    def bindings(self, state_digest: bytes) -> list[Bound]:
+        """What this state was released for."""
+        prefix = f"bound/{state_digest.hex()}."
+        return [self._records[key] for key in sorted(self._records) if key.startswith(prefix)]
 
     def bound_in(self, epoch: int, round_number: int, attempt: int) -> bool:
         """Whether any state was released in this attempt."""
