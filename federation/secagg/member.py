@@ -367,7 +367,9 @@ class MemberMachine:
         return [self._votes.put(seat_key(seat.epoch), record)]
 
     def _at(self, since: int, key: bytes, round_number: int) -> bytes:
-        """A key of round ``since``, ratcheted forward to ``round_number``."""
+        """A key of round ``since``, ratcheted forward to ``round_number``. Raises ProtocolViolation: it is erased."""
+        if since > round_number:
+            raise violation("stale-round", f"The keys of round {round_number} are erased here.")
         for each in range(since + 1, round_number + 1):
             key = boxes.ratchet(self._suite, key, each)
         return key
@@ -392,14 +394,7 @@ class MemberMachine:
         out: list[MemberInstruction] = [*self._stop(), self._hold(event.round, event.state_digest)]
         if catch_up is not None and event.round > FIRST_ROUND:
             out += self._settle(event.round - 1)
-        out += [*self._move(), *self._ready(0)]
-        if (waiting := self._waiting_close) is not None and waiting.round == event.round:
-            self._waiting_close = None
-            try:
-                out += self._close(waiting)
-            except ProtocolViolation as refused:
-                out.append(Refuse(refused))
-        return out
+        return [*out, *self._move(), *self._ready(0), *self._waited_for()]
 
     def _catch_up(self, event: CatchUp) -> list[MemberInstruction]:
         seat = self._votes.get(seat_key(event.epoch), Seated)
@@ -416,15 +411,14 @@ class MemberMachine:
             return []
         if (event.round, event.state_digest) == (held.round, held.state_digest):
             return self._settle(event.round - 1)
-        if seat.round > event.round:
-            raise violation("stale-round", f"The keys of round {event.round} are erased here.")
+        key = self._state_key(seat, event)
         self._catching_up = event
-        return [FetchState(event.round, event.state_digest, event.state_blob, self._state_key(seat, event))]
+        return [FetchState(event.round, event.state_digest, event.state_blob, key)]
 
     def _state_key(self, seat: Seated, state: CatchUp | ProvideState) -> bytes:
+        group = self._at(seat.round, seat.group_key, state.round)
         if not self._terms.blind:
             return b""
-        group = self._at(seat.round, seat.group_key, state.round)
         return boxes.state_key(self._suite, group, state.state_digest)
 
     def _provide_state(self, event: ProvideState) -> list[MemberInstruction]:
@@ -587,8 +581,8 @@ class MemberMachine:
         masks = [Mask(seeds.self_seed, +1)]
         for peer in announced.ready:
             if peer != self._index:
-                masks.append(Mask(self._seed(peer, announced.context), +1 if peer > self._index else -1))
-        group, context = self._seat.group_key, announced.context
+                masks.append(Mask(self._seed(peer, announced), +1 if peer > self._index else -1))
+        group, context = self._group_key(announced.round), announced.context
         if self._index in self._blinders(announced):
             masks.append(Mask(boxes.blind_seed(self._suite, group, context, self._index), +1))
         tag = TagPlan(
@@ -612,7 +606,7 @@ class MemberMachine:
 
     def _plan_of_sum(self, announced: Announced, cohort: tuple[int, ...]) -> MaskPlan:
         """What the cohort put on that only members can take off, and its pads."""
-        group, context = self._seat.group_key, announced.context
+        group, context = self._group_key(announced.round), announced.context
         blinders = self._blinders(announced)
         masks = tuple(
             Mask(boxes.blind_seed(self._suite, group, context, index), -1) for index in cohort if index in blinders
@@ -644,7 +638,7 @@ class MemberMachine:
         """Backup shares of b_i and of every s_ij, one sealed box for each other member of the roster."""
         edges = tuple(peer for peer in announced.ready if peer != self._index)
         holders = tuple(seat.index for seat in self.seats if seat.index != self._index)
-        secrets = [(0, seeds.self_seed), *((peer, self._seed(peer, announced.context)) for peer in edges)]
+        secrets = [(0, seeds.self_seed), *((peer, self._seed(peer, announced)) for peer in edges)]
         threshold = self._certain.quorums.t
         shares = [self._suite.split(secret, threshold, holders, self._random) for _, secret in secrets]
         context = announced.context
@@ -654,7 +648,7 @@ class MemberMachine:
                     holder,
                     boxes.seal(
                         self._suite,
-                        self._root(holder),
+                        self._root(holder, announced.round),
                         context,
                         self._index,
                         holder,
@@ -766,7 +760,7 @@ class MemberMachine:
         seeds = self._votes.get(vote("contribution", self._epoch, announced.round, announced.attempt), Contribution)
         assert seeds is not None
         gone = [peer for peer in announced.ready if peer not in cohort]
-        edges = tuple((peer, self._seed(peer, announced.context)) for peer in gone)
+        edges = tuple((peer, self._seed(peer, announced)) for peer in gone)
         reveal = Reveal(self._index, announced.context, seeds.self_seed, edges, b"")
         return [*bind, Send(replace(reveal, signature=self._sign(transcripts.reveal_transcript(reveal))))]
 
@@ -782,7 +776,7 @@ class MemberMachine:
             raise violation("recover-edges", "The edges are not those of the owner in this attempt.")
         opened = boxes.unseal(
             self._suite,
-            self._root(event.owner),
+            self._root(event.owner, announced.round),
             announced.context,
             event.owner,
             self._index,
@@ -876,7 +870,18 @@ class MemberMachine:
         key = vote("receipt", self._epoch, close.round, 0)
         out: list[MemberInstruction] = [*self._stop(), self._votes.put(key, receipt)]
         out += [self._hold(close.round + 1, event.state_digest), Send(receipt)]
-        return [*out, *self._move(), *self._ready(0)]
+        return [*out, *self._move(), *self._ready(0), *self._waited_for()]
+
+    def _waited_for(self) -> list[MemberInstruction]:
+        """The sum of our round, which was told while we were still behind."""
+        waiting = self._waiting_close
+        if waiting is None or waiting.round != self._held.round:
+            return []
+        self._waiting_close = None
+        try:
+            return self._close(waiting)
+        except ProtocolViolation as refused:
+            return [Refuse(refused)]
 
     def _sum_refused(self, event: SumRefused) -> list[MemberInstruction]:
         if self._applying is None or self._applying.close.context != event.context:
@@ -918,11 +923,17 @@ class MemberMachine:
     def _name(self, index: int) -> str:
         return self._certain.seats[index - 1].member
 
-    def _root(self, peer: int) -> bytes:
-        return self._seat.roots[peer - 1]
+    def _root(self, peer: int, round_number: int) -> bytes:
+        """K_ij of a round. A member that is behind answers for rounds to which its records have not moved on yet."""
+        seat = self._seat
+        return self._at(seat.round, seat.roots[peer - 1], round_number)
 
-    def _seed(self, peer: int, context: bytes) -> bytes:
-        return boxes.mask_seed(self._suite, self._root(peer), context)
+    def _group_key(self, round_number: int) -> bytes:
+        seat = self._seat
+        return self._at(seat.round, seat.group_key, round_number)
+
+    def _seed(self, peer: int, announced: Announced) -> bytes:
+        return boxes.mask_seed(self._suite, self._root(peer, announced.round), announced.context)
 
     def _note(self, line: str) -> None:
         self._story.append(line)

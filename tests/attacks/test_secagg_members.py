@@ -125,7 +125,7 @@ def test_f_colluders_learn_nothing_and_t_colluders_rebuild_the_seed() -> None:
     upload = next(m for m in world.labs["m1"].sent if isinstance(m, Upload))
     shares = {}
     for box in upload.trailer.boxes:
-        root = world.labs[f"m{box.holder}"].machine._root(1)
+        root = world.labs[f"m{box.holder}"].machine._root(1, 1)
         opened = boxes.unseal(STANDARD, root, upload.context, 1, box.holder, upload.trailer.edges, box.ciphertext)
         shares[box.holder] = opened[0]
 

@@ -75,7 +75,7 @@ def test_a_node_killed_in_the_middle_of_a_round_is_left_out_and_comes_back(five:
 def test_nodes_killed_at_random_moments_never_spoil_a_sum(five: Runs) -> None:
     dice = random.Random(7)
     rounds = 12
-    victims = dice.sample(NAMES, 3)
+    victims = dice.sample([name for name in NAMES if name != "ch"], 3)  # whose pull is the mean of all five
     moments = sorted(dice.sample(range(2, rounds - 2), 3))
     down: list[str] = []
 

@@ -153,12 +153,12 @@ class Watch:
         self.said["contributed", member, attempt.key] = context
         edges = {}
         for peer in attempt.ready - {member}:
-            seed = machine._seed(attempt.seats.index(peer) + 1, context)
+            seed = machine._seed(attempt.seats.index(peer) + 1, machine._announced[context])
             edges[seed] = peer
             self.secrets[seed] = Secret(context, frozenset((member, peer)))
             if peer in self.colluders:
                 self.known.add(seed)
-        blind = boxes.blind_seed(machine._suite, machine._seat.group_key, context, machine.index)
+        blind = boxes.blind_seed(machine._suite, machine._group_key(attempt.round), context, machine.index)
         self.known.add(blind)  # whoever has one colluder has KG; without one the sum is noise on top of this
         for mask in plan.masks:
             if mask.seed not in edges and mask.seed != blind:
@@ -176,7 +176,8 @@ class Watch:
         context = upload.context
         owned = [seed for seed, secret in self.secrets.items() if secret == Secret(context, frozenset((member,)))]
         hold("I2", len(owned) == 1, f"{member} has {len(owned)} self seeds for one attempt")
-        seeds = [owned[0], *(machine._seed(peer, context) for peer in upload.trailer.edges)]
+        announced = machine._announced[context]
+        seeds = [owned[0], *(machine._seed(peer, announced) for peer in upload.trailer.edges)]
         for holder, shares in opened.items():
             for seed, share in zip(seeds, shares, strict=True):
                 self.dealt[share] = context, member, seed, holder

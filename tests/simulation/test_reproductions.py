@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
+from federation.secagg.messages import RecoverReply
+from tests.simulation.harness import World
 from tests.simulation.hostile import Op, Scenario
 from tests.simulation.invariants import Broken
 
@@ -16,3 +20,33 @@ def test_an_abort_of_an_attempt_that_was_released_after_an_earlier_one_was_shown
         ops=(Op("attempt"), Op("attempt", less=8), Op("reopen"), Op("attempt"), Op("certify", pick=2), Op("abort")),
     )
     assert not isinstance(scenario.outcome(), Broken)
+
+
+@pytest.mark.parametrize("blind", [False, True])
+def test_a_member_that_hears_of_a_round_before_it_has_applied_the_last_takes_its_sum_and_answers_for_shares(
+    blind: bool,
+) -> None:
+    """m3 comes back while round 1's sum is told, and hears all of round 2 while it still applies it. It used the keys
+    of round 1 for the sum of round 2, and for the shares that it was asked for, and refused both."""
+    world = World(5, rounds=4, blind=blind)
+    world.kill_before |= {("m3", "Upload")}
+    world.begin().run(until=lambda world: len(world.closed) == 1)
+    world.restart("m3")
+    slow: list[object] = []
+    world.kill_before.add(("m1", "Reveal"))
+
+    def hold_back(world: World) -> bool:
+        slow.extend(task for task in world.tasks if task[0] == "m3")
+        world.tasks = type(world.tasks)(task for task in world.tasks if task[0] != "m3")
+        return len(world.closed) == 2
+
+    world.run(until=hold_back)
+    assert 3 not in world.closed[1].certificate.survivors.cohort
+    assert any(isinstance(message, RecoverReply) and message.owner == 1 for message in world.labs["m3"].sent)
+    world.tasks.extend(slow)  # type: ignore[arg-type]
+    world.restart("m1")
+    world.run()
+    assert world.done is not None
+    assert "sum-refused" not in world.labs["m3"].refused
+    assert 3 in world.closed[2].certificate.survivors.cohort
+    assert not world.misconduct
