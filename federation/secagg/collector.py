@@ -466,11 +466,8 @@ class CollectorMachine:
             for index, message in book.readies.items()
             if message.state_digest == book.state_digest and self._name(index) in book.present
         }
-        if book.void is not None:
-            cohort = book.void.certificate.survivors.cohort
-            if set(cohort) <= set(ready):
-                return self._announce(ready, set(cohort), now)
-            return None
+        if book.bound:
+            return self._announce(ready, set(book.bound), now) if set(book.bound) <= set(ready) else None
         chosen = self._prune(set(ready), {index: message.min_cohort for index, message in ready.items()})
         if chosen is not None and not self._moved(chosen):
             chosen = None
@@ -702,7 +699,8 @@ class CollectorMachine:
         ]
         book.clear_attempt()
         self._announced = None
-        book.readies, book.receipts, book.certified, book.ended, book.void = {}, {}, (), (), None
+        book.readies, book.receipts, book.certified = {}, {}, ()
+        book.ended, book.void, book.bound = (), None, ()
         book.round, book.attempt, book.state_digest = book.round + 1, 0, b""
         self._enter("gathering" if book.round <= self._terms.last_round else "finishing", now)
         return out
@@ -734,7 +732,8 @@ class CollectorMachine:
 
     def _open_again(self, void: Void, reason: str, now: float) -> Out:
         book = self._book
-        book.readies, book.ended, book.void, book.attempt = {}, (), void, book.attempt + 1
+        book.readies, book.ended, book.attempt = {}, (), book.attempt + 1
+        book.void, book.bound = void, void.certificate.survivors.cohort
         if book.attempt >= self._windows.attempts:
             return self._stuck(f"Round {book.round} is void after {book.attempt} attempts: {reason}.")
         self._enter("gathering", now)

@@ -69,6 +69,8 @@ class Ledger:
     """q ABORTs of the attempt before"""
     void: Void | None = None
     """or its certificate, when it gave no sum"""
+    bound: tuple[int, ...] = ()
+    """the cohort of a certificate of this round that gave no sum: every later attempt sums it, and no other"""
     why_aborted: str = ""
     announcement: Announcement | None = None
     uploads: dict[int, Upload] = field(default_factory=dict)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from federation.secagg.messages import RecoverReply
+from tests.simulation.faulty import Weather
 from tests.simulation.harness import World
 from tests.simulation.hostile import Op, Scenario
 from tests.simulation.invariants import Broken
@@ -50,3 +51,27 @@ def test_a_member_that_hears_of_a_round_before_it_has_applied_the_last_takes_its
     assert "sum-refused" not in world.labs["m3"].refused
     assert 3 in world.closed[2].certificate.survivors.cohort
     assert not world.misconduct
+
+
+def test_an_aborted_attempt_after_a_void_one_does_not_forget_whom_the_void_one_binds() -> None:
+    """The sum of attempt 0 was refused, attempt 1 was aborted, and attempt 2 was announced for all seven, though the
+    certificate of attempt 0 bound six: everybody refused that cohort, in every attempt that followed."""
+    ops = (
+        Op("lie", pick=1),
+        Op("go_on", choice=2),
+        Op("lie", choice=1),
+        Op("go_on", pick=1, choice=1),
+        Op("deliver"),
+        Op("go_on", pick=3),
+        Op("go_on", choice=1),
+        Op("go_on", pick=3),
+        Op("go_on", pick=3, choice=3),
+        Op("go_on", choice=2),
+        Op("deliver"),
+        Op("time_out"),
+    )
+    world = Weather(n=7, colluders=(1, 5), blind=True, ops=ops).play()
+    assert world.done is not None
+    cohorts = [closed.certificate.survivors.cohort for closed in world.closed if closed.round == 1]
+    assert len(cohorts) == 2
+    assert len(set(cohorts)) == 1
