@@ -2,16 +2,23 @@
 
 The body is ChaCha20-Poly1305 over pieces of 1 MiB in the STREAM construction (Hoang, Reyhanitabar, Rogaway and Vizár,
 2015, as in age): a piece that is altered, moved, left out, or after the end does not open. Every file has a key of its
-own, derived from a random salt, so that two files under one key share no nonce. (docs/protocol/sealed-files.md)
+own, derived from a random salt, so that two files under one key share no nonce.
+
+For recipients, a fresh key is wrapped for each with HPKE (RFC 9180, X25519 and ML-KEM-768 together) and stands before the
+body. (docs/protocol/release.md, "Sealed releases".)
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hpke
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -23,6 +30,17 @@ SALT_BYTES: Final = 32
 PIECE: Final = 1 << 20
 TAG_BYTES: Final = 16
 OVERHEAD: Final = len(MAGIC) + SALT_BYTES
+FOR_MAGIC: Final = b"concord/sealed-for/1"
+KEY_BYTES: Final = 32
+PRIVATE_BYTES: Final = 96
+"""of a recipient: the X25519 scalar, then the seed of the ML-KEM-768 key"""
+PUBLIC_BYTES: Final = 1216
+"""the X25519 key, then the ML-KEM-768 encapsulation key"""
+MOST_RECIPIENTS: Final = 1000
+_SCALAR_BYTES: Final = 32
+_COUNT_BYTES: Final = 2
+_WRAPPED_BYTES: Final = 1168
+_HPKE: Final = hpke.Suite(hpke.KEM.MLKEM768_X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.CHACHA20_POLY1305)
 
 
 def seal(key: bytes, pieces: Iterable[bytes], random: Callable[[int], bytes] = os.urandom) -> Iterator[bytes]:
@@ -58,6 +76,93 @@ def unseal(key: bytes, pieces: Iterable[bytes]) -> Iterator[bytes]:
         if not following:
             return
         number, held = number + 1, following
+
+
+def recipient_key(private: bytes) -> bytes:
+    """The public key of a recipient's 96 random bytes."""
+    exchange, kem = _private(private)
+    return exchange.public_key().public_bytes_raw() + kem.public_key().public_bytes_raw()
+
+
+def is_recipient_key(public: bytes) -> bool:
+    """Whether something can be sealed for it: of the right form, and no point of small order."""
+    try:
+        _HPKE.encrypt(bytes(KEY_BYTES), _public(public))
+    except ValueError:
+        return False
+    return True
+
+
+def release_purpose(job: bytes, state_digest: bytes) -> bytes:
+    """Of a release: its job and its final state."""
+    return b"concord/release/1" + job + state_digest
+
+
+def seal_for(
+    recipients: Sequence[bytes],
+    purpose: bytes,
+    pieces: Iterable[bytes],
+    random: Callable[[int], bytes] = os.urandom,
+) -> Iterator[bytes]:
+    """``recipients``: public keys, one at least. ``purpose``: what the file is; it opens for no other."""
+    key = random(KEY_BYTES)
+    yield FOR_MAGIC + len(recipients).to_bytes(_COUNT_BYTES, "big")
+    for public in recipients:
+        wrapped = _HPKE.encrypt(key, _public(public), purpose)
+        yield key_id_of(public) + wrapped
+    yield from seal(key, pieces, random)
+
+
+def key_id_of(public: bytes) -> bytes:
+    """By which a sealed file names a recipient: SHA-256 of the public key."""
+    return hashlib.sha256(public).digest()
+
+
+def recipients_of(pieces: Iterable[bytes]) -> tuple[bytes, ...]:
+    """The key ids for which a file says that it is sealed. Raises VerificationFailed."""
+    return tuple(name for name, _ in _wrapped(_Reader(pieces)))
+
+
+def open_for(private: bytes, purpose: bytes, pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Raises VerificationFailed when it is not sealed for this recipient and purpose, or was altered."""
+    stream, own = _Reader(pieces), key_id_of(recipient_key(private))
+    wrapped = [each for name, each in _wrapped(stream) if name == own]
+    if len(wrapped) != 1:
+        raise _wrong()
+    exchange, kem = _private(private)
+    try:
+        key = _HPKE.decrypt(wrapped[0], hpke.MLKEM768X25519PrivateKey(kem, exchange), purpose)
+    except (InvalidTag, ValueError):
+        raise _wrong() from None
+    if len(key) != KEY_BYTES:
+        raise _wrong()
+    yield from unseal(key, stream.rest())
+
+
+def _wrapped(stream: _Reader) -> list[tuple[bytes, bytes]]:
+    """(key id, wrapped key) of each recipient."""
+    if stream.read(len(FOR_MAGIC)) != FOR_MAGIC:
+        raise _wrong()
+    count = int.from_bytes(stream.read(_COUNT_BYTES), "big")
+    if not 1 <= count <= MOST_RECIPIENTS:
+        raise _wrong()
+    found = [(stream.read(KEY_BYTES), stream.read(_WRAPPED_BYTES)) for _ in range(count)]
+    if any(len(wrapped) != _WRAPPED_BYTES for _, wrapped in found):
+        raise _wrong()
+    return found
+
+
+def _private(private: bytes) -> tuple[X25519PrivateKey, MLKEM768PrivateKey]:
+    scalar, seed = private[:_SCALAR_BYTES], private[_SCALAR_BYTES:]
+    return X25519PrivateKey.from_private_bytes(scalar), MLKEM768PrivateKey.from_seed_bytes(seed)
+
+
+def _public(public: bytes) -> hpke.MLKEM768X25519PublicKey:
+    """Raises ValueError."""
+    if len(public) != PUBLIC_BYTES:
+        raise ValueError("a recipient's key has another length")
+    exchange = X25519PublicKey.from_public_bytes(public[:_SCALAR_BYTES])
+    return hpke.MLKEM768X25519PublicKey(MLKEM768PublicKey.from_public_bytes(public[_SCALAR_BYTES:]), exchange)
 
 
 def _cipher(key: bytes, salt: bytes) -> ChaCha20Poly1305:
@@ -96,3 +201,9 @@ class _Reader:
         taken = bytes(self._held[:size])
         del self._held[:size]
         return taken
+
+    def rest(self) -> Iterator[bytes]:
+        """All that has not been read."""
+        yield bytes(self._held)
+        self._held.clear()
+        yield from self._pieces

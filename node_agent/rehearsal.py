@@ -28,7 +28,7 @@ from federation.identity.roll import Roll
 from federation.manifest.app_folder import read_app_folder
 from federation.manifest.bundle import app_info, pack
 from federation.manifest.document import JobDocument, load_job
-from federation.manifest.manifest import Manifest, open_manifest, seal_manifest
+from federation.manifest.manifest import Manifest, for_rehearsal, open_manifest, seal_manifest
 from federation.secagg.encoding import Accumulator, encoding_of, update_size
 from federation.secagg.events import Contribute, MaskPlan
 from federation.secagg.figures import mean_figures, public_words
@@ -163,7 +163,7 @@ def _signed(
     now = moment_text(datetime.now(UTC))
     nonce = secrets.token_bytes(16)
     bundle, app = pack(files), app_info(files)
-    envelope = seal_manifest(document, bundle, app, roll.federation, lead, key, now, nonce, digest)
+    envelope = seal_manifest(for_rehearsal(document), bundle, app, roll.federation, lead, key, now, nonce, digest)
     return open_manifest(envelope, roll), roll
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from coordinator.client.terminal import amount, as_yaml, data, fields, plain, table
 from coordinator.client.views import FederationState, Job, Round
 from federation.errors import FederationError
 from federation.identity.roll import Roll
+from federation.manifest.document import Recipient
+from federation.sealing import key_id_of
 from federation.secagg.parameters import Quorums
 
 ROUND_HEADINGS = ("ROUND", "PHASE", "COHORT", "LOSS", "ACCURACY", "UP", "SECONDS", "LOST")
@@ -144,7 +148,19 @@ def _manifest(job: Job, roll: Roll | None) -> None:
     bundle = document.get("spec", {}).get("bundle")
     if isinstance(bundle, dict) and isinstance(bundle.get("files"), list):
         bundle["files"] = f"{len(bundle['files'])} files"
+    release = document.get("spec", {}).get("release")
+    if isinstance(release, dict) and isinstance(release.get("recipients"), list):
+        release["recipients"] = [_recipient(each) for each in release["recipients"]]
     data("  " + as_yaml(document).replace("\n", "\n  "))
+
+
+def _recipient(entry: Any) -> str:
+    """A name, and the digest that `concord release key` shows."""
+    try:
+        recipient = Recipient.model_validate(entry)
+        return f"{recipient.name} (key {key_id_of(bytes.fromhex(recipient.key or '')).hex()[:16]})"
+    except ValueError:
+        return "unreadable"
 
 
 def _whose(job: Job, roll: Roll | None) -> str:

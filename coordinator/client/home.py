@@ -4,6 +4,7 @@ profile.json       who this is (kind, id, ...), written by `member init` or `lea
 card.json          the entry for the roll, signed with the identity key
 keys/identity.key  Ed25519, the person's signature; never overwritten
 keys/transport.key EC P-256, for connections only
+keys/sealing.key   96 random bytes: X25519 and ML-KEM-768, opens releases that are sealed for this person; made when needed
 roll.json          the roll that this person trusts
 connection.json    address and federation; transport.pem and ca.pem beside it, written by `login`
 jobs/<key>.json    manifests that this lead signed, so that applying the same job again is the same job
@@ -12,6 +13,7 @@ jobs/<key>.json    manifests that this lead signed, so that applying the same jo
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +34,7 @@ from federation.errors import InvalidUsage, NotFound
 from federation.identity.keys import SigningKey
 from federation.identity.roll import Roll
 from federation.identity.transport import TransportKey
+from federation.sealing import PRIVATE_BYTES
 
 DEFAULT_HOME: Final = "~/.concord"
 
@@ -61,6 +64,10 @@ class Home:
     @property
     def transport_key_path(self) -> Path:
         return self.path / "keys" / "transport.key"
+
+    @property
+    def sealing_key_path(self) -> Path:
+        return self.path / "keys" / "sealing.key"
 
     @property
     def roll_path(self) -> Path:
@@ -137,6 +144,22 @@ class Home:
         pem = self._transport_pem()
         with about(self.transport_key_path, hint="Move it away and run `concord login` with a new ticket."):
             return TransportKey.from_pem(pem)
+
+    def sealing_key(self, *, make: bool = False) -> bytes:
+        """Raises NotFound when there is none, unless ``make``."""
+        if make and not self.sealing_key_path.exists():
+            make_private_folder(self.path / "keys").chmod(PRIVATE_FOLDER)
+            write_new_file(self.sealing_key_path, os.urandom(PRIVATE_BYTES), SECRET_FILE, what="a sealing key")
+        key = read_secret(
+            self.sealing_key_path,
+            what="sealing key",
+            hint="A release opens only where its job was submitted, or where the key that the job names is.",
+        )
+        if len(key) != PRIVATE_BYTES:
+            raise InvalidUsage(
+                f"{self.sealing_key_path} is damaged: it is not a sealing key.", hint="Restore it from a backup."
+            )
+        return key
 
     def roll(self) -> Roll | None:
         """The roll that this home trusts, checked again; None where there is none."""

@@ -20,13 +20,13 @@ from coordinator.client.describe import describe_job, jobs_table, members_docume
 from coordinator.client.enrolment import login as log_in
 from coordinator.client.enrolment import read_ticket
 from coordinator.client.failure import report as report_error
-from coordinator.client.files import about, read_file
+from coordinator.client.files import PUBLIC_FILE, about, read_file, write_new_file
 from coordinator.client.home import Home
 from coordinator.client.options import DEFAULT_HOME_PATH, FormatOption, HomeOption
 from coordinator.client.sdk import PATIENCE_SECONDS, Federation
 from coordinator.client.terminal import Format, amount, as_yaml, data, plain, progress, say, show, table
 from coordinator.client.watching import exit_code_of, watch
-from federation.errors import INTERRUPTED_EXIT_CODE, TABLE, FederationError, InvalidUsage, VerificationFailed
+from federation.errors import INTERRUPTED_EXIT_CODE, TABLE, FederationError, InvalidUsage, NotFound, VerificationFailed
 from federation.identity.roll import Roll
 
 if TYPE_CHECKING:
@@ -205,7 +205,53 @@ def release_fetch(
     """Download a job's release, verify it, and only then give the folder its name."""
     with Federation.connect(home) as federation, progress("release") as bar:
         checked = federation.fetch_release(job, out, progress=bar)
+    data(f"{out}: {len(checked.checks)} checks ok{_sealed_still(out)}")
+
+
+@release_app.command("open")
+def release_open(
+    folder: Annotated[Path, typer.Argument(help="A sealed release's folder.")],
+    out: Annotated[Path, typer.Option(help="The folder to make, with the model in clear.")],
+    home: HomeOption = DEFAULT_HOME_PATH,
+    roll: Annotated[Path | None, typer.Option(help="The roll that you trust; else the one of the home.")] = None,
+) -> None:
+    """Open a release that is sealed for this home's key, and check that it holds the model that the members signed."""
+    from coordinator.client.release_folder import open_folder, recipient_of
+
+    place = Home.at(home)
+    recipient = recipient_of(place)
+    if recipient is None:
+        raise NotFound(
+            f"There is no sealing key in {place.path}.",
+            hint="Name the home that submitted the job with --home, or that of another recipient.",
+        )
+    checked = open_folder(folder, out, recipient, _trusted(roll) or place.roll_envelope())
     data(f"{out}: {len(checked.checks)} checks ok")
+
+
+@release_app.command("key")
+def release_key(
+    out: Annotated[Path | None, typer.Option(help="Where to write it; else to stdout.")] = None,
+    home: HomeOption = DEFAULT_HOME_PATH,
+) -> None:
+    """The public key for which leads seal releases to you (release.recipients of a job); made when there is none."""
+    from federation.sealing import key_id_of, recipient_key
+
+    place = Home.at(home)
+    key = recipient_key(place.sealing_key(make=True))
+    if out is None:
+        data(key.hex())
+    else:
+        write_new_file(out, f"{key.hex()}\n".encode(), PUBLIC_FILE, what="a sealing key")
+    say(
+        f"its digest is {key_id_of(key).hex()[:16]}; the private key stays in {place.sealing_key_path}: keep a copy of it"
+    )
+
+
+def _sealed_still(folder: Path) -> str:
+    from federation.releases.listing import SEALED
+
+    return "; sealed for others, you cannot open it" if (folder / SEALED).exists() else ""
 
 
 @app.command()

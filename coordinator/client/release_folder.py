@@ -1,15 +1,45 @@
-"""A release as a folder: fetched into ``DIR.part``, verified, and only then given its name."""
+"""A release as a folder: fetched into ``DIR.part``, verified, opened where it is sealed, and only then given its name."""
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
+from coordinator.client.home import Home
 from coordinator.client.transfer import Progress, Transfer, digest_of
 from federation.errors import InvalidUsage, NotFound, VerificationFailed
+from federation.identity.fields import moment_text
+from federation.identity.keys import SigningKey
 from federation.releases import verify as releases
-from federation.releases.listing import LISTING, MODEL, STATE
+from federation.releases.build import open_release
+from federation.releases.listing import LISTING, MODEL, SEALED, STATE, Content, read_folder
 from federation.releases.verify import Report
+from federation.sealing import key_id_of, recipient_key, recipients_of
 from federation.v1 import jobs_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """Who opens sealed releases."""
+
+    sealing: bytes
+    """the private sealing key"""
+    signing: SigningKey
+    """lists what was opened"""
+
+    def may_open(self, folder: Path) -> bool:
+        with (folder / SEALED).open("rb") as stream:
+            return key_id_of(recipient_key(self.sealing)) in recipients_of(iter(lambda: stream.read(1 << 16), b""))
+
+
+def recipient_of(home: Home) -> Recipient | None:
+    """None where the home has no sealing key."""
+    if not home.sealing_key_path.exists():
+        return None
+    known = home.identity_key_path.exists()
+    return Recipient(home.sealing_key(), home.identity_key() if known else SigningKey.generate())
 
 
 def verify_folder(folder: Path, trusted_roll: bytes | None = None) -> Report:
@@ -18,7 +48,7 @@ def verify_folder(folder: Path, trusted_roll: bytes | None = None) -> Report:
         raise NotFound(
             f"The folder {folder} does not exist.", hint="Name the folder that `concord release fetch` wrote."
         )
-    if not folder.is_dir() or not any((folder / name).exists() for name in (LISTING, MODEL, STATE)):
+    if not folder.is_dir() or not any((folder / name).exists() for name in (LISTING, MODEL, SEALED, STATE)):
         raise InvalidUsage(
             f"{folder} is not the folder of a release: there is no {LISTING} in it.",
             hint="Name the folder that `concord release fetch` wrote.",
@@ -27,9 +57,15 @@ def verify_folder(folder: Path, trusted_roll: bytes | None = None) -> Report:
 
 
 def download(
-    blobs: Transfer, view: jobs_pb2.ReleaseView, folder: Path, trusted_roll: bytes | None, progress: Progress
+    blobs: Transfer,
+    view: jobs_pb2.ReleaseView,
+    folder: Path,
+    trusted_roll: bytes | None,
+    recipient: Recipient | None,
+    progress: Progress,
 ) -> Report:
-    """Fetches, verifies, renames. Raises VerificationFailed and leaves ``folder``.part when a check fails."""
+    """Fetches, verifies, opens if it is sealed for ``recipient``, renames. Raises VerificationFailed and leaves
+    ``folder``.part when a check fails."""
     check_free(folder)
     part = folder.with_name(folder.name + ".part")
     part.mkdir(parents=True, exist_ok=True)
@@ -49,8 +85,44 @@ def download(
             hint=f"It was left in {part} and must not be used. Remove that folder and fetch again; if it happens again, tell the "
             "members.",
         )
+    if recipient is not None and (part / SEALED).exists() and recipient.may_open(part):
+        report = open_folder(part, folder, recipient, trusted_roll)
+        shutil.rmtree(part)
+        return report
     part.replace(folder)
     return report
+
+
+def open_folder(folder: Path, out: Path, recipient: Recipient, trusted_roll: bytes | None) -> Report:
+    """Writes the sealed release in ``folder`` with its model in clear to ``out``, verified. Raises VerificationFailed."""
+    check_free(out)
+    report = verify_folder(folder, trusted_roll)
+    if not report.ok:
+        raise VerificationFailed(
+            f"The release in {folder} does not check.", hint=f"See `concord verify {folder}`. Fetch it again."
+        )
+    part = out.with_name(out.name + ".opened")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        now = moment_text(datetime.now(UTC))
+        for path, content in open_release(read_folder(folder), recipient.sealing, part, recipient.signing, now).items():
+            _place(content, part / path)
+        report = verify_folder(part, trusted_roll)
+        if not report.ok:
+            raise VerificationFailed("The opened release does not check.", hint="Tell the members; this is a fault.")
+        part.replace(out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return report
+
+
+def _place(content: Content, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(content, bytes):
+        target.write_bytes(content)
+    elif content != target:
+        shutil.copyfile(content, target)
 
 
 def check_free(folder: Path) -> None:

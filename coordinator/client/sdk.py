@@ -173,16 +173,17 @@ class Federation:
 
     def fetch_release(self, name: str, folder: Path | str, *, progress: Progress = _silent) -> Report:
         """Downloads a job's release into ``folder`` and verifies it against this home's roll. Continues where it stopped.
+        A release that is sealed for this home's key is opened; one for others stays sealed.
 
         Raises NotFound when there is no release yet, VerificationFailed when it does not check: then it stays in ``folder``.part.
         """
-        from coordinator.client.release_folder import check_free, download
+        from coordinator.client.release_folder import check_free, download, recipient_of
 
         check_free(Path(folder))
         view = self._call(self._jobs.GetRelease, jobs_pb2.JobQuery(job=name))
         if not view.files:
             raise NotFound(f"job/{name} has no release.", hint=f"See `concord describe {name}`: is it finished?")
-        return download(self._blobs, view, Path(folder), self.home.roll_envelope(), progress)
+        return download(self._blobs, view, Path(folder), self.home.roll_envelope(), recipient_of(self.home), progress)
 
     # ------------------------------------------------------------------------------------------------------ plumbing
 

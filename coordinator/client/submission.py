@@ -19,9 +19,10 @@ from federation.identity.keys import SigningKey, transcript
 from federation.identity.roll import Roll
 from federation.manifest.app_folder import read_app_folder
 from federation.manifest.bundle import AppInfo, Bundle, app_info, pack
-from federation.manifest.document import JobDocument, load_job
+from federation.manifest.document import JobDocument, Recipient, load_job
 from federation.manifest.invitation import check_reachable
-from federation.manifest.manifest import Manifest, open_manifest, seal_manifest
+from federation.manifest.manifest import Manifest, for_rehearsal, open_manifest, seal_manifest
+from federation.sealing import PUBLIC_BYTES, recipient_key
 from federation.weights.tensors import read_arrays
 
 NONCE_BYTES: Final = 16
@@ -82,8 +83,9 @@ def rehearse(draft: Draft) -> tuple[dict[str, Any], Bundle]:
     bundle, app = _read_app(draft)
     snapshot = _snapshot(draft)
     nobody = SigningKey.generate()
+    recipients = _with_keys(draft.document, draft.folder).spec.release.model_dump(by_alias=True, exclude_none=True)
     envelope = seal_manifest(
-        draft.document,
+        for_rehearsal(draft.document),
         bundle,
         app,
         "nobody",
@@ -95,7 +97,7 @@ def rehearse(draft: Draft) -> tuple[dict[str, Any], Bundle]:
     )
     resolved = {key: value for key, value in open_envelope(envelope, "manifest").document.items() if key in JOB_FIELDS}
     del resolved["spec"]["bundle"]
-    resolved["spec"] = {"app": draft.document.spec.app, **resolved["spec"]}
+    resolved["spec"] = {"app": draft.document.spec.app, **resolved["spec"], "release": recipients}
     return resolved, bundle
 
 
@@ -115,6 +117,7 @@ def prepare(draft: Draft, home: Home, roll: Roll, *, again: bool = False) -> Pre
     """Sends nothing. ``again``: a new job, even if this very one was signed before. Raises InvalidManifest, InvalidIdentity."""
     document = draft.document
     lead = home.profile("lead")
+    document = _with_keys(document, draft.folder)
     check_reachable(document.spec.participants, roll)
     bundle, app = _read_app(draft)
     snapshot = _snapshot(draft)
@@ -124,7 +127,7 @@ def prepare(draft: Draft, home: Home, roll: Roll, *, again: bool = False) -> Pre
         envelope = read_file(kept, what="The signed manifest")
     else:
         envelope = seal_manifest(
-            document,
+            _with_lead(document, home, lead.name or lead.id),
             bundle,
             app,
             roll.federation,
@@ -139,6 +142,36 @@ def prepare(draft: Draft, home: Home, roll: Roll, *, again: bool = False) -> Pre
         make_private_folder(home.jobs_path)
         write_file(kept, envelope)
     return Prepared(document, app, bundle, snapshot, manifest, signed_before)
+
+
+def _with_keys(document: JobDocument, folder: Path) -> JobDocument:
+    """The recipients' key files replaced by what they hold."""
+    named = document.spec.release.recipients
+    return document.sealed_for([_with_key(each, folder) for each in named]) if named else document
+
+
+def _with_key(recipient: Recipient, folder: Path) -> Recipient:
+    if recipient.key_file is None:
+        return recipient
+    path = folder / recipient.key_file
+    key = _text(read_file(path, what="The recipient's key"), str(path)).strip()
+    if len(key) != 2 * PUBLIC_BYTES or not set(key) <= set("0123456789abcdef"):
+        raise InvalidManifest(
+            f"{path} does not hold a sealing key.",
+            hint="The recipient writes it with concord release key --out FILE.",
+            field="spec.release.recipients",
+        )
+    return Recipient.of(recipient.name, key)
+
+
+def _with_lead(document: JobDocument, home: Home, name: str) -> JobDocument:
+    """A blind job's release is sealed, to its lead at least."""
+    if document.spec.coordinator_view != "blind":
+        return document
+    named, own = document.spec.release.recipients, recipient_key(home.sealing_key(make=True)).hex()
+    if own in (each.key for each in named):
+        return document
+    return document.sealed_for([*named, Recipient.of(name, own)])
 
 
 def _snapshot(draft: Draft) -> Snapshot | None:

@@ -32,6 +32,8 @@ from federation.errors import FederationError, OutOfOrder, ProtocolViolation
 from federation.identity.credential import NodeCredential, verify_credential
 from federation.identity.roll import Roll
 from federation.manifest.manifest import Manifest
+from federation.releases.examination import check_sealed
+from federation.releases.listing import pieces_of
 from federation.secagg import codec, events, wire
 from federation.secagg.collector import CollectorMachine
 from federation.secagg.messages import Receipt, Upload
@@ -359,12 +361,13 @@ class JobDriver:
     async def _check_state(self, member: str, digest: bytes, blob: bytes) -> None:
         try:
             path = self._desk.blobs.path(blob)
-            if self._terms.blind and digest != self._final:  # sealed: only a member can tell
-                self.say(events.StateStored(digest, blob))
-                return
-            state = await asyncio.to_thread(read_state, path)
-            if await asyncio.to_thread(state.digest) != digest:
-                raise ProtocolViolation("The state's file is not the state that was asked for.", check="state-digest")
+            if self._terms.blind:  # only members, or recipients, can tell whether it is the right one
+                if digest == self._final:
+                    check_sealed(self.manifest, pieces_of(path))
+            else:
+                state = await asyncio.to_thread(read_state, path)
+                if await asyncio.to_thread(state.digest) != digest:
+                    raise ProtocolViolation("The state's file is another state's.", check="state-digest")
         except FederationError as error:
             self._log.warning("state.refused", member=member, detail=error.message)
             self.say(events.TaskBroke(member, error.message))

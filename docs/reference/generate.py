@@ -51,6 +51,8 @@ EXAMPLES: Final = {
     "concord roll sign": "concord roll sign --home officer-fr --roll roll.json",
     "concord roll verify": "concord roll verify roll.json",
     "concord release fetch": "concord release fetch digits --out release",
+    "concord release open": "concord release open release --out model",
+    "concord release key": "concord release key --home lead --out ana.key",
     "concord-node init": "concord-node init --home node-fr --federation atlas --member fr --node fr-1 --out fr-request.json",
     "concord-node join": "concord-node join --home node-fr --ticket fr-ticket.json --credential fr-credential.json "
     "--roll roll.json",

@@ -24,6 +24,7 @@ def problems(spec: Spec) -> Problems:
     yield from _participants(spec)
     yield from _ring(spec)
     yield from _model(spec)
+    yield from _release(spec)
     yield from _settings(spec)
     yield from _strategy(spec)
 
@@ -78,6 +79,18 @@ def _model(spec: Spec) -> Problems:
         yield "stands beside snapshotFile.", ("model", "snapshot"), "Keep one of the two."
     if (model.snapshot or model.snapshot_file) and model.factory:
         yield "stands beside a snapshot.", ("model", "factory"), "A job starts from one of the two."
+
+
+def _release(spec: Spec) -> Problems:
+    path, recipients = ("release", "recipients"), spec.release.recipients
+    if recipients and spec.coordinator_view != "blind":
+        yield "are named, and the coordinator sees the model.", path, "Leave them out, or set coordinatorView: blind."
+    for each in recipients:
+        if (each.key is None) == (each.key_file is None):
+            yield f"{each.name} needs one of key and keyFile.", path, "concord release key writes one's own."
+    keys = [each.key for each in recipients if each.key is not None]
+    if len(set(keys)) != len(keys):
+        yield "name one key twice.", path, "Name each recipient once."
 
 
 def _settings(spec: Spec) -> Problems:

@@ -32,6 +32,7 @@ from federation.manifest.schema import (
 )
 from federation.manifest.strategy import DEFAULTS, StrategySpec
 from federation.manifest.yaml_source import Source, read_yaml
+from federation.sealing import MOST_RECIPIENTS
 from federation.secagg.parameters import AES_256_CTR, CHUNK_PARAMETERS, MAX_MEMBERS, MIN_MEMBERS
 
 
@@ -133,6 +134,26 @@ class Deadlines(Part):
     attempts: int = Field(5, ge=1, le=100, description="attempts of one round before the job gives up")
 
 
+class Recipient(Part):
+    name: Name = Field(description="who it is, for people")
+    key: Annotated[str, Field(pattern=r"^[0-9a-f]{2432}$")] | None = Field(
+        None, description="their sealing key: X25519 and ML-KEM-768, in hex; `concord release key` writes one's own"
+    )
+    key_file: Name | None = Field(
+        None, description="a file beside the job document that holds the key; it is replaced by what it holds"
+    )
+
+    @classmethod
+    def of(cls, name: str, key: str) -> Recipient:
+        return cls.model_validate({"name": name, "key": key})
+
+
+class Release(Part):
+    recipients: Annotated[list[Recipient], Field(max_length=MOST_RECIPIENTS)] = Field(
+        [], description="who can open the release of a blind job; concord apply adds the lead"
+    )
+
+
 class Runtime(Part):
     python: Versions = Field(">=3.11", description="Python versions that the job runs on")
     packages: dict[Name, Versions] = Field(
@@ -200,10 +221,11 @@ class Spec(Part):
     )
     deadlines: Deadlines = Field(Deadlines.model_validate({}), description="how long each step waits")
     runtime: Runtime = Field(Runtime.model_validate({}), description="what must be installed at a node")
+    release: Release = Field(Release.model_validate({}), description="who may read what comes out")
     coordinator_view: Literal["blind", "sum"] = Field(
-        "sum",
-        description="what the coordinator sees of a round: the declared metrics alone (blind), or its sum; never an update. "
-        "The release, at the end, it sees in either case",
+        "blind",
+        description="what the coordinator sees: the declared metrics alone, and a release that is sealed to its recipients "
+        "(blind); or the sum of each round, and so the model (sum). Never an update",
     )
     error_detail: Literal["location", "none"] = Field(
         "location", description="what the lead learns of a failed task: class, file and line, or nothing"
@@ -231,6 +253,11 @@ class JobDocument(Part):
     kind: Literal["TrainingJob"] = Field(description="TrainingJob")
     metadata: Metadata = Field(description="name and words about the job")
     spec: Spec = Field(description="what is trained, on what, by whom, and how")
+
+    def sealed_for(self, recipients: list[Recipient]) -> JobDocument:
+        """The same job with other recipients of its release."""
+        release = self.spec.release.model_copy(update={"recipients": recipients})
+        return self.model_copy(update={"spec": self.spec.model_copy(update={"release": release})})
 
     def resolved(self) -> dict[str, Any]:
         """The document with every default filled in, as plain values."""

@@ -5,6 +5,7 @@ Everything that matters for security at run time is in here; a node or coordinat
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,10 +20,11 @@ from federation.identity.keys import SigningKey
 from federation.identity.names import checked_label
 from federation.identity.roll import Roll, RollLead
 from federation.manifest.bundle import AppInfo, Bundle
-from federation.manifest.document import BundleReference, JobDocument, Spec, validate
+from federation.manifest.document import BundleReference, JobDocument, Recipient, Spec, validate
 from federation.manifest.schema import bytes_of
 from federation.manifest.strategy import StrategySpec
 from federation.manifest.yaml_source import Source
+from federation.sealing import PRIVATE_BYTES, is_recipient_key, recipient_key
 from federation.secagg.events import Windows
 from federation.secagg.parameters import Terms
 
@@ -141,6 +143,13 @@ class Manifest:
         )
 
     @property
+    def recipients(self) -> tuple[bytes, ...]:
+        """The keys for which the release is sealed; none where the coordinator may see it."""
+        if self.spec.coordinator_view != "blind":
+            return ()
+        return tuple(bytes.fromhex(each.key or "") for each in self.spec.release.recipients)
+
+    @property
     def _bundle(self) -> BundleReference:
         if self.spec.bundle is None:  # open_manifest refuses such a document
             raise InvalidManifest("The manifest does not name a packed bundle.", field="spec.bundle")
@@ -222,6 +231,19 @@ def _read(opened: Opened) -> JobDocument:
         raise InvalidManifest(
             "The manifest does not name a packed bundle.", hint="Submit it with concord apply.", field="spec.bundle"
         )
+    for each in job.spec.release.recipients:
+        if each.key_file is not None or not is_recipient_key(bytes.fromhex(each.key or "")):
+            raise InvalidManifest(
+                f"The key of the release's recipient {each.name} is not a sealing key.",
+                hint="Submit it with concord apply; concord release key writes a recipient's key.",
+                field="spec.release.recipients",
+            )
+    if job.spec.coordinator_view == "blind" and not job.spec.release.recipients:
+        raise InvalidManifest(
+            "A blind job names nobody who can open its release.",
+            hint="Submit it with concord apply, which adds the lead.",
+            field="spec.release.recipients",
+        )
     if job.spec.model.factory is None and job.spec.model.snapshot is None:
         raise InvalidManifest("The manifest names no first model.", field="spec.model")
     try:
@@ -236,6 +258,13 @@ def _read(opened: Opened) -> JobDocument:
             "The manifest leaves fields to their defaults.", hint="Submit it with concord apply, which fills them in."
         )
     return job
+
+
+def for_rehearsal(document: JobDocument) -> JobDocument:
+    """The job without the recipients of its release: a key that nobody has stands in where there must be one."""
+    if document.spec.coordinator_view != "blind":
+        return document
+    return document.sealed_for([Recipient.of("nobody", recipient_key(os.urandom(PRIVATE_BYTES)).hex())])
 
 
 def examples_bucket(count: int, weighting: str, cap: int) -> int:

@@ -1,4 +1,4 @@
-"""Makes a release's files from what the members signed. The same inputs give the same bytes.
+"""Makes a release's files from what the members signed, and opens one that is sealed. The same inputs give the same bytes.
 
 The evidence is written first and examined as a stranger would; only then come the files that repeat it in other words. So what
 does not verify is never published.
@@ -10,10 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from federation.errors import VerificationFailed
+from federation.errors import InvalidUsage, VerificationFailed
 from federation.identity.keys import SigningKey
+from federation.identity.roll import Roll
+from federation.manifest.manifest import open_manifest
 from federation.releases import evidence
-from federation.releases.card import card_of, config_of
+from federation.releases.card import Facts, card_of, config_of
 from federation.releases.examination import Examination
 from federation.releases.listing import (
     CARD,
@@ -23,15 +25,18 @@ from federation.releases.listing import (
     MODEL,
     ROLL,
     ROSTER,
+    SEALED,
     STATE,
     TASK,
     Content,
     consent_path,
     digest_of,
+    pieces_of,
     round_path,
     seal_listing,
 )
 from federation.releases.model import digest_of_pieces, model_pieces, state_pieces
+from federation.sealing import open_for, release_purpose
 from federation.secagg.events import Roster, RosterCertificate
 from federation.secagg.messages import Announcement, Certificate, Receipt
 
@@ -62,6 +67,8 @@ def build_release(
 ) -> dict[str, Content]:
     """{path: content}, the state as the path that was given where its bytes are in order. ``created``: RFC 3339.
 
+    ``state_file``: sealed where the manifest names recipients, else in clear.
+
     ``rosters``: of each epoch, from the first. ``consents``: envelopes by member; those of members in no roster stay out.
     Raises VerificationFailed, or another FederationError, when a release of this would not verify.
     """
@@ -70,8 +77,9 @@ def build_release(
         MANIFEST: manifest,
         TASK: bundle,
         ROSTER: evidence.encode(evidence.SignedRosters(tuple(evidence.SignedRoster(*each) for each in rosters))),
-        STATE: state_file,
     }
+    opened = open_manifest(manifest, Roll.open(roll))
+    files[SEALED if opened.recipients else STATE] = state_file
     if len({each.round for each in rounds}) != len(rounds):
         raise VerificationFailed("A round was recorded twice.")
     for each in rounds:
@@ -95,10 +103,44 @@ def build_release(
             raise VerificationFailed(
                 f"Round {found.round} was recorded with another cohort than its certificate names."
             )
-    if digest_of(state_file) != digest_of_pieces(state_pieces(facts.state)):
-        files[STATE] = b"".join(state_pieces(facts.state))  # a member put the right state, written in another way
-    files[MODEL] = b"".join(model_pieces(facts.state))
-    files[CONFIG] = config_of(facts)
-    files[CARD] = card_of(facts)
-    files[LISTING] = seal_listing(files, created, release_key)
-    return files
+    return _with_summaries(files, facts, created, release_key)
+
+
+def open_release(
+    files: Mapping[str, Content], private: bytes, scratch: Path, key: SigningKey, created: str
+) -> dict[str, Content]:
+    """The same release with its state in clear, listed under ``key``; files are written to the folder ``scratch``.
+
+    ``private``: a recipient's sealing key. Raises FederationError when the release does not check, is not sealed for this
+    recipient, or holds another state than the one that the members signed.
+    """
+    if SEALED not in files:
+        raise InvalidUsage("The release is not sealed.", hint="Its model.safetensors can be used as it is.")
+    sealed = Examination(files, None, lambda: scratch)
+    for step in sealed.steps().values():
+        step()
+    facts = sealed.facts()
+    purpose = release_purpose(facts.manifest.digest, facts.state_digest)
+    state_file = scratch / STATE
+    with state_file.open("wb") as stream:
+        for piece in open_for(private, purpose, pieces_of(files[SEALED])):
+            stream.write(piece)
+    evidence_files = {path: content for path, content in files.items() if path not in (SEALED, LISTING, CONFIG, CARD)}
+    opened = {**evidence_files, STATE: state_file}
+    examination = Examination(opened, None, lambda: state_file)
+    for step in examination.steps().values():
+        step()
+    return _with_summaries(opened, examination.facts(), created, key)
+
+
+def _with_summaries(files: Mapping[str, Content], facts: Facts, created: str, key: SigningKey) -> dict[str, Content]:
+    """With the files that say again what the others say."""
+    made = dict(files)
+    if facts.state is not None:
+        if digest_of(made[STATE]) != digest_of_pieces(state_pieces(facts.state)):
+            made[STATE] = b"".join(state_pieces(facts.state))  # a member put the right state, written in another way
+        made[MODEL] = b"".join(model_pieces(facts.state))
+    made[CONFIG] = config_of(facts)
+    made[CARD] = card_of(facts)
+    made[LISTING] = seal_listing(made, created, key)
+    return made

@@ -13,7 +13,8 @@ from typing import Any, Final
 from federation.identity.envelope import canonical
 from federation.identity.roll import Roll
 from federation.manifest.manifest import Manifest
-from federation.releases.listing import MODEL
+from federation.releases.listing import MODEL, SEALED
+from federation.sealing import key_id_of
 from federation.secagg.messages import Seat
 from federation.secagg.parameters import Quorums
 from federation.weights.state import ModelState
@@ -38,7 +39,10 @@ class Facts:
     data_sets: Mapping[str, str]
     """the data set of each member, from its consent"""
     rounds: tuple[RoundFacts, ...]
-    state: ModelState
+    state_digest: bytes
+    """of the final state, as the members signed it"""
+    state: ModelState | None
+    """None where it is sealed"""
 
 
 def config_of(facts: Facts) -> bytes:
@@ -54,14 +58,7 @@ def config_of(facts: Facts) -> bytes:
         "rounds": terms.rounds,
         "finalEvaluation": terms.final_evaluation,
         "runConfig": manifest.run_config,
-        "model": {
-            "file": MODEL,
-            "stateDigest": facts.state.digest().hex(),
-            "arrays": {
-                name: {"dtype": array.dtype.str.lstrip("<|="), "shape": list(array.shape)}
-                for name, array in facts.state.arrays.items()
-            },
-        },
+        "model": _model(facts),
         "members": {
             seat.member: {
                 "node": seat.node,
@@ -75,6 +72,21 @@ def config_of(facts: Facts) -> bytes:
         "metrics": {str(each.round): dict(each.metrics) for each in facts.rounds},
     }
     return canonical(document)
+
+
+def _model(facts: Facts) -> dict[str, Any]:
+    digest = facts.state_digest.hex()
+    if facts.state is None:
+        keys = [
+            {"name": each.name, "key": key_id_of(key).hex()}
+            for each, key in zip(facts.manifest.spec.release.recipients, facts.manifest.recipients, strict=True)
+        ]
+        return {"file": SEALED, "stateDigest": digest, "recipients": keys}
+    arrays = {
+        name: {"dtype": array.dtype.str.lstrip("<|="), "shape": list(array.shape)}
+        for name, array in facts.state.arrays.items()
+    }
+    return {"file": MODEL, "stateDigest": digest, "arrays": arrays}
 
 
 def card_of(facts: Facts) -> bytes:
@@ -92,8 +104,7 @@ def card_of(facts: Facts) -> bytes:
         f"- Job: `{manifest.digest.hex()}`, signed by {_plain(manifest.lead.name)} "
         f"({_plain(manifest.lead.id)} of {_plain(manifest.lead.member)})",
         f"- Data set{'s' * (len(sets) != 1)}: {', '.join(map(_plain, sets))} (the name at each member; nobody saw the rows)",
-        f"- Model: `{MODEL}`, {_count(facts.state)} numbers in {len(facts.state.arrays)} arrays; "
-        f"its state's digest is `{facts.state.digest().hex()}`",
+        f"- Model: {_what(facts)}; its state's digest is `{facts.state_digest.hex()}`",
         f"- Membership roll: version {facts.roll.version}, `{facts.roll.digest.hex()}`",
         "",
         "## Who took part",
@@ -148,8 +159,12 @@ def _plain(text: str) -> str:
     return "".join(f"\\{letter}" if letter in _MARKUP and letter not in "-." else letter for letter in text)
 
 
-def _count(state: ModelState) -> int:
-    return sum(array.size for array in state.arrays.values())
+def _what(facts: Facts) -> str:
+    if facts.state is None:
+        names = ", ".join(_plain(each.name) for each in facts.manifest.spec.release.recipients)
+        return f"in `{SEALED}`, which opens for {names} alone (`concord release open`)"
+    count = sum(array.size for array in facts.state.arrays.values())
+    return f"`{MODEL}`, {count} numbers in {len(facts.state.arrays)} arrays"
 
 
 def _member_row(facts: Facts, seat: Seat) -> str:

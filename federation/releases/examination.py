@@ -23,14 +23,18 @@ from federation.releases.listing import (
     MANIFEST,
     MAX_EVIDENCE,
     MAX_TASK,
+    OPEN,
     ROLL,
     ROSTER,
+    SEALED,
     TASK,
     Content,
     consent_path,
+    pieces_of,
     read_whole,
     round_path,
 )
+from federation.sealing import key_id_of, recipients_of
 from federation.secagg.certificate import Bench, Ed25519Verifier
 from federation.secagg.figures import mean_figures
 from federation.secagg.messages import Seat
@@ -42,7 +46,7 @@ Established = TypeVar("Established")
 
 
 class Examination:
-    """``state_path``: where the state's file is on disk."""
+    """``state_path``: where the state's file is on disk; not asked for where the state is sealed."""
 
     def __init__(
         self, files: Mapping[str, Content], trusted_roll: bytes | None, state_path: Callable[[], Path]
@@ -57,6 +61,7 @@ class Examination:
         self._data_sets: dict[str, str] | None = None
         self._rounds: tuple[RoundFacts, ...] | None = None
         self._certified = b""
+        self._digest: bytes | None = None
         self._state: ModelState | None = None
 
     def steps(self) -> dict[str, Callable[[], str]]:
@@ -91,7 +96,8 @@ class Examination:
             seats=self._seats,
             data_sets=_needed(self._data_sets, "consents"),
             rounds=_needed(self._rounds, "rounds"),
-            state=_needed(self._state, "state"),
+            state_digest=_needed(self._digest, "state"),
+            state=self._state,
         )
 
     def roll(self) -> str:
@@ -239,9 +245,17 @@ class Examination:
         facts = RoundFacts(number, announced.attempt, cohort, mean_figures(first.figures, terms))
         return after, facts, now
 
+    @property
+    def sealed(self) -> bool:
+        """Whether the release holds its state for the recipients alone."""
+        return SEALED in self._files
+
     def state(self) -> str:
         _needed(self._rounds, "rounds")
-        terms = _needed(self._manifest, "manifest").terms()
+        manifest = _needed(self._manifest, "manifest")
+        if self.sealed:
+            return self._sealed_state(manifest)
+        terms = manifest.terms()
         state = read_state(self._state_path())
         if state.digest() != self._certified:
             raise VerificationFailed(
@@ -249,8 +263,18 @@ class Examination:
             )
         if state.round != terms.rounds + 1:
             raise VerificationFailed(f"The state is of round {state.round}, not of the end.")
-        self._state = state
+        self._digest, self._state = state.digest(), state
         return f"The final state has the digest that the members signed: {state.digest().hex()}."
+
+    def _sealed_state(self, manifest: Manifest) -> str:
+        if any(path in self._files for path in OPEN):
+            raise VerificationFailed("The release is sealed, and holds its model in clear as well.")
+        check_sealed(manifest, pieces_of(self._files[SEALED]))
+        self._digest = self._certified
+        return (
+            f"The final state is sealed for the {len(manifest.recipients)} recipients that the manifest names. Whether it is the "
+            f"one whose digest the members signed, {self._certified.hex()}, shows when a recipient opens it."
+        )
 
     # ----------------------------------------------------------------------------------------------------------- inside
 
@@ -265,6 +289,12 @@ class Examination:
             raise VerificationFailed(f"The release must hold {what}, and lacks {', '.join(missing[:3])}.")
         if extra := sorted(found - expected):
             raise VerificationFailed(f"The release must hold {what} and no more, and has {', '.join(extra[:3])}.")
+
+
+def check_sealed(manifest: Manifest, pieces: Iterable[bytes]) -> None:
+    """Raises VerificationFailed unless a file says that it is sealed for the manifest's recipients, and for nobody else."""
+    if recipients_of(pieces) != tuple(map(key_id_of, manifest.recipients)):
+        raise VerificationFailed("The state is sealed for other recipients than the manifest names.")
 
 
 def _needed(value: Established | None, what: str) -> Established:

@@ -1,8 +1,8 @@
 """What a release is made of, and the signed list of its files.
 
 The list only says which bytes belong together. Nothing is believed because it is listed: who trained what, and which model came
-out, follows from the members' own signatures in the files (``federation.releases.verify``). The coordinator signs the list with
-its release key.
+out, follows from the members' own signatures in the files (``federation.releases.verify``). Who puts the files together signs
+the list: the coordinator with its release key, or the recipient who opened a sealed release.
 """
 
 from __future__ import annotations
@@ -23,13 +23,16 @@ from federation.identity.names import LABEL
 LISTING: Final = "listing.json"
 MODEL: Final = "model.safetensors"
 STATE: Final = "state.safetensors"
+SEALED: Final = "state.sealed"
 CONFIG: Final = "config.json"
 CARD: Final = "README.md"
 MANIFEST: Final = "manifest.json"
 TASK: Final = "task.tar"
 ROLL: Final = "roll.json"
 ROSTER: Final = "roster.json"
-FIXED: Final = (CARD, CONFIG, MANIFEST, MODEL, ROLL, ROSTER, STATE, TASK)
+FIXED: Final = (CARD, CONFIG, MANIFEST, ROLL, ROSTER, TASK)
+OPEN: Final = (MODEL, STATE)
+"""of a release that everybody may read; a sealed one has SEALED instead"""
 
 MAX_LISTING: Final = 64 << 20
 MAX_FILES: Final = 200_000
@@ -56,7 +59,7 @@ class Listing:
     files: tuple[ListedFile, ...]
     """sorted by path"""
     signer: bytes
-    """the release key of the coordinator that made it"""
+    """the key of whoever put the files together: the coordinator's release key, or a recipient's"""
 
 
 def consent_path(member: str) -> str:
@@ -71,7 +74,7 @@ def is_release_path(path: str) -> bool:
     """Whether a release may hold a file of this name, beside the listing."""
     member = path.removeprefix("consents/").removesuffix(".json")
     return (
-        path in FIXED
+        path in (*FIXED, *OPEN, SEALED)
         or _ROUND.fullmatch(path) is not None
         or (path == consent_path(member) and LABEL.fullmatch(member) is not None)
     )

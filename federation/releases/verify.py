@@ -80,11 +80,12 @@ class _Verification:
         self._examination = Examination(files, trusted_roll, self._state_path)
 
     def report(self) -> Report:
+        model = {} if self._examination.sealed else {"model": self._check_model}
         steps: dict[str, Callable[[], str]] = {
             "listing": self._check_listing,
             "files": self._check_files,
             **self._examination.steps(),
-            "model": self._check_model,
+            **model,
             "config": self._check_config,
             "card": self._check_card,
         }
@@ -94,8 +95,8 @@ class _Verification:
         listing = open_listing(read_whole(LISTING, self._content(LISTING), MAX_LISTING))
         self._listing = listing
         return (
-            f"{len(listing.files)} files are listed, on {listing.created}, by the coordinator with release key "
-            f"{listing.signer.hex()}; this shows that they belong together, and no more."
+            f"{len(listing.files)} files are listed, on {listing.created}, under the key {listing.signer.hex()}; this shows that "
+            "they belong together, and no more."
         )
 
     def _check_files(self) -> str:
@@ -114,13 +115,15 @@ class _Verification:
         return f"Every file is listed and has its digest; {total} bytes in {len(listed)} files."
 
     def _check_model(self) -> str:
-        facts = self._examination.facts()
-        if digest_of(self._content(STATE)) != digest_of_pieces(state_pieces(facts.state)):
+        state = self._examination.facts().state
+        if state is None:
+            raise VerificationFailed("Not checked: there is no state in clear.")
+        if digest_of(self._content(STATE)) != digest_of_pieces(state_pieces(state)):
             raise VerificationFailed(f"{STATE} holds the right state in another encoding than the one of releases.")
-        if digest_of(self._content(MODEL)) != digest_of_pieces(model_pieces(facts.state)):
+        if digest_of(self._content(MODEL)) != digest_of_pieces(model_pieces(state)):
             raise VerificationFailed(f"{MODEL} does not hold exactly the weights of the state that the members signed.")
-        count = sum(array.size for array in facts.state.arrays.values())
-        return f"{MODEL} holds exactly the weights of that state: {count} numbers in {len(facts.state.arrays)} arrays."
+        count = sum(array.size for array in state.arrays.values())
+        return f"{MODEL} holds exactly the weights of that state: {count} numbers in {len(state.arrays)} arrays."
 
     def _check_config(self) -> str:
         if config_of(self._examination.facts()) != read_whole(CONFIG, self._content(CONFIG)):

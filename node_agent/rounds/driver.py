@@ -13,7 +13,7 @@ import contextlib
 import hashlib
 import mmap
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,6 +35,7 @@ from federation.identity.credential import NodeCredential, verify_credential
 from federation.identity.keys import SigningKey
 from federation.identity.roll import Roll
 from federation.manifest.manifest import Manifest
+from federation.sealing import release_purpose, seal, seal_for
 from federation.secagg import events, wire
 from federation.secagg.encoding import Buffer, encoding_of, open_sum
 from federation.secagg.figures import public_words
@@ -126,7 +127,7 @@ class JobDriver:
     def hear(self, proto: Any) -> None:
         """One instruction of the coordinator for this job, as its protobuf message."""
         if isinstance(proto, rounds_pb2.ProvideRelease):
-            self._spawn(self._provide(proto.state_digest, b""))
+            self._spawn(self._release(proto.state_digest))
             return
         try:
             event: events.MemberEvent = wire.from_proto(proto)
@@ -395,11 +396,24 @@ class JobDriver:
     async def _provide(self, digest: bytes, key: bytes) -> None:
         """``key``: seals it for the other members alone."""
         path = await asyncio.to_thread(self._files.find, digest)
-        if path is None:
+        if path is not None:
+            await self._put(digest, path, lambda pieces: seal(key, pieces) if key else None)
+
+    async def _release(self, digest: bytes) -> None:
+        """The final state, for those whom the manifest names; in clear where the coordinator may see it."""
+        place = self.machine.position
+        if (place.round, place.state_digest) != (self._terms.last_round + 1, digest):
             return
+        path = await asyncio.to_thread(self._files.find, digest)
+        if path is not None:
+            recipients, purpose = self.manifest.recipients, release_purpose(self.manifest.digest, digest)
+            await self._put(digest, path, lambda pieces: seal_for(recipients, purpose, pieces) if recipients else None)
+
+    async def _put(
+        self, digest: bytes, path: Path, sealing: Callable[[Iterator[bytes]], Iterator[bytes] | None]
+    ) -> None:
         try:
-            if key:
-                path = await asyncio.to_thread(self._files.sealed, path, key)
+            path = await asyncio.to_thread(self._files.sealed, path, sealing)
             blob = await asyncio.to_thread(_digest_of, path)
             await self._lab.way.put_blob(blob, path)
         except (FederationError, FileNotFoundError) as error:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from federation.errors import VerificationFailed
-from federation.sealing import PIECE, seal, unseal
+from federation.sealing import PIECE, unseal
 from federation.weights.state import ModelState, read_state, write_state
 from federation.weights.tensors import write_arrays
 from node_agent.store.files import private_folder
@@ -108,10 +108,13 @@ class JobFiles:
                 continue
         return None
 
-    def sealed(self, path: Path, key: bytes) -> Path:
-        """A copy that only who has ``key`` reads."""
+    def sealed(self, path: Path, sealing: Callable[[Iterator[bytes]], Iterator[bytes] | None]) -> Path:
+        """What ``sealing`` makes of a state's file; the file itself where that is nothing."""
+        pieces = sealing(_pieces(path))
+        if pieces is None:
+            return path
         out = self.root / "sealed"
-        _write(out, seal(key, _pieces(path)))
+        _write(out, pieces)
         return out
 
     def unsealed(self, path: Path, key: bytes) -> Path:

@@ -35,10 +35,12 @@ from node_agent.rounds.files import JobFiles
 from node_agent.rounds.training import Trainer
 from node_agent.runner.worker import Reply
 from node_agent.store.journal import ConsentRecord, Journal
-from tests.unit.agent.homes import DAY, JOB, credential_of, federation_of, job_of
+from tests.unit.agent import homes
+from tests.unit.agent.homes import DAY, credential_of, federation_of, job_of
 
 SIZE = 10
 PEOPLE = ("ch", "fr", "ke", "us")
+JOB = homes.JOB + "  coordinatorView: sum\n"
 TEXT = JOB + "  rounds: 2\n  finalEvaluation: false\n"
 
 

@@ -16,12 +16,11 @@ from federation.identity.envelope import seal
 from federation.identity.keys import SigningKey
 from federation.identity.roll import Roll
 from federation.identity.transport import Principal, TransportKey
-from federation.manifest.document import load_job
 from federation.manifest.manifest import Manifest, open_manifest, seal_manifest
 from node_agent.enrolment import initialise, join
 from node_agent.settings import Home
 from tests.unit.client.scripted import Coordinator
-from tests.unit.identity.parties import APP, CREATED, JOB, NONCE, Parties, prepared, roll_document
+from tests.unit.identity.parties import APP, CREATED, JOB, NONCE, Parties, prepared, roll_document, submitted
 
 DAY = timedelta(days=1)
 MEMBERS = ("ch", "fr", "ke")
@@ -47,7 +46,7 @@ def job_of(parties: Parties, text: str = JOB, lead: SigningKey | None = None, fi
     """The manifest as a lead submits it."""
     bundle, app = prepared(files)
     key = lead or parties.lead_key
-    return seal_manifest(load_job(text, "job.yaml"), bundle, app, parties.roll.federation, "lead", key, CREATED, NONCE)
+    return seal_manifest(submitted(text), bundle, app, parties.roll.federation, "lead", key, CREATED, NONCE)
 
 
 @dataclass

@@ -332,5 +332,7 @@ def test_the_names_of_a_release_are_checked_before_any_folder_is_made(tmp_path: 
     view = jobs_pb2.ReleaseView(files=[jobs_pb2.ReleaseFile(path="../x", digest=DIGEST, size=1)])
     unused: Any = Lying()
     with pytest.raises(VerificationFailed):
-        release_folder.download(Transfer(unused, Route("place")), view, tmp_path / "r", None, lambda _done, _size: None)
+        release_folder.download(
+            Transfer(unused, Route("place")), view, tmp_path / "r", None, None, lambda _done, _size: None
+        )
     assert unused.asked == []

@@ -16,7 +16,6 @@ from federation.identity.envelope import seal
 from federation.identity.keys import SigningKey
 from federation.identity.roll import Roll, RollLead, RollMember, draft_roll
 from federation.manifest.bundle import app_info, pack
-from federation.manifest.document import load_job
 from federation.manifest.manifest import open_manifest, seal_manifest
 from federation.secagg import encoding as codes
 from federation.secagg import events, wire
@@ -25,6 +24,7 @@ from federation.secagg.member import Me, MemberMachine
 from federation.secagg.messages import Upload
 from federation.v1 import rounds_pb2
 from federation.weights.state import ModelState, write_state
+from tests.unit.identity.parties import submitted
 
 SIZE = 10
 START = 1_800_000_000.0
@@ -35,6 +35,7 @@ metadata: {{name: tiny}}
 spec:
   app: app
   dataSet: nothing
+  coordinatorView: sum
   rounds: {rounds}
   model: {{factory: "tiny.task:initial_arrays"}}
 """
@@ -68,7 +69,7 @@ class World:
         )
         self.roll = Roll.open(seal(draft, "roll", list(officers.values())))
         files = {"pyproject.toml": PROJECT}
-        document = load_job(JOB.format(rounds=rounds), "job.yaml")
+        document = submitted(JOB.format(rounds=rounds))
         envelope = seal_manifest(
             document, pack(files), app_info(files), "health", "ada", lead, "2027-01-15T08:00:00Z", b"n" * 16
         )

@@ -11,12 +11,15 @@ from federation.identity.envelope import seal
 from federation.identity.keys import SigningKey
 from federation.identity.roll import Roll, RollLead, RollMember, draft_roll
 from federation.manifest.bundle import AppInfo, Bundle, app_info, pack
-from federation.manifest.document import load_job
+from federation.manifest.document import JobDocument, Recipient, load_job
 from federation.manifest.manifest import Manifest, open_manifest, seal_manifest
+from federation.sealing import recipient_key
 
 NOW = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
 CREATED = "2026-01-31T12:00:00Z"
 NONCE = bytes(range(16))
+SEALING_KEY = bytes(range(96))
+"""private; of the lead"""
 COUNTRIES = {"ch": "CH", "fr": "FR", "ke": "KE", "no": "NO", "us": "US"}
 APP = {
     "pyproject.toml": b"""
@@ -60,12 +63,18 @@ class Parties:
     def submit(self, text: str = JOB, files: Mapping[str, bytes] = APP) -> bytes:
         """The envelope that `concord apply` would send."""
         bundle, app = prepared(files)
-        return seal_manifest(
-            load_job(text, "job.yaml"), bundle, app, self.roll.federation, "lead", self.lead_key, CREATED, NONCE
-        )
+        return seal_manifest(submitted(text), bundle, app, self.roll.federation, "lead", self.lead_key, CREATED, NONCE)
 
     def job(self, text: str = JOB, files: Mapping[str, bytes] = APP) -> Manifest:
         return open_manifest(self.submit(text, files), self.roll)
+
+
+def submitted(text: str) -> JobDocument:
+    """The job as `concord apply` signs it: the release of a blind one is sealed for its lead."""
+    document = load_job(text, "job.yaml")
+    if document.spec.coordinator_view != "blind" or document.spec.release.recipients:
+        return document
+    return document.sealed_for([Recipient.of("A lead", recipient_key(SEALING_KEY).hex())])
 
 
 def prepared(files: Mapping[str, bytes] = APP) -> tuple[Bundle, AppInfo]:

@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 
 from federation.errors import InvalidIdentity, InvalidManifest
 from federation.identity.envelope import open_envelope, seal
-from federation.manifest.document import load_job
 from federation.manifest.manifest import Manifest, examples_bucket, open_manifest, packages_of, seal_manifest
-from tests.unit.identity.parties import APP, CREATED, JOB, NONCE, found, prepared
+from tests.unit.identity.parties import APP, CREATED, JOB, NONCE, found, prepared, submitted
 from tests.unit.manifest.test_job_documents import FULL
 
 PARTIES = found("ch", "fr", "ke", "no")
@@ -80,7 +79,7 @@ def test_a_snapshot_takes_the_place_of_a_factory() -> None:
     text = JOB + f"  model: {{snapshot: 'sha256:{digest.hex()}'}}\n"
     job = PARTIES.job(text)
     assert (job.snapshot, job.factory) == (digest, None)
-    document = load_job(JOB + "  model: {snapshotFile: start.safetensors}\n", "job.yaml")
+    document = submitted(JOB + "  model: {snapshotFile: start.safetensors}\n")
     arguments = (document, BUNDLE, INFO, "health", "lead", PARTIES.lead_key, CREATED, NONCE)
     assert open_manifest(seal_manifest(*arguments, snapshot=digest), PARTIES.roll).snapshot == digest
     with pytest.raises(InvalidManifest, match="not uploaded"):

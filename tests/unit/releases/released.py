@@ -19,10 +19,10 @@ from federation.identity.envelope import seal
 from federation.identity.keys import SigningKey
 from federation.identity.roll import Roll, RollLead, RollMember, draft_roll
 from federation.manifest.bundle import app_info, pack
-from federation.manifest.document import load_job
 from federation.manifest.manifest import Manifest, open_manifest, seal_manifest
 from federation.releases.build import RoundRecord, build_release
 from federation.releases.listing import Content
+from federation.sealing import release_purpose, seal_for
 from federation.secagg.events import (
     ComputeInitialState,
     Roster,
@@ -40,7 +40,7 @@ from federation.weights.layout import Layout
 from federation.weights.outer_step import initial_state, outer_step
 from federation.weights.state import ModelState, write_state
 from tests.simulation.harness import World, random_of
-from tests.unit.identity.parties import APP, CREATED, NOW
+from tests.unit.identity.parties import APP, CREATED, NOW, submitted
 
 JOB = """apiVersion: concord/v1
 kind: TrainingJob
@@ -50,7 +50,9 @@ spec:
   dataSet: digits
   rounds: 2
   metrics: {train: [loss], evaluate: [accuracy]}
+  coordinatorView: sum
 """
+BLIND = JOB.replace("coordinatorView: sum", "coordinatorView: blind")
 ARRAYS = {
     "weight": np.arange(18, dtype=np.float32).reshape(3, 6),
     "bias": np.zeros(2, dtype=np.float32),
@@ -73,7 +75,7 @@ class Founded:
 
     def manifest(self, text: str = JOB, nonce: bytes = bytes(16)) -> Manifest:
         envelope = seal_manifest(
-            load_job(text, "job.yaml"),
+            submitted(text),
             pack(APP),
             app_info(APP),
             self.roll.federation,
@@ -185,6 +187,8 @@ class Training(World):
         """What the coordinator gives to build_release."""
         path = folder / "final.safetensors"
         write_state(path, self.final)
+        if self.job.recipients:
+            path = self.sealed(path)
         return {
             "roll": self.parties.roll.envelope,
             "manifest": self.job.envelope,
@@ -196,6 +200,13 @@ class Training(World):
             "release_key": RELEASE_KEY,
             "created": CREATED,
         }
+
+    def sealed(self, path: Path) -> Path:
+        """As a node seals its final state."""
+        out = path.with_suffix(".sealed")
+        purpose = release_purpose(self.job.digest, self.final.digest())
+        out.write_bytes(b"".join(seal_for(self.job.recipients, purpose, [path.read_bytes()])))
+        return out
 
     def release(self, folder: Path, **changes: Any) -> dict[str, Content]:
         return build_release(**{**self.inputs(folder), **changes})

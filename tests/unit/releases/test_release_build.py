@@ -10,7 +10,7 @@ import pytest
 import safetensors.numpy
 
 from federation.errors import FederationError, VerificationFailed
-from federation.releases.listing import FIXED, LISTING, MODEL, STATE
+from federation.releases.listing import FIXED, LISTING, MODEL, OPEN, STATE
 from federation.releases.verify import verify, verify_folder
 from federation.weights.state import SCALES, WEIGHTS, write_state
 from federation.weights.tensors import write_arrays
@@ -24,7 +24,7 @@ def test_what_is_built_verifies(tmp_path: Path) -> None:
         report = verify(given, world.parties.roll.envelope)
         assert report.ok, report
     members = {f"consents/{name}.json" for name in world.names}
-    assert set(files) == {*FIXED, LISTING, *members, "rounds/1.json", "rounds/2.json", "rounds/3.json"}
+    assert set(files) == {*FIXED, *OPEN, LISTING, *members, "rounds/1.json", "rounds/2.json", "rounds/3.json"}
 
 
 def test_without_a_roll_of_ones_own_the_report_says_where_trust_starts(tmp_path: Path) -> None:
