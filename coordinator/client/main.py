@@ -201,10 +201,11 @@ def release_fetch(
     job: JobName,
     out: Annotated[Path, typer.Option(help="The folder to make.")],
     home: HomeOption = DEFAULT_HOME_PATH,
+    sealed: Annotated[bool, typer.Option("--sealed", help="Leave a sealed release sealed, to hand it on.")] = False,
 ) -> None:
-    """Download a job's release, verify it, and only then give the folder its name."""
+    """Download a job's release, verify it, open it if it is sealed for you, and only then give the folder its name."""
     with Federation.connect(home) as federation, progress("release") as bar:
-        checked = federation.fetch_release(job, out, progress=bar)
+        checked = federation.fetch_release(job, out, keep_sealed=sealed, progress=bar)
     data(f"{out}: {len(checked.checks)} checks ok{_sealed_still(out)}")
 
 
@@ -251,7 +252,11 @@ def release_key(
 def _sealed_still(folder: Path) -> str:
     from federation.releases.listing import SEALED
 
-    return "; sealed for others, you cannot open it" if (folder / SEALED).exists() else ""
+    return (
+        f"; it is sealed: `concord release open {folder}` opens it for its recipients"
+        if (folder / SEALED).exists()
+        else ""
+    )
 
 
 @app.command()

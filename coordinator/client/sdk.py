@@ -171,9 +171,11 @@ class Federation:
         envelope = seal_withdrawal(job.digest, reason, self.home.identity_key())
         return job_of(self._call(self._jobs.Withdraw, jobs_pb2.WithdrawRequest(withdrawal=envelope)))
 
-    def fetch_release(self, name: str, folder: Path | str, *, progress: Progress = _silent) -> Report:
+    def fetch_release(
+        self, name: str, folder: Path | str, *, keep_sealed: bool = False, progress: Progress = _silent
+    ) -> Report:
         """Downloads a job's release into ``folder`` and verifies it against this home's roll. Continues where it stopped.
-        A release that is sealed for this home's key is opened; one for others stays sealed.
+        A release that is sealed for this home's key is opened, unless ``keep_sealed``; one for others stays sealed.
 
         Raises NotFound when there is no release yet, VerificationFailed when it does not check: then it stays in ``folder``.part.
         """
@@ -183,7 +185,14 @@ class Federation:
         view = self._call(self._jobs.GetRelease, jobs_pb2.JobQuery(job=name))
         if not view.files:
             raise NotFound(f"job/{name} has no release.", hint=f"See `concord describe {name}`: is it finished?")
-        return download(self._blobs, view, Path(folder), self.home.roll_envelope(), recipient_of(self.home), progress)
+        return download(
+            self._blobs,
+            view,
+            Path(folder),
+            self.home.roll_envelope(),
+            None if keep_sealed else recipient_of(self.home),
+            progress,
+        )
 
     # ------------------------------------------------------------------------------------------------------ plumbing
 
