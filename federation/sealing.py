@@ -2,17 +2,18 @@
 
 The body is ChaCha20-Poly1305 over pieces of 1 MiB in the STREAM construction (Hoang, Reyhanitabar, Rogaway and Vizár,
 2015, as in age): a piece that is altered, moved, left out, or after the end does not open. Every file has a key of its
-own, derived from a random salt, so that two files under one key share no nonce.
+own, derived from a salt that is a keyed hash of the file, so that two files under one key share no nonce, and everybody who
+has file and key makes the same bytes.
 
-For recipients, a fresh key is wrapped for each with HPKE (RFC 9180, X25519 and ML-KEM-768 together) and stands before the
-body. (docs/protocol/release.md, "Sealed releases".)
+A file's key is wrapped for recipients with HPKE (RFC 9180, X25519 and ML-KEM-768 together). (docs/protocol/release.md, "Sealed
+releases".)
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import hmac
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
@@ -30,22 +31,26 @@ SALT_BYTES: Final = 32
 PIECE: Final = 1 << 20
 TAG_BYTES: Final = 16
 OVERHEAD: Final = len(MAGIC) + SALT_BYTES
-FOR_MAGIC: Final = b"concord/sealed-for/1"
 KEY_BYTES: Final = 32
 PRIVATE_BYTES: Final = 96
 """of a recipient: the X25519 scalar, then the seed of the ML-KEM-768 key"""
 PUBLIC_BYTES: Final = 1216
 """the X25519 key, then the ML-KEM-768 encapsulation key"""
-MOST_RECIPIENTS: Final = 1000
+WRAPPED_BYTES: Final = 1168
+"""of a key that is wrapped for one recipient"""
+MOST_RECIPIENTS: Final = 100
 _SCALAR_BYTES: Final = 32
-_COUNT_BYTES: Final = 2
-_WRAPPED_BYTES: Final = 1168
 _HPKE: Final = hpke.Suite(hpke.KEM.MLKEM768_X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.CHACHA20_POLY1305)
 
 
-def seal(key: bytes, pieces: Iterable[bytes], random: Callable[[int], bytes] = os.urandom) -> Iterator[bytes]:
-    """``key``: 32 uniform bytes. What comes out is written in order."""
-    salt = random(SALT_BYTES)
+def salt_of(key: bytes, digest: bytes) -> bytes:
+    """The salt of a file with this SHA-256: who has the same file and key seals it to the same bytes, and two files under
+    one key still share no nonce. It tells nobody else whether a guess of the file is right."""
+    return hmac.digest(key, MAGIC + digest, "sha256")
+
+
+def seal(key: bytes, salt: bytes, pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """``key``: 32 uniform bytes; ``salt``: never one for two files (``salt_of``). What comes out is written in order."""
     cipher = _cipher(key, salt)
     yield MAGIC + salt
     number, held = 0, b""
@@ -98,58 +103,26 @@ def release_purpose(job: bytes, state_digest: bytes) -> bytes:
     return b"concord/release/1" + job + state_digest
 
 
-def seal_for(
-    recipients: Sequence[bytes],
-    purpose: bytes,
-    pieces: Iterable[bytes],
-    random: Callable[[int], bytes] = os.urandom,
-) -> Iterator[bytes]:
-    """``recipients``: public keys, one at least. ``purpose``: what the file is; it opens for no other."""
-    key = random(KEY_BYTES)
-    yield FOR_MAGIC + len(recipients).to_bytes(_COUNT_BYTES, "big")
-    for public in recipients:
-        wrapped = _HPKE.encrypt(key, _public(public), purpose)
-        yield key_id_of(public) + wrapped
-    yield from seal(key, pieces, random)
+def wrap(key: bytes, recipients: Sequence[bytes], purpose: bytes) -> tuple[bytes, ...]:
+    """``key`` for each recipient's public key, readable for no other ``purpose``."""
+    return tuple(_HPKE.encrypt(key, _public(public), purpose) for public in recipients)
 
 
-def key_id_of(public: bytes) -> bytes:
-    """By which a sealed file names a recipient: SHA-256 of the public key."""
-    return hashlib.sha256(public).digest()
-
-
-def recipients_of(pieces: Iterable[bytes]) -> tuple[bytes, ...]:
-    """The key ids for which a file says that it is sealed. Raises VerificationFailed."""
-    return tuple(name for name, _ in _wrapped(_Reader(pieces)))
-
-
-def open_for(private: bytes, purpose: bytes, pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Raises VerificationFailed when it is not sealed for this recipient and purpose, or was altered."""
-    stream, own = _Reader(pieces), key_id_of(recipient_key(private))
-    wrapped = [each for name, each in _wrapped(stream) if name == own]
-    if len(wrapped) != 1:
-        raise _wrong()
+def unwrap(private: bytes, wrapped: bytes, purpose: bytes) -> bytes:
+    """Raises VerificationFailed when it is for somebody else, for another purpose, or was altered."""
     exchange, kem = _private(private)
     try:
-        key = _HPKE.decrypt(wrapped[0], hpke.MLKEM768X25519PrivateKey(kem, exchange), purpose)
+        key = _HPKE.decrypt(wrapped, hpke.MLKEM768X25519PrivateKey(kem, exchange), purpose)
     except (InvalidTag, ValueError):
         raise _wrong() from None
     if len(key) != KEY_BYTES:
         raise _wrong()
-    yield from unseal(key, stream.rest())
+    return key
 
 
-def _wrapped(stream: _Reader) -> list[tuple[bytes, bytes]]:
-    """(key id, wrapped key) of each recipient."""
-    if stream.read(len(FOR_MAGIC)) != FOR_MAGIC:
-        raise _wrong()
-    count = int.from_bytes(stream.read(_COUNT_BYTES), "big")
-    if not 1 <= count <= MOST_RECIPIENTS:
-        raise _wrong()
-    found = [(stream.read(KEY_BYTES), stream.read(_WRAPPED_BYTES)) for _ in range(count)]
-    if any(len(wrapped) != _WRAPPED_BYTES for _, wrapped in found):
-        raise _wrong()
-    return found
+def key_id_of(public: bytes) -> str:
+    """By which people tell sealing keys apart: the first half of their SHA-256, in hex."""
+    return hashlib.sha256(public).hexdigest()[:32]
 
 
 def _private(private: bytes) -> tuple[X25519PrivateKey, MLKEM768PrivateKey]:
@@ -201,9 +174,3 @@ class _Reader:
         taken = bytes(self._held[:size])
         del self._held[:size]
         return taken
-
-    def rest(self) -> Iterator[bytes]:
-        """All that has not been read."""
-        yield bytes(self._held)
-        self._held.clear()
-        yield from self._pieces

@@ -158,7 +158,7 @@ def _recipient(entry: Any) -> str:
     """A name, and the digest that `concord release key` shows."""
     try:
         recipient = Recipient.model_validate(entry)
-        return f"{recipient.name} (key {key_id_of(bytes.fromhex(recipient.key or '')).hex()[:16]})"
+        return f"{recipient.name} (key {key_id_of(bytes.fromhex(recipient.key or ''))[:16]})"
     except ValueError:
         return "unreadable"
 

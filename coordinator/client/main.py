@@ -244,9 +244,7 @@ def release_key(
         data(key.hex())
     else:
         write_new_file(out, f"{key.hex()}\n".encode(), PUBLIC_FILE, what="a sealing key")
-    say(
-        f"its digest is {key_id_of(key).hex()[:16]}; the private key stays in {place.sealing_key_path}: keep a copy of it"
-    )
+    say(f"its digest is {key_id_of(key)[:16]}; the private key stays in {place.sealing_key_path}: keep a copy of it")
 
 
 def _sealed_still(folder: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,9 +15,9 @@ from federation.identity.fields import moment_text
 from federation.identity.keys import SigningKey
 from federation.releases import verify as releases
 from federation.releases.build import open_release
-from federation.releases.listing import LISTING, MODEL, SEALED, STATE, Content, read_folder
+from federation.releases.listing import CONFIG, LISTING, MODEL, SEALED, STATE, Content, read_folder
 from federation.releases.verify import Report
-from federation.sealing import key_id_of, recipient_key, recipients_of
+from federation.sealing import key_id_of, recipient_key
 from federation.v1 import jobs_pb2
 
 
@@ -30,8 +31,9 @@ class Recipient:
     """lists what was opened"""
 
     def may_open(self, folder: Path) -> bool:
-        with (folder / SEALED).open("rb") as stream:
-            return key_id_of(recipient_key(self.sealing)) in recipients_of(iter(lambda: stream.read(1 << 16), b""))
+        """Whether a release that was verified names this key."""
+        named = json.loads((folder / CONFIG).read_bytes())["model"]["recipients"]
+        return key_id_of(recipient_key(self.sealing)) in [each["key"] for each in named]
 
 
 def recipient_of(home: Home) -> Recipient | None:

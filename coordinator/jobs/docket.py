@@ -31,6 +31,7 @@ from federation.manifest.bundle import unpack
 from federation.manifest.invitation import check_reachable, invited, is_invited
 from federation.manifest.manifest import Manifest, open_manifest
 from federation.secagg import events, wire
+from federation.secagg.messages import Sealing
 from federation.v1 import rounds_pb2
 
 log = structlog.get_logger()
@@ -487,6 +488,8 @@ class Docket:
         member = session.member
         if kind == "upload":
             driver.upload(member, event.upload)
+        elif kind == "sealing":
+            driver.sealing(member, event.sealing)
         elif kind == "state_stored":
             driver.state_stored(member, event.state_stored)
         elif kind == "task_failure":
@@ -564,13 +567,13 @@ class Docket:
         if case is not None:
             self._fail(case, reason)
 
-    def final_state(self, job: str, blob: bytes) -> None:
+    def final_state(self, job: str, blob: bytes, sealings: tuple[Sealing, ...]) -> None:
         case = self._cases.get(job)
         if case is not None and not case.publishing:
             case.publishing = True
-            self._spawn(self._publish(case, blob))
+            self._spawn(self._publish(case, blob, sealings))
 
-    async def _publish(self, case: Case, blob: bytes) -> None:
+    async def _publish(self, case: Case, blob: bytes, sealings: tuple[Sealing, ...]) -> None:
         consents = {
             answer.member: answer.envelope
             for answer in case.answers.values()
@@ -578,7 +581,7 @@ class Docket:
         }
         try:
             release = await asyncio.to_thread(
-                self._publisher.publish, case.manifest, self._registry.roll(), consents, blob
+                self._publisher.publish, case.manifest, self._registry.roll(), consents, blob, sealings
             )
         except FederationError as error:
             log.error("release.failed", job=case.digest[:12], detail=error.message)

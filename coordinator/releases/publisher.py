@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +18,7 @@ from federation.identity.roll import Roll
 from federation.manifest.manifest import Manifest
 from federation.releases.build import RoundRecord, build_release
 from federation.secagg import codec, events
-from federation.secagg.messages import Announcement, Certificate, Receipt
+from federation.secagg.messages import Announcement, Certificate, Receipt, Sealing
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,14 @@ class Publisher:
     key: SigningKey
     clock: Callable[[], float]
 
-    def publish(self, manifest: Manifest, roll: Roll, consents: Mapping[str, bytes], state: bytes) -> str:
+    def publish(
+        self,
+        manifest: Manifest,
+        roll: Roll,
+        consents: Mapping[str, bytes],
+        state: bytes,
+        sealings: Sequence[Sealing] = (),
+    ) -> str:
         """Returns the release's identity: the digest (hex) of the list of its files, which is a blob as well."""
         job = manifest.digest.hex()
         with self.database.transaction() as change:
@@ -51,6 +58,7 @@ class Publisher:
             rounds=records,
             state_file=self.blobs.path(state),
             release_key=self.key,
+            sealings=sealings,
             created=moment_text(datetime.fromtimestamp(self.clock(), UTC)),
         )
         listed = []

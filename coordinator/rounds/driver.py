@@ -32,11 +32,9 @@ from federation.errors import FederationError, OutOfOrder, ProtocolViolation
 from federation.identity.credential import NodeCredential, verify_credential
 from federation.identity.roll import Roll
 from federation.manifest.manifest import Manifest
-from federation.releases.examination import check_sealed
-from federation.releases.listing import pieces_of
 from federation.secagg import codec, events, wire
 from federation.secagg.collector import CollectorMachine
-from federation.secagg.messages import Receipt, Upload
+from federation.secagg.messages import Receipt, Sealing, Upload
 from federation.v1 import rounds_pb2
 from federation.weights.state import read_state
 
@@ -56,7 +54,7 @@ class Ear(Protocol):
 
     def closed(self, job: str, outcome: str, cohort: int, phases: dict[str, float], received: int) -> None: ...
 
-    def final_state(self, job: str, blob: bytes) -> None: ...
+    def final_state(self, job: str, blob: bytes, sealings: tuple[Sealing, ...]) -> None: ...
 
     def stuck(self, job: str, reason: str) -> None: ...
 
@@ -91,6 +89,9 @@ class JobDriver:
         self._moment: float | None = None
         """the time of the event in hand: a replay judges credentials as the first run did"""
         self._final: bytes | None = None
+        self._sealings: dict[bytes, dict[int, Sealing]] = {}
+        """what members say of the final state, by the sealed file and the member"""
+        self._answered = asyncio.Event()
         self._log = log.bind(job=self._job[:12], name=manifest.name)
         self._load()
 
@@ -361,10 +362,7 @@ class JobDriver:
     async def _check_state(self, member: str, digest: bytes, blob: bytes) -> None:
         try:
             path = self._desk.blobs.path(blob)
-            if self._terms.blind:  # only members, or recipients, can tell whether it is the right one
-                if digest == self._final:
-                    check_sealed(self.manifest, pieces_of(path))
-            else:
+            if not self._terms.blind:  # of what is sealed only members can tell
                 state = await asyncio.to_thread(read_state, path)
                 if await asyncio.to_thread(state.digest) != digest:
                     raise ProtocolViolation("The state's file is another state's.", check="state-digest")
@@ -372,20 +370,38 @@ class JobDriver:
             self._log.warning("state.refused", member=member, detail=error.message)
             self.say(events.TaskBroke(member, error.message))
             return
-        if digest == self._final:
-            self._desk.ear.final_state(self._job, blob)
-        else:
+        if digest != self._final:
             self.say(events.StateStored(digest, blob))
+        elif not self._terms.blind:
+            self._desk.ear.final_state(self._job, blob, ())
+
+    def sealing(self, member: str, proto: rounds_pb2.Sealing) -> None:
+        """What a member says of the sealed final state. Raises ProtocolViolation, or NotFound when the file is not there."""
+        said: Sealing = wire.from_proto(proto)
+        bench, final = self.machine.bench, self._final
+        if final is None or bench is None or said.index != self.machine.index_of.get(member):
+            return
+        bench.check_sealing(said, final, len(self.manifest.recipients))
+        self._desk.blobs.path(said.sealed_blob)
+        for others in self._sealings.values():
+            others.pop(said.index, None)  # its last word counts
+        agreed = self._sealings.setdefault(said.sealed_blob, {})
+        agreed[said.index] = said
+        self._answered.set()
+        if len(agreed) > bench.quorums.f:
+            self._desk.ear.final_state(self._job, said.sealed_blob, tuple(agreed[index] for index in sorted(agreed)))
 
     async def _want_final(self) -> None:
-        """Asks one member after another for the final state until one has put it."""
+        """Asks one member after another for the final state: until one has put it, or f + 1 have said where it is sealed."""
         digest = self._final
         if digest is None:
             return
         while True:
             for member in sorted(self._node):
+                self._answered.clear()
                 if self._ask_release(member, digest):
-                    await asyncio.sleep(self.manifest.windows().phase)
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._answered.wait(), self.manifest.windows().phase)
             await asyncio.sleep(1.0)
 
     def want_release(self) -> None:

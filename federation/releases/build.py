@@ -6,20 +6,20 @@ does not verify is never published.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from federation.errors import InvalidUsage, VerificationFailed
 from federation.identity.keys import SigningKey
-from federation.identity.roll import Roll
-from federation.manifest.manifest import open_manifest
 from federation.releases import evidence
 from federation.releases.card import Facts, card_of, config_of
 from federation.releases.examination import Examination
 from federation.releases.listing import (
     CARD,
+    CLOSED,
     CONFIG,
+    KEYS,
     LISTING,
     MANIFEST,
     MODEL,
@@ -36,9 +36,9 @@ from federation.releases.listing import (
     seal_listing,
 )
 from federation.releases.model import digest_of_pieces, model_pieces, state_pieces
-from federation.sealing import open_for, release_purpose
+from federation.sealing import recipient_key, release_purpose, unseal, unwrap
 from federation.secagg.events import Roster, RosterCertificate
-from federation.secagg.messages import Announcement, Certificate, Receipt
+from federation.secagg.messages import Announcement, Certificate, Receipt, Sealing
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +64,11 @@ def build_release(
     state_file: Path,
     release_key: SigningKey,
     created: str,
+    sealings: Sequence[Sealing] = (),
 ) -> dict[str, Content]:
     """{path: content}, the state as the path that was given where its bytes are in order. ``created``: RFC 3339.
 
-    ``state_file``: sealed where the manifest names recipients, else in clear.
+    ``state_file``: sealed where there are ``sealings``, else in clear.
 
     ``rosters``: of each epoch, from the first. ``consents``: envelopes by member; those of members in no roster stay out.
     Raises VerificationFailed, or another FederationError, when a release of this would not verify.
@@ -78,8 +79,10 @@ def build_release(
         TASK: bundle,
         ROSTER: evidence.encode(evidence.SignedRosters(tuple(evidence.SignedRoster(*each) for each in rosters))),
     }
-    opened = open_manifest(manifest, Roll.open(roll))
-    files[SEALED if opened.recipients else STATE] = state_file
+    if sealings:
+        files |= {SEALED: state_file, KEYS: evidence.encode(evidence.SealedKeys(tuple(sealings)))}
+    else:
+        files[STATE] = state_file
     if len({each.round for each in rounds}) != len(rounds):
         raise VerificationFailed("A round was recorded twice.")
     for each in rounds:
@@ -120,17 +123,36 @@ def open_release(
     for step in sealed.steps().values():
         step()
     facts = sealed.facts()
+    recipients, own = facts.manifest.recipients, recipient_key(private)
+    if own not in recipients:
+        raise VerificationFailed(
+            "The release is not sealed for this key.", hint="Only the recipients that config.json names can open it."
+        )
     purpose = release_purpose(facts.manifest.digest, facts.state_digest)
     state_file = scratch / STATE
-    with state_file.open("wb") as stream:
-        for piece in open_for(private, purpose, pieces_of(files[SEALED])):
-            stream.write(piece)
-    evidence_files = {path: content for path, content in files.items() if path not in (SEALED, LISTING, CONFIG, CARD)}
+    for sealing in sealed.sealings:
+        try:
+            file_key = unwrap(private, sealing.wrapped[recipients.index(own)], purpose)
+            _write(state_file, unseal(file_key, pieces_of(files[SEALED])))
+            break
+        except VerificationFailed:  # this member lied about the key; another did not
+            state_file.unlink(missing_ok=True)
+    else:
+        raise VerificationFailed(
+            "No member's key opens the sealed file.", hint="Fetch the release again; tell the members."
+        )
+    evidence_files = {path: content for path, content in files.items() if path not in (*CLOSED, LISTING, CONFIG, CARD)}
     opened = {**evidence_files, STATE: state_file}
     examination = Examination(opened, None, lambda: state_file)
     for step in examination.steps().values():
         step()
     return _with_summaries(opened, examination.facts(), created, key)
+
+
+def _write(path: Path, pieces: Iterable[bytes]) -> None:
+    with path.open("wb") as stream:
+        for piece in pieces:
+            stream.write(piece)
 
 
 def _with_summaries(files: Mapping[str, Content], facts: Facts, created: str, key: SigningKey) -> dict[str, Content]:

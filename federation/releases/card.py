@@ -78,7 +78,7 @@ def _model(facts: Facts) -> dict[str, Any]:
     digest = facts.state_digest.hex()
     if facts.state is None:
         keys = [
-            {"name": each.name, "key": key_id_of(key).hex()}
+            {"name": each.name, "key": key_id_of(key)}
             for each, key in zip(facts.manifest.spec.release.recipients, facts.manifest.recipients, strict=True)
         ]
         return {"file": SEALED, "stateDigest": digest, "recipients": keys}

@@ -16,7 +16,7 @@ from federation.errors import FederationError, VerificationFailed
 from federation.identity.envelope import MAX_DEPTH, canonical
 from federation.secagg import wire
 from federation.secagg.events import Roster, RosterCertificate
-from federation.secagg.messages import Announcement, Certificate, Receipt, Void
+from federation.secagg.messages import Announcement, Certificate, Receipt, Sealing, Void
 from federation.secagg.parameters import MAX_MEMBERS
 
 _HEX: Final = frozenset("0123456789abcdef")
@@ -44,10 +44,17 @@ class SignedRound:
     receipts: tuple[Receipt, ...]
 
 
-SignedT = TypeVar("SignedT", SignedRosters, SignedRound)
+@dataclass(frozen=True, slots=True)
+class SealedKeys:
+    """What f + 1 members say of the sealed state, each with the file's key for the recipients."""
+
+    sealings: tuple[Sealing, ...]
 
 
-def encode(value: SignedRosters | SignedRound) -> bytes:
+SignedT = TypeVar("SignedT", SignedRosters, SignedRound, SealedKeys)
+
+
+def encode(value: SignedRosters | SignedRound | SealedKeys) -> bytes:
     """Raises VerificationFailed for a value that would not read back."""
     data = canonical(_plain(value))
     same: bool = _read(data, type(value)) == value
@@ -103,6 +110,8 @@ def _depth(value: object) -> int:
 def _messages(value: Any) -> tuple[Any, ...]:
     if isinstance(value, SignedRosters):
         return tuple(message for each in value.epochs for message in (each.roster, each.certificate))
+    if isinstance(value, SealedKeys):
+        return value.sealings
     return (value.announcement, value.certificate, *value.receipts)
 
 

@@ -20,6 +20,7 @@ from federation.manifest.manifest import Manifest, open_manifest
 from federation.releases import evidence
 from federation.releases.card import Facts, RoundFacts
 from federation.releases.listing import (
+    KEYS,
     MANIFEST,
     MAX_EVIDENCE,
     MAX_TASK,
@@ -30,14 +31,13 @@ from federation.releases.listing import (
     TASK,
     Content,
     consent_path,
-    pieces_of,
+    digest_of,
     read_whole,
     round_path,
 )
-from federation.sealing import key_id_of, recipients_of
 from federation.secagg.certificate import Bench, Ed25519Verifier
 from federation.secagg.figures import mean_figures
-from federation.secagg.messages import Seat
+from federation.secagg.messages import Sealing, Seat
 from federation.secagg.parameters import FIRST_ROUND, Terms
 from federation.secagg.setup import FIRST_EPOCH, bench_of, check_roster_certificate, check_successor
 from federation.weights.state import ModelState, read_state
@@ -267,14 +267,30 @@ class Examination:
         return f"The final state has the digest that the members signed: {state.digest().hex()}."
 
     def _sealed_state(self, manifest: Manifest) -> str:
+        benches = _needed(self._benches, "roster")
         if any(path in self._files for path in OPEN):
             raise VerificationFailed("The release is sealed, and holds its model in clear as well.")
-        check_sealed(manifest, pieces_of(self._files[SEALED]))
+        if not manifest.recipients:
+            raise VerificationFailed("The release is sealed, and its manifest names no recipients.")
+        said = self.sealings
+        bench = benches.get(said[0].epoch) if said else None
+        if bench is None:
+            raise VerificationFailed("Nobody in the release's rosters says what its sealed file holds.")
+        blob = bench.check_sealings(said, self._certified, len(manifest.recipients))
+        if digest_of(self._files[SEALED]) != blob:
+            raise VerificationFailed(
+                f"{SEALED} is not the file of which the members say that it holds the final state."
+            )
         self._digest = self._certified
         return (
-            f"The final state is sealed for the {len(manifest.recipients)} recipients that the manifest names. Whether it is the "
-            f"one whose digest the members signed, {self._certified.hex()}, shows when a recipient opens it."
+            f"The final state, {self._certified.hex()}, is sealed for the {len(manifest.recipients)} recipients that the manifest "
+            f"names: {len(said)} members signed that it is in this file, of whom at most {bench.quorums.f} may lie."
         )
+
+    @property
+    def sealings(self) -> tuple[Sealing, ...]:
+        """What members say of the sealed state; checked by ``state``."""
+        return evidence.decode(self._read(KEYS), evidence.SealedKeys).sealings
 
     # ----------------------------------------------------------------------------------------------------------- inside
 
@@ -289,12 +305,6 @@ class Examination:
             raise VerificationFailed(f"The release must hold {what}, and lacks {', '.join(missing[:3])}.")
         if extra := sorted(found - expected):
             raise VerificationFailed(f"The release must hold {what} and no more, and has {', '.join(extra[:3])}.")
-
-
-def check_sealed(manifest: Manifest, pieces: Iterable[bytes]) -> None:
-    """Raises VerificationFailed unless a file says that it is sealed for the manifest's recipients, and for nobody else."""
-    if recipients_of(pieces) != tuple(map(key_id_of, manifest.recipients)):
-        raise VerificationFailed("The state is sealed for other recipients than the manifest names.")
 
 
 def _needed(value: Established | None, what: str) -> Established:

@@ -24,6 +24,7 @@ LISTING: Final = "listing.json"
 MODEL: Final = "model.safetensors"
 STATE: Final = "state.safetensors"
 SEALED: Final = "state.sealed"
+KEYS: Final = "sealed.json"
 CONFIG: Final = "config.json"
 CARD: Final = "README.md"
 MANIFEST: Final = "manifest.json"
@@ -32,7 +33,9 @@ ROLL: Final = "roll.json"
 ROSTER: Final = "roster.json"
 FIXED: Final = (CARD, CONFIG, MANIFEST, ROLL, ROSTER, TASK)
 OPEN: Final = (MODEL, STATE)
-"""of a release that everybody may read; a sealed one has SEALED instead"""
+"""of a release that everybody may read"""
+CLOSED: Final = (KEYS, SEALED)
+"""of one that is sealed for its recipients"""
 
 MAX_LISTING: Final = 64 << 20
 MAX_FILES: Final = 200_000
@@ -74,7 +77,7 @@ def is_release_path(path: str) -> bool:
     """Whether a release may hold a file of this name, beside the listing."""
     member = path.removeprefix("consents/").removesuffix(".json")
     return (
-        path in (*FIXED, *OPEN, SEALED)
+        path in (*FIXED, *OPEN, *CLOSED)
         or _ROUND.fullmatch(path) is not None
         or (path == consent_path(member) and LABEL.fullmatch(member) is not None)
     )

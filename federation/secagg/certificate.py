@@ -27,6 +27,7 @@ from federation.secagg.messages import (
     RecoverReply,
     Reveal,
     RosterSignature,
+    Sealing,
     Seat,
     SurvivorEntry,
     Survivors,
@@ -165,6 +166,24 @@ class Bench:
         self._epoch(abort.epoch, "An ABORT")
         text = transcripts.abort_transcript(self.job, self.roster_hash, abort)
         self._signed(abort.index, text, abort.signature, "An ABORT")
+
+    def check_sealing(self, sealing: Sealing, state_digest: bytes, recipients: int) -> None:
+        self._epoch(sealing.epoch, "A sealing")
+        if sealing.state_digest != state_digest or len(sealing.wrapped) != recipients:
+            raise violation("sealing", "A sealing is of another state, or for other recipients.")
+        text = transcripts.sealing_transcript(self.job, self.roster_hash, sealing)
+        self._signed(sealing.index, text, sealing.signature, "A sealing")
+
+    def check_sealings(self, sealings: Sequence[Sealing], state_digest: bytes, recipients: int) -> bytes:
+        """The digest of the sealed file: f + 1 members, so an honest one among them, say that the state is in it."""
+        self._sorted([sealing.index for sealing in sealings], "Sealings")
+        if len(sealings) <= self.quorums.f:
+            raise violation("sealing", f"{len(sealings)} sealings are too few: it takes {self.quorums.f + 1}.")
+        for sealing in sealings:
+            self.check_sealing(sealing, state_digest, recipients)
+            if sealing.sealed_blob != sealings[0].sealed_blob:
+                raise violation("sealing", "The sealings are of different files.")
+        return sealings[0].sealed_blob
 
     def check_entry(self, context: bytes, entry: SurvivorEntry) -> None:
         text = transcripts.upload_transcript(context, entry.index, entry.root, entry.trailer_hash)

@@ -178,6 +178,11 @@ class CollectorMachine:
         return self._bench.seats if self._bench is not None else ()
 
     @property
+    def bench(self) -> Bench | None:
+        """Of the present epoch."""
+        return self._bench
+
+    @property
     def index_of(self) -> dict[str, int]:
         """member id -> place in the roster, once it is formed."""
         return {seat.member: seat.index for seat in self.seats}

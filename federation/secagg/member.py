@@ -65,6 +65,7 @@ from federation.secagg.messages import (
     Recover,
     RecoverReply,
     Reveal,
+    Sealing,
     Seat,
     Survivors,
     Trailer,
@@ -420,6 +421,19 @@ class MemberMachine:
         if not self._terms.blind:
             return b""
         return boxes.state_key(self._suite, group, state.state_digest)
+
+    def release_key(self, state_digest: bytes) -> bytes:
+        """Under which the final state is sealed for its recipients; empty while that state is not held, or not blind."""
+        held = self._votes.get(HELD, Held)
+        if held is None or (held.round, held.state_digest) != (self._terms.last_round + 1, state_digest):
+            return b""
+        return self._state_key(self._seat, ProvideState(self._epoch, held.round, state_digest))
+
+    def sealing(self, state_digest: bytes, sealed_blob: bytes, wrapped: tuple[bytes, ...]) -> Sealing:
+        """Our word that the file ``sealed_blob`` holds that state, under the key that is wrapped."""
+        said = Sealing(self._index, self._epoch, state_digest, sealed_blob, wrapped, b"")
+        text = transcripts.sealing_transcript(self._terms.job, self._certain.roster_hash, said)
+        return replace(said, signature=self._sign(text))
 
     def _provide_state(self, event: ProvideState) -> list[MemberInstruction]:
         """For a member that is behind; in blind mode sealed, so that the coordinator carries what it cannot read."""

@@ -127,6 +127,20 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True)
+class Sealing:
+    """One member's word on the sealed file of the final state, and its key for the recipients of the release."""
+
+    index: int
+    epoch: int
+    state_digest: bytes
+    sealed_blob: bytes
+    """SHA-256 of the sealed file: the same at every member of the epoch"""
+    wrapped: tuple[bytes, ...]
+    """the file's key for each recipient, in the manifest's order"""
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Abort:
     index: int
     epoch: int

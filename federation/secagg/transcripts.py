@@ -22,6 +22,7 @@ from federation.secagg.messages import (
     Receipt,
     RecoverReply,
     Reveal,
+    Sealing,
     Survivors,
     Trailer,
 )
@@ -182,6 +183,12 @@ def reveal_transcript(reveal: Reveal) -> bytes:
 def recover_transcript(reply: RecoverReply) -> bytes:
     return transcript(
         "recover", reply.context, reply.index, reply.owner, [[peer, share] for peer, share in reply.shares]
+    )
+
+
+def sealing_transcript(job: bytes, roster: bytes, sealing: Sealing) -> bytes:
+    return transcript(
+        "sealing", job, sealing.epoch, roster, sealing.index, sealing.state_digest, sealing.sealed_blob, sealing.wrapped
     )
 
 

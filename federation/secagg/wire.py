@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple, get_args, get_origin, get_type_hints
 from google.protobuf.message import Message
 
 from federation.errors import ProtocolViolation
+from federation.sealing import WRAPPED_BYTES
 from federation.secagg import codec, events, messages
 from federation.secagg.events import CollectorEvent
 from federation.secagg.parameters import MAX_MEMBERS
@@ -48,6 +49,8 @@ _EXACT: Final[dict[str, int]] = {
     "root": 32,
     "trailer_hash": 32,
     "sum_blob": 32,
+    "sealed_blob": 32,
+    "wrapped": WRAPPED_BYTES,
     "self_seed": 32,
     "seed": 32,
     "secret_hashes": 32,
@@ -92,6 +95,7 @@ _KINDS: Final[dict[str, type]] = {
         *get_args(get_type_hints(events.Send)["message"]),
         *get_args(get_type_hints(events.Tell)["message"]),
         messages.Box,
+        messages.Sealing,
         messages.SurvivorEntry,
         messages.Void,
     )

@@ -836,6 +836,46 @@ class StateStored(_message.Message):
 Global___StateStored: _TypeAlias = StateStored  # noqa: Y015
 
 @_typing.final
+class Sealing(_message.Message):
+    """for ProvideRelease, in a blind job"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    STATE_DIGEST_FIELD_NUMBER: _builtins.int
+    SEALED_BLOB_FIELD_NUMBER: _builtins.int
+    WRAPPED_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    epoch: _builtins.int
+    state_digest: _builtins.bytes
+    sealed_blob: _builtins.bytes
+    """SHA-256 of the sealed file, put as a blob"""
+    signature: _builtins.bytes
+    @_builtins.property
+    def wrapped(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """its key for each recipient, in the manifest's order"""
+
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        epoch: _builtins.int = ...,
+        state_digest: _builtins.bytes = ...,
+        sealed_blob: _builtins.bytes = ...,
+        wrapped: _abc.Iterable[_builtins.bytes] | None = ...,
+        signature: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "index", b"index", "sealed_blob", b"sealed_blob", "signature", b"signature", "state_digest", b"state_digest", "wrapped", b"wrapped"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Sealing: _TypeAlias = Sealing  # noqa: Y015
+
+@_typing.final
 class Progress(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -902,6 +942,7 @@ class NodeEvent(_message.Message):
     ENCAPSULATION_FIELD_NUMBER: _builtins.int
     OPENING_FIELD_NUMBER: _builtins.int
     CONFIRMATION_FIELD_NUMBER: _builtins.int
+    SEALING_FIELD_NUMBER: _builtins.int
     job: _builtins.bytes
     """empty: not about one job"""
     @_builtins.property
@@ -944,6 +985,8 @@ class NodeEvent(_message.Message):
     def opening(self) -> Global___Opening: ...
     @_builtins.property
     def confirmation(self) -> Global___Confirmation: ...
+    @_builtins.property
+    def sealing(self) -> Global___Sealing: ...
     def __init__(
         self,
         *,
@@ -968,12 +1011,13 @@ class NodeEvent(_message.Message):
         encapsulation: Global___Encapsulation | None = ...,
         opening: Global___Opening | None = ...,
         confirmation: Global___Confirmation | None = ...,
+        sealing: Global___Sealing | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "ack", b"ack", "confirmation", b"confirmation", "consent", b"consent", "encapsulation", b"encapsulation", "event", b"event", "hello", b"hello", "key", b"key", "offer", b"offer", "opening", b"opening", "pong", b"pong", "progress", b"progress", "ready", b"ready", "receipt", b"receipt", "recover_reply", b"recover_reply", "refusal", b"refusal", "reveal", b"reveal", "roster_signature", b"roster_signature", "state_stored", b"state_stored", "task_failure", b"task_failure", "upload", b"upload"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "ack", b"ack", "confirmation", b"confirmation", "consent", b"consent", "encapsulation", b"encapsulation", "event", b"event", "hello", b"hello", "key", b"key", "offer", b"offer", "opening", b"opening", "pong", b"pong", "progress", b"progress", "ready", b"ready", "receipt", b"receipt", "recover_reply", b"recover_reply", "refusal", b"refusal", "reveal", b"reveal", "roster_signature", b"roster_signature", "sealing", b"sealing", "state_stored", b"state_stored", "task_failure", b"task_failure", "upload", b"upload"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "ack", b"ack", "confirmation", b"confirmation", "consent", b"consent", "encapsulation", b"encapsulation", "event", b"event", "hello", b"hello", "job", b"job", "key", b"key", "offer", b"offer", "opening", b"opening", "pong", b"pong", "progress", b"progress", "ready", b"ready", "receipt", b"receipt", "recover_reply", b"recover_reply", "refusal", b"refusal", "reveal", b"reveal", "roster_signature", b"roster_signature", "state_stored", b"state_stored", "task_failure", b"task_failure", "upload", b"upload"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "ack", b"ack", "confirmation", b"confirmation", "consent", b"consent", "encapsulation", b"encapsulation", "event", b"event", "hello", b"hello", "job", b"job", "key", b"key", "offer", b"offer", "opening", b"opening", "pong", b"pong", "progress", b"progress", "ready", b"ready", "receipt", b"receipt", "recover_reply", b"recover_reply", "refusal", b"refusal", "reveal", b"reveal", "roster_signature", b"roster_signature", "sealing", b"sealing", "state_stored", b"state_stored", "task_failure", b"task_failure", "upload", b"upload"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["hello", "offer", "consent", "key", "roster_signature", "ready", "upload", "ack", "reveal", "recover_reply", "abort", "receipt", "task_failure", "refusal", "state_stored", "progress", "pong", "encapsulation", "opening", "confirmation"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["hello", "offer", "consent", "key", "roster_signature", "ready", "upload", "ack", "reveal", "recover_reply", "abort", "receipt", "task_failure", "refusal", "state_stored", "progress", "pong", "encapsulation", "opening", "confirmation", "sealing"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 

@@ -13,7 +13,7 @@ import contextlib
 import hashlib
 import mmap
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,7 +35,7 @@ from federation.identity.credential import NodeCredential, verify_credential
 from federation.identity.keys import SigningKey
 from federation.identity.roll import Roll
 from federation.manifest.manifest import Manifest
-from federation.sealing import release_purpose, seal, seal_for
+from federation.sealing import release_purpose, wrap
 from federation.secagg import events, wire
 from federation.secagg.encoding import Buffer, encoding_of, open_sum
 from federation.secagg.figures import public_words
@@ -395,31 +395,38 @@ class JobDriver:
 
     async def _provide(self, digest: bytes, key: bytes) -> None:
         """``key``: seals it for the other members alone."""
-        path = await asyncio.to_thread(self._files.find, digest)
-        if path is not None:
-            await self._put(digest, path, lambda pieces: seal(key, pieces) if key else None)
+        blob = await self._put(digest, key)
+        if blob:
+            self._send(rounds_pb2.StateStored(state_digest=digest, blob=blob))
 
     async def _release(self, digest: bytes) -> None:
         """The final state, for those whom the manifest names; in clear where the coordinator may see it."""
-        place = self.machine.position
-        if (place.round, place.state_digest) != (self._terms.last_round + 1, digest):
+        recipients = self.manifest.recipients
+        if not recipients:
+            await self._provide(digest, b"")
             return
-        path = await asyncio.to_thread(self._files.find, digest)
-        if path is not None:
-            recipients, purpose = self.manifest.recipients, release_purpose(self.manifest.digest, digest)
-            await self._put(digest, path, lambda pieces: seal_for(recipients, purpose, pieces) if recipients else None)
+        key = self.machine.release_key(digest)
+        if not key:
+            return
+        blob = await self._put(digest, key)
+        if blob:
+            wrapped = wrap(key, recipients, release_purpose(self.manifest.digest, digest))
+            self._send(wire.to_proto(self.machine.sealing(digest, blob, wrapped)))
 
-    async def _put(
-        self, digest: bytes, path: Path, sealing: Callable[[Iterator[bytes]], Iterator[bytes] | None]
-    ) -> None:
+    async def _put(self, digest: bytes, key: bytes) -> bytes:
+        """A state's file among the blobs; empty when it is not here, or could not be put."""
+        path = await asyncio.to_thread(self._files.find, digest)
+        if path is None:
+            return b""
         try:
-            path = await asyncio.to_thread(self._files.sealed, path, sealing)
+            if key:
+                path = await asyncio.to_thread(self._files.sealed, path, key)
             blob = await asyncio.to_thread(_digest_of, path)
             await self._lab.way.put_blob(blob, path)
         except (FederationError, FileNotFoundError) as error:
             self._log.warning("state.not-provided", detail=str(error))
-            return
-        self._send(rounds_pb2.StateStored(state_digest=digest, blob=blob))
+            return b""
+        return blob
 
 
 def _digest_of(path: Path) -> bytes:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from federation.errors import VerificationFailed
-from federation.sealing import PIECE, unseal
+from federation.sealing import PIECE, salt_of, seal, unseal
 from federation.weights.state import ModelState, read_state, write_state
 from federation.weights.tensors import write_arrays
 from node_agent.store.files import private_folder
@@ -108,13 +109,12 @@ class JobFiles:
                 continue
         return None
 
-    def sealed(self, path: Path, sealing: Callable[[Iterator[bytes]], Iterator[bytes] | None]) -> Path:
-        """What ``sealing`` makes of a state's file; the file itself where that is nothing."""
-        pieces = sealing(_pieces(path))
-        if pieces is None:
-            return path
+    def sealed(self, path: Path, key: bytes) -> Path:
+        """A copy that only who has ``key`` reads; the same bytes at every member that has file and key."""
         out = self.root / "sealed"
-        _write(out, pieces)
+        with path.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").digest()
+        _write(out, seal(key, salt_of(key, digest), _pieces(path)))
         return out
 
     def unsealed(self, path: Path, key: bytes) -> Path:

@@ -58,7 +58,7 @@ def test_a_recipient_that_the_job_names_opens_the_release_and_nobody_else_does(t
     refused(said("concord", "release", "open", sealed, "--home", stranger, "--out", out), NotFound, "no sealing key")
     assert said("concord", "release", "key", "--home", stranger).code == 0
     answer = said("concord", "release", "open", sealed, "--home", stranger, "--out", out)
-    refused(answer, VerificationFailed, "sealed for somebody else")
+    refused(answer, VerificationFailed, "not sealed for this key")
     assert sorted(item.name for item in tmp_path.iterdir()) == ["a", "ministry", "sealed", "stranger"], (
         "no trace of a failure"
     )

@@ -151,7 +151,7 @@ class World:
     def closed(self, job, outcome, cohort, phases, received):
         self.outcomes.append(outcome)
 
-    def final_state(self, job, blob):
+    def final_state(self, job, blob, sealings):
         self.final = blob
 
     def stuck(self, job, reason):

@@ -22,7 +22,8 @@ from federation.manifest.bundle import app_info, pack
 from federation.manifest.manifest import Manifest, open_manifest, seal_manifest
 from federation.releases.build import RoundRecord, build_release
 from federation.releases.listing import Content
-from federation.sealing import release_purpose, seal_for
+from federation.sealing import release_purpose, salt_of, wrap
+from federation.sealing import seal as seal_file
 from federation.secagg.events import (
     ComputeInitialState,
     Roster,
@@ -35,7 +36,8 @@ from federation.secagg.events import (
 )
 from federation.secagg.figures import public_words
 from federation.secagg.member import Me, MemberMachine
-from federation.secagg.messages import Announcement
+from federation.secagg.messages import Announcement, Sealing
+from federation.secagg.parameters import Quorums
 from federation.weights.layout import Layout
 from federation.weights.outer_step import initial_state, outer_step
 from federation.weights.state import ModelState, write_state
@@ -187,8 +189,9 @@ class Training(World):
         """What the coordinator gives to build_release."""
         path = folder / "final.safetensors"
         write_state(path, self.final)
+        sealings: tuple[Sealing, ...] = ()
         if self.job.recipients:
-            path = self.sealed(path)
+            path, sealings = self.sealed(path)
         return {
             "roll": self.parties.roll.envelope,
             "manifest": self.job.envelope,
@@ -197,16 +200,27 @@ class Training(World):
             "rosters": self.rosters,
             "rounds": self.records(),
             "state_file": path,
+            "sealings": sealings,
             "release_key": RELEASE_KEY,
             "created": CREATED,
         }
 
-    def sealed(self, path: Path) -> Path:
-        """As a node seals its final state."""
-        out = path.with_suffix(".sealed")
-        purpose = release_purpose(self.job.digest, self.final.digest())
-        out.write_bytes(b"".join(seal_for(self.job.recipients, purpose, [path.read_bytes()])))
-        return out
+    def sealed(self, path: Path) -> tuple[Path, tuple[Sealing, ...]]:
+        """As f + 1 nodes seal their final state, and what they say of it."""
+        out, digest = path.with_suffix(".sealed"), self.final.digest()
+        said = []
+        for name in self.names[: self.quorums.f + 1]:
+            machine = self.labs[name].machine
+            key = machine.release_key(digest)
+            data = path.read_bytes()
+            out.write_bytes(b"".join(seal_file(key, salt_of(key, hashlib.sha256(data).digest()), [data])))
+            wrapped = wrap(key, self.job.recipients, release_purpose(self.job.digest, digest))
+            said.append(machine.sealing(digest, hashlib.sha256(out.read_bytes()).digest(), wrapped))
+        return out, tuple(said)
+
+    @property
+    def quorums(self) -> Quorums:
+        return Quorums.of(len(self.names))
 
     def release(self, folder: Path, **changes: Any) -> dict[str, Content]:
         return build_release(**{**self.inputs(folder), **changes})

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,32 +15,50 @@ import safetensors.numpy
 
 from federation.errors import FederationError, InvalidManifest, InvalidUsage, VerificationFailed
 from federation.identity.keys import SigningKey
+from federation.releases import evidence
 from federation.releases.build import open_release
-from federation.releases.listing import CARD, CONFIG, FIXED, LISTING, MODEL, OPEN, SEALED, STATE, seal_listing
+from federation.releases.listing import (
+    CARD,
+    CLOSED,
+    CONFIG,
+    FIXED,
+    KEYS,
+    LISTING,
+    MODEL,
+    OPEN,
+    SEALED,
+    STATE,
+    seal_listing,
+)
 from federation.releases.verify import Report, verify
 from federation.sealing import (
+    KEY_BYTES,
     PUBLIC_BYTES,
     is_recipient_key,
     key_id_of,
-    open_for,
     recipient_key,
-    recipients_of,
     release_purpose,
-    seal_for,
+    salt_of,
+    seal,
+    unseal,
+    unwrap,
+    wrap,
 )
 from federation.weights.tensors import write_arrays
 from tests.unit.identity.parties import CREATED, SEALING_KEY
 from tests.unit.releases.released import BLIND, JOB, RELEASE_KEY, Training, trained, whole
 
 OTHER = bytes(reversed(range(96)))
+KEY = bytes(range(KEY_BYTES))
 
 
-def blind() -> Training:
-    return trained(text=BLIND)
+def blind(members: int = 4) -> Training:
+    """Four members, of whom one may lie: two sign what the sealed file holds."""
+    return trained(text=BLIND, members=members)
 
 
 def opened(files: Any, folder: Path, key: bytes = SEALING_KEY) -> Any:
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     return open_release(files, key, folder, SigningKey.generate(), CREATED)
 
 
@@ -45,35 +66,39 @@ def failed(report: Report) -> list[str]:
     return [check.name for check in report.checks if not check.ok]
 
 
-def test_a_sealed_release_verifies_without_any_key_and_says_what_it_does_not_show(tmp_path: Path) -> None:
+def relisted(files: dict[str, bytes], changes: dict[str, bytes]) -> dict[str, bytes]:
+    changed = {path: data for path, data in (files | changes).items() if path != LISTING}
+    return {**changed, LISTING: seal_listing(changed, CREATED, RELEASE_KEY)}
+
+
+def test_a_sealed_release_verifies_without_any_key(tmp_path: Path) -> None:
     world = blind()
     files = world.release(tmp_path)
     members = {f"consents/{name}.json" for name in world.names}
-    assert set(files) == {*FIXED, SEALED, LISTING, *members, "rounds/1.json", "rounds/2.json", "rounds/3.json"}
+    assert set(files) == {*FIXED, *CLOSED, LISTING, *members, "rounds/1.json", "rounds/2.json", "rounds/3.json"}
     for given in (files, whole(files)):
         report = verify(given, world.parties.roll.envelope)
         assert report.ok, report
     (state,) = [check for check in report.checks if check.name == "state"]
-    assert "shows when a recipient opens it" in state.detail
-    assert "model" not in [check.name for check in report.checks], "nobody without a key can check the model"
+    assert "2 members signed that it is in this file, of whom at most 1 may lie" in state.detail
+    assert "model" not in [check.name for check in report.checks], "nobody without a key can look at the model"
     config = json.loads(whole(files)[CONFIG])
     assert config["model"]["stateDigest"] == world.final.digest().hex()
-    assert config["model"]["recipients"] == [{"name": "A lead", "key": key_id_of(recipient_key(SEALING_KEY)).hex()}]
+    assert config["model"]["recipients"] == [{"name": "A lead", "key": key_id_of(recipient_key(SEALING_KEY))}]
     assert "opens for A lead alone" in whole(files)[CARD].decode()
 
 
 def test_no_number_of_the_model_is_in_a_sealed_release(tmp_path: Path) -> None:
     world = blind()
     held = b"".join(whole(world.release(tmp_path)).values())
-    for name, array in world.final.arrays.items():
-        assert array.tobytes() not in held, name
+    assert all(array.tobytes() not in held for array in world.final.arrays.values())
 
 
 def test_a_recipient_gets_the_release_as_everybody_could_read_it(tmp_path: Path) -> None:
     world = blind()
     files = opened(world.release(tmp_path), tmp_path / "scratch")
     assert {*FIXED, *OPEN, LISTING} <= set(files)
-    assert SEALED not in files
+    assert not set(CLOSED) & set(files)
     report = verify(files, world.parties.roll.envelope)
     assert report.ok, report
     model = safetensors.numpy.load(whole(files)[MODEL])
@@ -83,7 +108,7 @@ def test_a_recipient_gets_the_release_as_everybody_could_read_it(tmp_path: Path)
 
 
 def test_who_is_no_recipient_opens_nothing(tmp_path: Path) -> None:
-    with pytest.raises(VerificationFailed, match="sealed for somebody else"):
+    with pytest.raises(VerificationFailed, match="not sealed for this key"):
         opened(blind().release(tmp_path), tmp_path / "scratch", OTHER)
 
 
@@ -92,39 +117,99 @@ def test_what_is_not_sealed_is_not_opened(tmp_path: Path) -> None:
         opened(trained().release(tmp_path), tmp_path / "scratch")
 
 
-def test_a_state_that_nobody_signed_shows_when_it_is_opened(tmp_path: Path) -> None:
-    """The provider, or the coordinator, can seal whatever it likes: the recipients' public keys are public."""
+def test_all_members_seal_the_same_file_so_that_one_copy_serves(tmp_path: Path) -> None:
+    world = blind()
+    said = world.inputs(tmp_path)["sealings"]
+    assert len(said) == 2
+    assert len({each.sealed_blob for each in said}) == 1
+    assert len({each.wrapped for each in said}) == 2
+
+
+def test_a_member_that_wraps_a_wrong_key_does_not_keep_the_recipients_out(tmp_path: Path) -> None:
+    """The first of f + 1 lies; the file is the same, and the second one's key opens it."""
+    world = blind()
+    inputs = world.inputs(tmp_path)
+    first, second = inputs["sealings"]
+    purpose = release_purpose(world.job.digest, world.final.digest())
+    for lie in (wrap(KEY, world.job.recipients, purpose), (bytes(len(first.wrapped[0])),)):
+        liar = world.labs[world.names[0]].machine
+        said = (liar.sealing(first.state_digest, first.sealed_blob, lie), second)
+        files = opened(world.release(tmp_path, sealings=said), tmp_path / "scratch")
+        assert verify(files).ok
+    lies = tuple(
+        world.labs[name].machine.sealing(
+            first.state_digest, first.sealed_blob, wrap(KEY, world.job.recipients, purpose)
+        )
+        for name in world.names[:2]
+    )
+    with pytest.raises(VerificationFailed, match="No member's key"):  # more liars than the protocol tolerates
+        opened(world.release(tmp_path, sealings=lies), tmp_path / "scratch")
+
+
+def test_more_liars_than_tolerated_show_when_it_is_opened(tmp_path: Path) -> None:
+    """f + 1 members who say together that another state is the final one: the recipient checks it against q receipts."""
     world, wrong = blind(), tmp_path / "wrong.safetensors"
     write_arrays(wrong, {name: array + 1 for name, array in world.final.arrays.items()}, {"round": "3"})
-    files = world.release(tmp_path, state_file=world.sealed(wrong))
+    path, said = world.sealed(wrong)
+    files = world.release(tmp_path, state_file=path, sealings=said)
     assert verify(files).ok, "without a key it cannot be seen"
     with pytest.raises(FederationError):
         opened(files, tmp_path / "scratch")
 
 
-def test_a_state_of_another_job_or_another_end_does_not_open(tmp_path: Path) -> None:
-    world, path = blind(), tmp_path / "state"
-    world.sealed(world.inputs(tmp_path)["state_file"])
-    for purpose in (release_purpose(bytes(32), world.final.digest()), release_purpose(world.job.digest, bytes(32))):
-        path.write_bytes(b"".join(seal_for(world.job.recipients, purpose, [b"state"])))
-        with pytest.raises(VerificationFailed, match="does not open"):
-            opened(world.release(tmp_path, state_file=path), tmp_path / purpose.hex()[-70:-66])
+Spoil = Callable[[Training, Any], Any]
 
 
-@pytest.mark.parametrize("keys", [[], [OTHER], [SEALING_KEY, OTHER]], ids=["nobody", "another", "one more"])
-def test_a_state_that_is_sealed_for_others_is_neither_published_nor_verified(keys: list[bytes], tmp_path: Path) -> None:
-    world, path = blind(), tmp_path / "state"
-    purpose = release_purpose(world.job.digest, world.final.digest())
-    path.write_bytes(b"".join(seal_for([recipient_key(key) for key in keys], purpose, [b"state"])))
-    with pytest.raises(VerificationFailed):
-        world.release(tmp_path, state_file=path)
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda _world, said: said[:1],
+        lambda _world, said: (said[0], said[0]),
+        lambda _world, said: said[::-1],
+        lambda _world, said: (said[0], replace(said[1], signature=bytes(64))),
+        lambda _world, said: (said[0], replace(said[1], wrapped=said[0].wrapped)),
+        lambda _world, said: (said[0], replace(said[1], sealed_blob=bytes(32))),
+        lambda world, said: (said[0], world.labs["m2"].machine.sealing(said[0].state_digest, bytes(32), said[0].wrapped)),
+        lambda world, said: tuple(
+            world.labs[name].machine.sealing(said[0].state_digest, bytes(32), said[0].wrapped) for name in ("m1", "m2")
+        ),
+        lambda world, said: (
+            said[0],
+            world.labs["m2"].machine.sealing(bytes(32), said[0].sealed_blob, said[0].wrapped),
+        ),
+        lambda world, said: (
+            said[0],
+            world.labs["m2"].machine.sealing(said[0].state_digest, said[0].sealed_blob, said[0].wrapped * 2),
+        ),
+        lambda _world, said: (said[0], replace(said[1], epoch=2)),
+        lambda _world, _said: (),
+    ],
+    ids=[
+        "too few", "one twice", "out of order", "no signature", "another's keys", "another file", "two files", 
+        "a file that is not here",
+        "another state", "for one more recipient", "another epoch", "nobody",
+    ],
+)  # fmt: skip
+def test_what_f_plus_1_members_did_not_sign_is_neither_published_nor_verified(spoil: Spoil, tmp_path: Path) -> None:
+    world = blind()
+    inputs = world.inputs(tmp_path)
+    said = spoil(world, inputs["sealings"])
+    with pytest.raises(FederationError):
+        world.release(tmp_path, state_file=inputs["state_file"], sealings=said)
+    if sorted({each.index for each in said}) != [each.index for each in said]:
+        return  # no file can say so
     files = whole(world.release(tmp_path))
-    assert failed(verify(relisted(files, {SEALED: path.read_bytes()}))) == ["state", "config", "card"]
+    changed = {KEYS: evidence.encode(evidence.SealedKeys(said))}
+    assert failed(verify(relisted(files, changed))) == ["state", "config", "card"]
 
 
-def relisted(files: dict[str, bytes], changes: dict[str, bytes]) -> dict[str, bytes]:
-    changed = {path: data for path, data in (files | changes).items() if path != LISTING}
-    return {**changed, LISTING: seal_listing(changed, CREATED, RELEASE_KEY)}
+def test_an_altered_sealed_file_fails_without_any_key(tmp_path: Path) -> None:
+    world = blind()
+    files = whole(world.release(tmp_path))
+    for place in (0, 20, len(files[SEALED]) - 1):
+        data = bytearray(files[SEALED])
+        data[place] ^= 1
+        assert "state" in failed(verify(relisted(files, {SEALED: bytes(data)})))
 
 
 def test_a_blind_job_published_in_clear_beside_its_seal_fails(tmp_path: Path) -> None:
@@ -135,39 +220,29 @@ def test_a_blind_job_published_in_clear_beside_its_seal_fails(tmp_path: Path) ->
 
 
 def test_a_job_whose_model_everybody_may_see_is_not_sealed(tmp_path: Path) -> None:
-    world = trained()
-    files = whole(world.release(tmp_path))
-    sealed = b"".join(seal_for([recipient_key(OTHER)], b"", [files.pop(STATE)]))
-    del files[MODEL]
-    assert "state" in failed(verify(relisted(files, {SEALED: sealed})))
+    files, sealed = whole(trained().release(tmp_path)), whole(blind().release(tmp_path))
+    del files[MODEL], files[STATE]
+    assert "state" in failed(verify(relisted(files, {path: sealed[path] for path in CLOSED})))
 
 
-@pytest.mark.parametrize("place", [0, 5, 21, 40, 100, 1300, -1])
+@pytest.mark.parametrize("place", [0, 15, 16, 47, 48, 1_100_000, -1])
 def test_any_altered_byte_keeps_it_shut(place: int) -> None:
-    sealed = bytearray(b"".join(seal_for([recipient_key(SEALING_KEY)], b"purpose", [bytes(3_000_000)])))
-    assert b"".join(open_for(SEALING_KEY, b"purpose", [bytes(sealed)])) == bytes(3_000_000)
+    data = bytes(3_000_000)
+    sealed = bytearray(b"".join(seal(KEY, salt_of(KEY, hashlib.sha256(data).digest()), [data])))
+    assert b"".join(unseal(KEY, [bytes(sealed)])) == data
     sealed[place] ^= 1
     with pytest.raises(VerificationFailed):
-        b"".join(open_for(SEALING_KEY, b"purpose", [bytes(sealed)]))
-    with pytest.raises(VerificationFailed):
-        b"".join(open_for(SEALING_KEY, b"purpose", [bytes(sealed[: 1 << 20])]))
+        b"".join(unseal(KEY, [bytes(sealed)]))
 
 
-def test_each_of_several_recipients_opens_it() -> None:
-    keys = [SEALING_KEY, OTHER]
-    sealed = b"".join(seal_for([recipient_key(key) for key in keys], b"purpose", [b"a", b"b" * 2_000_000]))
-    assert recipients_of([sealed]) == tuple(key_id_of(recipient_key(key)) for key in keys)
-    for key in keys:
-        pieces = (sealed[start : start + 777] for start in range(0, len(sealed), 777))
-        assert b"".join(open_for(key, b"purpose", pieces)) == b"a" + b"b" * 2_000_000
-
-
-@pytest.mark.parametrize("count", [0, 0xFFFF])
-def test_a_list_of_recipients_that_is_empty_or_endless_is_refused(count: int) -> None:
-    sealed = b"".join(seal_for([recipient_key(SEALING_KEY)], b"", [b"x"]))
-    head = sealed[:20] + count.to_bytes(2, "big")
-    with pytest.raises(VerificationFailed):
-        recipients_of([head, sealed[22:]])
+def test_a_key_is_wrapped_for_one_recipient_and_one_purpose() -> None:
+    mine, others = wrap(KEY, [recipient_key(SEALING_KEY), recipient_key(OTHER)], b"purpose")
+    assert unwrap(SEALING_KEY, mine, b"purpose") == unwrap(OTHER, others, b"purpose") == KEY
+    altered = bytes([mine[0] ^ 1]) + mine[1:]
+    for private, wrapped, purpose in ((SEALING_KEY, others, b"purpose"), (SEALING_KEY, mine, b"another"),
+                                      (SEALING_KEY, altered, b"purpose"), (SEALING_KEY, b"", b"purpose")):  # fmt: skip
+        with pytest.raises(VerificationFailed):
+            unwrap(private, wrapped, purpose)
 
 
 def test_keys_for_which_nothing_can_be_sealed_are_no_recipients() -> None:
@@ -193,3 +268,11 @@ def test_keys_for_which_nothing_can_be_sealed_are_no_recipients() -> None:
 def test_recipients_that_cannot_be_are_refused(text: str, said: str) -> None:
     with pytest.raises(InvalidManifest, match=said):
         trained().parties.manifest(text)
+
+
+def test_a_member_seals_the_final_state_and_no_other() -> None:
+    world = blind()
+    machine = world.labs["m1"].machine
+    assert len(machine.release_key(world.final.digest())) == KEY_BYTES
+    assert machine.release_key(bytes(32)) == b""
+    assert trained().labs["m1"].machine.release_key(trained().final.digest()) == b"", "its job is not blind"
