@@ -42,6 +42,7 @@ MESSAGES: list[Any] = [
     replace(ENCAPSULATION, ciphertexts=(bytes(1088), bytes(1088))),
     OPENING,
     CONFIRMATION,
+    m.Sealing(1, 1, H, H, (bytes(1168), bytes(1168)), S),
     events.Form(1, 2, bytes(32)),
     events.Candidates(1, 0, (KEY, KEY)),
     ROSTER,
