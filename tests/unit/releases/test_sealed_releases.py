@@ -185,7 +185,7 @@ Spoil = Callable[[Training, Any], Any]
         lambda _world, _said: (),
     ],
     ids=[
-        "too few", "one twice", "out of order", "no signature", "another's keys", "another file", "two files", 
+        "too few", "one twice", "out of order", "no signature", "another's keys", "another file", "two files",
         "a file that is not here",
         "another state", "for one more recipient", "another epoch", "nobody",
     ],
