@@ -51,6 +51,11 @@ class NodeLinkService:
                     request_deserializer=rounds_pb2.UpdatePart.FromString,
                     response_serializer=rounds_pb2.UpdateReceipt.SerializeToString,
                 ),
+                "Audit": grpc.unary_stream_rpc_method_handler(
+                    self.audit,
+                    request_deserializer=rounds_pb2.AuditRequest.FromString,
+                    response_serializer=rounds_pb2.AuditPart.SerializeToString,
+                ),
                 "HeldUpdate": grpc.unary_unary_rpc_method_handler(
                     self.held_update,
                     request_deserializer=rounds_pb2.UpdateQuery.FromString,
@@ -121,6 +126,14 @@ class NodeLinkService:
                     raise InvalidUsage("A part is larger than 1 MiB.", hint="Send it in smaller parts.")
                 held = self.spool.append(query.job, query.context, caller.member, size, part.offset, part.data)
             return rounds_pb2.UpdateReceipt(held=held, complete=size > 0 and held == size)
+
+    async def audit(self, request: rounds_pb2.AuditRequest, context: Context) -> AsyncIterator[rounds_pb2.AuditPart]:
+        async with spoken(context):
+            caller = admitted(context, self.registry, "node")
+            driver = self.docket.driver(request.job, caller.member, caller.node)
+            parts = driver.audit(request.context, request.place)
+            while (part := await asyncio.to_thread(next, parts, None)) is not None:
+                yield part
 
     async def held_update(self, request: rounds_pb2.UpdateQuery, context: Context) -> rounds_pb2.UpdateReceipt:
         async with spoken(context):

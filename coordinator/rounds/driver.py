@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
@@ -28,13 +28,13 @@ from coordinator.rounds.views import RoundViews
 from coordinator.store.blobs import Blobs
 from coordinator.store.database import Change, Database
 from coordinator.store.spool import Spool
-from federation.errors import FederationError, OutOfOrder, ProtocolViolation
+from federation.errors import FederationError, NotFound, OutOfOrder, ProtocolViolation
 from federation.identity.credential import NodeCredential, verify_credential
 from federation.identity.roll import Roll
 from federation.manifest.manifest import Manifest
 from federation.secagg import codec, events, wire
 from federation.secagg.collector import CollectorMachine
-from federation.secagg.messages import Receipt, Sealing, Upload
+from federation.secagg.messages import Receipt, Sealing, Unmasked, Upload
 from federation.v1 import rounds_pb2
 from federation.weights.state import read_state
 
@@ -187,6 +187,24 @@ class JobDriver:
             raise OutOfOrder(
                 "Nothing is collected for this context now.", hint="The attempt is over; the member joins the next."
             )
+
+    def audit(self, context: bytes, leaf: int) -> Iterator[rounds_pb2.AuditPart]:
+        """What the cohort of the round that was closed last uploaded at one place. Raises NotFound when it is over.
+
+        For a thread, piece by piece: nothing is read before it is asked for.
+        """
+        unmasked = self.machine.unmasked(context)
+        if not unmasked:
+            raise NotFound(
+                "Nothing can be audited for this context now.", hint="The round is over; the next one can be."
+            )
+        return (self._shown(context, leaf, member, each) for member, each in unmasked)
+
+    def _shown(self, context: bytes, leaf: int, member: str, unmasked: Unmasked) -> rounds_pb2.AuditPart:
+        part = wire.unmasked_to_proto(unmasked)
+        part.data, path = self._uploads.shown(context, member, leaf)
+        part.path.extend(path)
+        return part
 
     def state_stored(self, member: str, proto: rounds_pb2.StateStored) -> None:
         self._spawn(self._check_state(member, proto.state_digest, proto.blob))

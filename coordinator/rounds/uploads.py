@@ -20,7 +20,9 @@ from typing import Final
 from coordinator.store.database import Change
 from coordinator.store.spool import Spool
 from federation.errors import NotFound, ProtocolViolation
+from federation.secagg.audit import Place
 from federation.secagg.encoding import Buffer, encoding_of, header_words, root_of
+from federation.secagg.merkle import leaf_hash, path_of
 from federation.secagg.messages import Upload
 from federation.secagg.parameters import MIN_MEMBERS, Quorums, Terms
 
@@ -59,6 +61,8 @@ class Uploads:
         self._unsaved: set[Key] = set()
         self._checking: set[Key] = set()
         self._counted: set[Key] = set()
+        self._leaves: dict[Key, list[bytes]] = {}
+        """hashes of the pieces of updates that are audited"""
         self._waiting: dict[Key, Counted] = {}
         """good uploads of the first round, until enough of them agree on a size"""
         self.parameters = parameters
@@ -116,8 +120,8 @@ class Uploads:
             change.drop_updates(self._job.hex(), context)
 
     def discard(self, context: bytes) -> None:
-        if any(key[0] == context and key not in self._kept for key in self._counted | set(self._waiting)):
-            self._spool.discard(self._job, context)
+        self._spool.discard(self._job, context)
+        self._leaves = {key: leaves for key, leaves in self._leaves.items() if key[0] != context}
         self._kept = {key: data for key, data in self._kept.items() if key[0] != context}
         self._waiting = {key: good for key, good in self._waiting.items() if key[0] != context}
         self._counted = {key for key in self._counted if key[0] != context}
@@ -131,6 +135,21 @@ class Uploads:
             return
         with self._spool.open(self._job, context, member) as mapped:
             yield mapped
+
+    def shown(self, context: bytes, member: str, leaf: int) -> tuple[bytes, tuple[bytes, ...]]:
+        """One piece of a counted update, and its path to the root. Raises NotFound, or ProtocolViolation for no such piece.
+
+        For a thread: the first call for an update hashes it.
+        """
+        key = (context, member)
+        with self.open(context, member) as update:
+            place = Place.of(leaf, len(update), self._terms, self._encoding)
+            if key not in self._leaves:
+                pieces = (Place.of(each, len(update), self._terms, self._encoding) for each in range(place.leaves))
+                view = memoryview(update)
+                self._leaves[key] = [leaf_hash(view[piece.start : piece.end]) for piece in pieces]
+                view.release()
+            return bytes(update[place.start : place.end]), path_of(self._leaves[key], leaf)
 
     def _agree(self, context: bytes, enough: int) -> Verdict:
         held = {key: good for key, good in self._waiting.items() if key[0] == context}

@@ -69,6 +69,7 @@ from federation.secagg.messages import (
     Seat,
     SurvivorEntry,
     Survivors,
+    Unmasked,
     Upload,
     Void,
 )
@@ -176,6 +177,13 @@ class CollectorMachine:
     @property
     def seats(self) -> tuple[Seat, ...]:
         return self._bench.seats if self._bench is not None else ()
+
+    def unmasked(self, context: bytes) -> list[tuple[str, Unmasked]]:
+        """(member, how its masks came off), by index, of the round that was closed last, if this is its context."""
+        close = self._book.close
+        if close is None or close.context != context:
+            return []
+        return sorted(self._book.unmasked.items(), key=lambda item: item[1].index)
 
     @property
     def bench(self) -> Bench | None:
@@ -663,12 +671,12 @@ class CollectorMachine:
         book = self._book
         announced = self._open
         assert book.certificate is not None
-        seeds: dict[int, dict[int, bytes]] = {}
-        for owner in book.certificate.survivors.cohort:
-            reveal = book.reveals.get(owner)
-            seeds[owner] = (
-                (self._rebuilt(owner) or {}) if reveal is None else {0: reveal.self_seed, **dict(reveal.edges)}
-            )
+        seeds = {
+            each.index: dict(each.seeds)
+            if each.reveal is None
+            else {0: each.reveal.self_seed, **dict(each.reveal.edges)}
+            for each in self._unmasked()
+        }
         cohort = book.certificate.survivors.cohort
         return Unmask(
             round=book.round,
@@ -680,6 +688,25 @@ class CollectorMachine:
             header_only=self._terms.header_only(book.round),
         )
 
+    def _unmasked(self) -> tuple[Unmasked, ...]:
+        """How the masks of each member of the cohort come off."""
+        book = self._book
+        assert book.certificate is not None
+        found = []
+        for owner in book.certificate.survivors.cohort:
+            reveal = book.reveals.get(owner)
+            if reveal is not None:
+                found.append(Unmasked(owner, reveal, None, ()))
+            else:
+                seeds = tuple(sorted((self._rebuilt(owner) or {}).items()))
+                found.append(Unmasked(owner, None, book.uploads[owner], seeds))
+        return tuple(found)
+
+    def _no_more_audits(self) -> Out:
+        """Of the round that was closed last."""
+        close, self._book.unmasked = self._book.close, {}
+        return [Discard(close.context)] if close is not None else []
+
     def _sum_ready(self, event: SumReady, now: float) -> Out:
         book = self._book
         if event.context != self._round_context:
@@ -687,6 +714,8 @@ class CollectorMachine:
         certificate = book.certificate
         assert certificate is not None
         digest = transcripts.survivors_digest(certificate.survivors)
+        audited = self._no_more_audits()
+        book.unmasked = {self._name(each.index): each for each in self._unmasked()}
         book.close = Close(book.round, event.context, digest, event.blob, event.size, certificate)
         book.closed = book.announcement
         out: Out = [
@@ -700,7 +729,7 @@ class CollectorMachine:
             ),
             self._changed("closed", certificate.survivors.cohort),
             Tell(self._everyone, book.close),
-            Discard(event.context),
+            *audited,
         ]
         book.clear_attempt()
         self._announced = None
@@ -731,9 +760,10 @@ class CollectorMachine:
         void = Void(last.attempt, tuple(ready.index for ready in last.readies), book.close.certificate)
         book.round, book.attempt = last.round, last.attempt
         book.certified, book.state_digest = last.receipts, last.readies[0].state_digest
+        audited = self._no_more_audits()
         book.closed = book.close = None
         book.receipts = {}
-        return [self._changed("void", reason=reason), *self._open_again(void, reason, now)]
+        return [self._changed("void", reason=reason), *audited, *self._open_again(void, reason, now)]
 
     def _open_again(self, void: Void, reason: str, now: float) -> Out:
         book = self._book
@@ -762,7 +792,7 @@ class CollectorMachine:
             return None
         book.phase = "done"
         digest = best[0].state_digest
-        return [StateCertified(book.round - 1, digest, best), JobDone(digest, best)]
+        return [StateCertified(book.round - 1, digest, best), *self._no_more_audits(), JobDone(digest, best)]
 
     # ------------------------------------------------------------------------------------------------------------ abort
 

@@ -347,6 +347,8 @@ class FetchSum:
     """sum of the cohort's public buckets: the header's first word must equal it"""
     weight_unit: int
     members: int
+    ready: tuple[int, ...]
+    """R_r: its masks towards those who are not in the cohort are among what an audit looks at"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from federation.secagg.messages import (
     RecoverReply,
     Reveal,
     Survivors,
+    Unmasked,
     Upload,
     Void,
 )
@@ -85,6 +86,8 @@ class Ledger:
     # the round before
     closed: Announcement | None = None
     close: Close | None = None
+    unmasked: dict[str, Unmasked] = field(default_factory=dict)
+    """how the masks of each member of its cohort came off, for those who audit its sum"""
 
     # states for members that are behind
     blobs: dict[bytes, bytes] = field(default_factory=dict)

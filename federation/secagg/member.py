@@ -247,6 +247,11 @@ class MemberMachine:
         return self._bench.seats if self._bench is not None else ()
 
     @property
+    def bench(self) -> Bench | None:
+        """Of the epoch that this member is in."""
+        return self._bench
+
+    @property
     def index(self) -> int:
         """This member's place in the roster, from 1; 0 while there is none."""
         return self._index
@@ -861,6 +866,7 @@ class MemberMachine:
             total_weight=self._certain.weight_of(cohort),
             weight_unit=self._certain.weight_unit,
             members=len(self.seats),
+            ready=announced.ready,
         )
         return [*self._left_out(cohort, announced), self._applying]
 

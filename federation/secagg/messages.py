@@ -266,3 +266,18 @@ class Close:
     """SHA-256 of the sum: each chunk's ring elements, then the header's 8-byte words, all little-endian"""
     sum_size: int
     certificate: Certificate
+
+
+@dataclass(frozen=True, slots=True)
+class Unmasked:
+    """How the masks of one member of the cohort came off: by its own REVEAL, or by seeds rebuilt from shares."""
+
+    index: int
+    reveal: Reveal | None
+    upload: Upload | None
+    """where there is no REVEAL: its trailer commits to the seeds"""
+    seeds: tuple[tuple[int, bytes], ...]
+    """(peer, seed), where there is no REVEAL; peer 0: the self seed"""
+
+    def __repr__(self) -> str:
+        return f"Unmasked(index={self.index}, seeds redacted)"

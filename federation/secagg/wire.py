@@ -151,6 +151,31 @@ def from_proto(message: Message) -> Any:
     return _read(message, kind)
 
 
+def unmasked_to_proto(value: messages.Unmasked) -> rounds_pb2.AuditPart:
+    """Without the chunk and its path."""
+    part = rounds_pb2.AuditPart(index=value.index)
+    if value.reveal is not None:
+        _fill(part.reveal, value.reveal)
+    if value.upload is not None:
+        _fill(part.upload, value.upload)
+    part.seeds.extend(rounds_pb2.EdgeSeed(peer=peer, seed=seed) for peer, seed in value.seeds)
+    return part
+
+
+def unmasked_from_proto(part: rounds_pb2.AuditPart) -> messages.Unmasked:
+    """Raises ProtocolViolation."""
+    _count("seeds", part.seeds)
+    seeds = tuple(
+        (_number("peer", seed.peer, (0, MAX_MEMBERS)), _exact("seed", seed.seed, _EXACT["seed"])) for seed in part.seeds
+    )
+    return messages.Unmasked(
+        _number("index", part.index, _RANGE["index"]),
+        _read(part.reveal, messages.Reveal) if part.HasField("reveal") else None,
+        _read(part.upload, messages.Upload) if part.HasField("upload") else None,
+        _ordered("seeds", seeds, lambda each: int(each[0])),
+    )
+
+
 def _read(proto: Any, kind: type) -> Any:
     values: list[Any] = []
     for name, hint in _hints(kind):

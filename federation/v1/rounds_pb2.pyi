@@ -74,6 +74,79 @@ class UpdatePart(_message.Message):
 Global___UpdatePart: _TypeAlias = UpdatePart  # noqa: Y015
 
 @_typing.final
+class AuditRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    CONTEXT_FIELD_NUMBER: _builtins.int
+    PLACE_FIELD_NUMBER: _builtins.int
+    job: _builtins.bytes
+    context: _builtins.bytes
+    place: _builtins.int
+    """the chunk; one past the last is the header"""
+    def __init__(
+        self,
+        *,
+        job: _builtins.bytes = ...,
+        context: _builtins.bytes = ...,
+        place: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "job", b"job", "place", b"place"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AuditRequest: _TypeAlias = AuditRequest  # noqa: Y015
+
+@_typing.final
+class AuditPart(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    REVEAL_FIELD_NUMBER: _builtins.int
+    UPLOAD_FIELD_NUMBER: _builtins.int
+    SEEDS_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    data: _builtins.bytes
+    """the masked chunk"""
+    @_builtins.property
+    def path(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """from its leaf up to the root that the member signed"""
+
+    @_builtins.property
+    def reveal(self) -> Global___Reveal:
+        """the member's own, or else"""
+
+    @_builtins.property
+    def upload(self) -> Global___Upload:
+        """its upload, whose trailer commits to the"""
+
+    @_builtins.property
+    def seeds(self) -> _containers.RepeatedCompositeFieldContainer[Global___EdgeSeed]:
+        """seeds that were rebuilt; peer 0: the self seed"""
+
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        data: _builtins.bytes = ...,
+        path: _abc.Iterable[_builtins.bytes] | None = ...,
+        reveal: Global___Reveal | None = ...,
+        upload: Global___Upload | None = ...,
+        seeds: _abc.Iterable[Global___EdgeSeed] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["reveal", b"reveal", "upload", b"upload"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "index", b"index", "path", b"path", "reveal", b"reveal", "seeds", b"seeds", "upload", b"upload"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AuditPart: _TypeAlias = AuditPart  # noqa: Y015
+
+@_typing.final
 class UpdateReceipt(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -52,6 +52,11 @@ class NodeLinkStub:
                 request_serializer=federation_dot_v1_dot_rounds__pb2.UpdateQuery.SerializeToString,
                 response_deserializer=federation_dot_v1_dot_rounds__pb2.UpdateReceipt.FromString,
                 _registered_method=True)
+        self.Audit = channel.unary_stream(
+                '/federation.v1.NodeLink/Audit',
+                request_serializer=federation_dot_v1_dot_rounds__pb2.AuditRequest.SerializeToString,
+                response_deserializer=federation_dot_v1_dot_rounds__pb2.AuditPart.FromString,
+                _registered_method=True)
 
 
 class NodeLinkServicer:
@@ -80,6 +85,13 @@ class NodeLinkServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Audit(self, request, context):
+        """What each member of a closed cohort uploaded at one place, and how its masks came off there: one part a member.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_NodeLinkServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -97,6 +109,11 @@ def add_NodeLinkServicer_to_server(servicer, server):
                     servicer.HeldUpdate,
                     request_deserializer=federation_dot_v1_dot_rounds__pb2.UpdateQuery.FromString,
                     response_serializer=federation_dot_v1_dot_rounds__pb2.UpdateReceipt.SerializeToString,
+            ),
+            'Audit': grpc.unary_stream_rpc_method_handler(
+                    servicer.Audit,
+                    request_deserializer=federation_dot_v1_dot_rounds__pb2.AuditRequest.FromString,
+                    response_serializer=federation_dot_v1_dot_rounds__pb2.AuditPart.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -183,6 +200,33 @@ class NodeLink:
             '/federation.v1.NodeLink/HeldUpdate',
             federation_dot_v1_dot_rounds__pb2.UpdateQuery.SerializeToString,
             federation_dot_v1_dot_rounds__pb2.UpdateReceipt.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Audit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/federation.v1.NodeLink/Audit',
+            federation_dot_v1_dot_rounds__pb2.AuditRequest.SerializeToString,
+            federation_dot_v1_dot_rounds__pb2.AuditPart.FromString,
             options,
             channel_credentials,
             insecure,

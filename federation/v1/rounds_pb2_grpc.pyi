@@ -40,6 +40,8 @@ class NodeLinkStub:
     PutUpdate: _grpc.StreamUnaryMultiCallable[_rounds_pb2.UpdatePart, _rounds_pb2.UpdateReceipt]
     """A masked update, chunk by chunk. The first part names job, context and size."""
     HeldUpdate: _grpc.UnaryUnaryMultiCallable[_rounds_pb2.UpdateQuery, _rounds_pb2.UpdateReceipt]
+    Audit: _grpc.UnaryStreamMultiCallable[_rounds_pb2.AuditRequest, _rounds_pb2.AuditPart]
+    """What each member of a closed cohort uploaded at one place, and how its masks came off there: one part a member."""
 
 @_typing.type_check_only
 class NodeLinkAsyncStub(NodeLinkStub):
@@ -53,6 +55,8 @@ class NodeLinkAsyncStub(NodeLinkStub):
     PutUpdate: _aio.StreamUnaryMultiCallable[_rounds_pb2.UpdatePart, _rounds_pb2.UpdateReceipt]  # type: ignore[assignment]
     """A masked update, chunk by chunk. The first part names job, context and size."""
     HeldUpdate: _aio.UnaryUnaryMultiCallable[_rounds_pb2.UpdateQuery, _rounds_pb2.UpdateReceipt]  # type: ignore[assignment]
+    Audit: _aio.UnaryStreamMultiCallable[_rounds_pb2.AuditRequest, _rounds_pb2.AuditPart]  # type: ignore[assignment]
+    """What each member of a closed cohort uploaded at one place, and how its masks came off there: one part a member."""
 
 class NodeLinkServicer(metaclass=_abc_1.ABCMeta):
     """The certified-cohort masked sum (docs/protocol/secure-aggregation.md). Signatures are over the transcripts that the
@@ -81,5 +85,13 @@ class NodeLinkServicer(metaclass=_abc_1.ABCMeta):
         request: _rounds_pb2.UpdateQuery,
         context: _ServicerContext,
     ) -> _typing.Union[_rounds_pb2.UpdateReceipt, _abc.Awaitable[_rounds_pb2.UpdateReceipt]]: ...
+
+    @_abc_1.abstractmethod
+    def Audit(
+        self,
+        request: _rounds_pb2.AuditRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_rounds_pb2.AuditPart], _abc.AsyncIterator[_rounds_pb2.AuditPart]]:
+        """What each member of a closed cohort uploaded at one place, and how its masks came off there: one part a member."""
 
 def add_NodeLinkServicer_to_server(servicer: NodeLinkServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -17,7 +17,7 @@ from typing import Any, Final
 import grpc
 import structlog
 
-from federation.errors import FederationError, Unavailable, VerificationFailed
+from federation.errors import FederationError, ProtocolViolation, Unavailable, VerificationFailed
 from federation.route import Route
 from federation.v1 import blobs_pb2, blobs_pb2_grpc, rounds_pb2, rounds_pb2_grpc
 from node_agent.link.channel import CALL_SECONDS, Credentials, error_of, open_channel, spoken
@@ -144,6 +144,18 @@ class Link:
             receipt = await stub.PutUpdate(parts(), timeout=TRANSFER_SECONDS)
         if not receipt.complete:
             raise Unavailable("The update did not arrive whole.", hint="The node sends the rest by itself.")
+
+    async def audit(self, job: bytes, context: bytes, leaf: int, members: int) -> list[rounds_pb2.AuditPart]:
+        """What the cohort uploaded at one place: at most ``members`` parts. Raises Unavailable, or what the coordinator says."""
+        stub = rounds_pb2_grpc.NodeLinkStub(self._open())
+        parts: list[rounds_pb2.AuditPart] = []
+        with spoken(self.route):
+            request = rounds_pb2.AuditRequest(job=job, context=context, place=leaf)
+            async for part in stub.Audit(request, timeout=TRANSFER_SECONDS):
+                if len(parts) == members:
+                    raise ProtocolViolation("An audit shows more members than the cohort has.", check="audit-cohort")
+                parts.append(part)
+        return parts
 
     async def put_blob(self, digest: bytes, path: Path) -> None:
         """Raises Unavailable when it cannot be brought to its end."""

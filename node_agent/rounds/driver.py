@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import hashlib
 import mmap
+import secrets
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ from federation.identity.roll import Roll
 from federation.manifest.manifest import Manifest
 from federation.sealing import release_purpose, wrap
 from federation.secagg import events, wire
+from federation.secagg.audit import Place, Shown, check_audit, leaves_of
 from federation.secagg.encoding import Buffer, encoding_of, open_sum
 from federation.secagg.figures import public_words
 from federation.secagg.member import Me, MemberMachine
@@ -66,6 +68,8 @@ class Way(Protocol):
     def send(self, event: rounds_pb2.NodeEvent) -> None: ...
 
     async def put_update(self, job: bytes, context: bytes, path: Path) -> None: ...
+
+    async def audit(self, job: bytes, context: bytes, leaf: int, members: int) -> list[rounds_pb2.AuditPart]: ...
 
     async def put_blob(self, digest: bytes, path: Path) -> None: ...
 
@@ -365,16 +369,34 @@ class JobDriver:
         if inline is not None:
             if hashlib.sha256(inline).digest() != fetch.close.sum_blob:
                 raise ProtocolViolation("The sum that came is not the one that was announced.", check="sum-digest")
-            return await asyncio.to_thread(self._step, fetch, state, inline)
+            return await self._checked(fetch, state, inline)
         path = self._files.root / "sum"
         await self._lab.way.get_blob(fetch.close.sum_blob, path, MAX_SUM)
         if not path.stat().st_size:  # which cannot be mapped
             raise ProtocolViolation("The sum is empty.", check="sum-size")
         with path.open("rb") as stream:
             data = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-        stepped = await asyncio.to_thread(self._step, fetch, state, data)
+        stepped = await self._checked(fetch, state, data)
         path.unlink(missing_ok=True)
         return stepped
+
+    async def _checked(
+        self, fetch: events.FetchSum, state: ModelState, data: Buffer
+    ) -> tuple[ModelState, tuple[int, ...]]:
+        stepped = await asyncio.to_thread(self._step, fetch, state, data)
+        await self._audit(fetch, data)
+        return stepped
+
+    async def _audit(self, fetch: events.FetchSum, data: Buffer) -> None:
+        """One place of the sum, drawn when the sum is here. Raises ProtocolViolation when it is not what the cohort signed."""
+        bench, terms = self.machine.bench, self._terms
+        if bench is None:
+            return
+        encoding = encoding_of(terms, fetch.members, fetch.weight_unit)
+        place = Place.of(secrets.randbelow(leaves_of(len(data), terms, encoding)), len(data), terms, encoding)
+        parts = await self._lab.way.audit(self.manifest.digest, fetch.close.context, place.leaf, len(fetch.cohort))
+        shown = [Shown(wire.unmasked_from_proto(part), part.data, tuple(part.path)) for part in parts]
+        await asyncio.to_thread(check_audit, bench, fetch, terms, encoding, place, shown, data)
 
     def _step(self, fetch: events.FetchSum, state: ModelState, data: Buffer) -> tuple[ModelState, tuple[int, ...]]:
         """Range checks and the sum MAC, then the outer step; and the figures that people may see. Raises

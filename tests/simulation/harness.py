@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from federation.errors import InvalidIdentity, ProtocolViolation
 from federation.secagg import encoding as codes
 from federation.secagg import wire
+from federation.secagg.audit import Place, Shown, check_audit, leaves_of
 from federation.secagg.collector import CollectorMachine
 from federation.secagg.events import (
     Begin,
@@ -57,6 +58,7 @@ from federation.secagg.events import (
 )
 from federation.secagg.figures import public_words
 from federation.secagg.member import Me, MemberMachine
+from federation.secagg.merkle import leaf_hash, path_of
 from federation.secagg.messages import Upload
 from federation.secagg.parameters import Terms
 
@@ -177,6 +179,8 @@ class World:
         self.blobs: set[bytes] = set()
         self.closed: list[RoundClosed] = []
         self.judged: set[bytes] = set()
+        self.audits = 0
+        """places of sums that members looked at, and found to be right"""
         self.done: JobDone | None = None
         self.stuck: JobStuck | None = None
         self.misconduct: list[Misconduct] = []
@@ -407,10 +411,35 @@ class World:
         data = self.sums[fetch.close.sum_blob]
         return codes.open_sum(data, fetch.plan, self.terms, code, len(fetch.cohort), fetch.total_weight, size)
 
+    def shown(self, context: bytes, leaf: int) -> list[Shown]:
+        """What the collector shows to whoever audits this place of the round that was closed last."""
+        code, found = self._encoding(), []
+        for _, unmasked in self.collector.unmasked(context):
+            update = self.updates[context][unmasked.index]
+            places = [
+                Place.of(each, len(update), self.terms, code)
+                for each in range(leaves_of(len(update), self.terms, code))
+            ]
+            hashes = [leaf_hash(update[place.start : place.end]) for place in places]
+            found.append(Shown(unmasked, update[places[leaf].start : places[leaf].end], path_of(hashes, leaf)))
+        return found
+
+    def audit(self, lab: Lab, fetch: FetchSum) -> None:
+        """Every place, as long as the collector has what it takes. Raises ProtocolViolation."""
+        context, data = fetch.close.context, self.sums[fetch.close.sum_blob]
+        bench = lab.machine.bench
+        assert bench is not None
+        code = codes.encoding_of(self.terms, fetch.members, fetch.weight_unit)
+        for leaf in range(leaves_of(len(data), self.terms, code) if self.collector.unmasked(context) else 0):
+            place = Place.of(leaf, len(data), self.terms, code)
+            check_audit(bench, fetch, self.terms, code, place, self.shown(context, leaf), data)
+            self.audits += 1
+
     def _apply(self, lab: Lab, fetch: FetchSum) -> None:
         context = fetch.close.context
         try:
             read = self.opened(fetch)
+            self.audit(lab, fetch)
         except ProtocolViolation as error:
             self.deliver(lab.name, SumRefused(context, str(error)))
             return
