@@ -397,6 +397,7 @@ class JobDriver:
         parts = await self._lab.way.audit(self.manifest.digest, fetch.close.context, place.leaf, len(fetch.cohort))
         shown = [Shown(wire.unmasked_from_proto(part), part.data, tuple(part.path)) for part in parts]
         await asyncio.to_thread(check_audit, bench, fetch, terms, encoding, place, shown, data)
+        self._lab.count("audits")
 
     def _step(self, fetch: events.FetchSum, state: ModelState, data: Buffer) -> tuple[ModelState, tuple[int, ...]]:
         """Range checks and the sum MAC, then the outer step; and the figures that people may see. Raises

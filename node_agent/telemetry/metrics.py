@@ -16,6 +16,7 @@ COUNTED = {
     "contributions": "Masked updates that were made.",
     "rounds": "Certified sums that were applied.",
     "task_failures": "Failures of jobs' own code.",
+    "audits": "Sums of which a place was compared with what its members signed, and was right.",
     "refusals": "Messages of the coordinator that were refused.",
     "consents_granted": "Jobs that this lab consented to.",
     "consents_denied": "Jobs that this lab denied.",

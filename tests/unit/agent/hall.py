@@ -25,7 +25,9 @@ from federation.identity.keys import SigningKey
 from federation.manifest.manifest import Manifest, open_manifest
 from federation.secagg import encoding as codes
 from federation.secagg import events, wire
+from federation.secagg.audit import Place, leaves_of
 from federation.secagg.collector import CollectorMachine
+from federation.secagg.merkle import leaf_hash, path_of
 from federation.secagg.messages import Upload
 from federation.v1 import rounds_pb2
 from federation.weights.state import read_state
@@ -250,6 +252,12 @@ class Mail:
     async def put_update(self, job: bytes, context: bytes, path: Path) -> None:
         raise AssertionError("so small an update rides along")
 
+    async def audit(self, job: bytes, context: bytes, leaf: int, members: int) -> list[rounds_pb2.AuditPart]:
+        assert job == self.office.hall.manifest.digest
+        parts = self.office.hall.audit(context, leaf)
+        assert len(parts) <= members
+        return self.office.hall.on_audit(self.office, parts)
+
     async def put_blob(self, digest: bytes, path: Path) -> None:
         data = path.read_bytes()
         assert hashlib.sha256(data).digest() == digest
@@ -284,6 +292,9 @@ class Hall:
         self.carry: Callable[[str, Any], Any] = lambda name, proto: proto
         """what an instruction becomes on its way to a lab; None: lost"""
         self.on_send: Callable[[Office, Any], None] = lambda office, proto: None
+        self.on_audit: Callable[[Office, list[rounds_pb2.AuditPart]], list[rounds_pb2.AuditPart]] = (
+            lambda office, parts: parts
+        )
         self.inline = True
         """small sums ride along with their announcement"""
         self.offices = {name: Office(self, name) for name in PEOPLE}
@@ -333,6 +344,23 @@ class Hall:
 
     def _encoding(self) -> codes.Encoding:
         return codes.encoding_of(self.terms, len(self.collector.seats), max(s.weight for s in self.collector.seats))
+
+    def audit(self, context: bytes, leaf: int) -> list[rounds_pb2.AuditPart]:
+        """Raises NotFound when the round is over."""
+        parts = []
+        for member, unmasked in self.collector.unmasked(context):
+            update, code = self.updates[context][member], self._encoding()
+            places = [
+                Place.of(each, len(update), self.terms, code)
+                for each in range(leaves_of(len(update), self.terms, code))
+            ]
+            part = wire.unmasked_to_proto(unmasked)
+            part.data = update[places[leaf].start : places[leaf].end]
+            part.path.extend(path_of([leaf_hash(update[place.start : place.end]) for place in places], leaf))
+            parts.append(part)
+        if not parts:
+            raise NotFound("The round is over.")
+        return parts
 
     def _unmask(self, unmask: events.Unmask) -> None:
         total = codes.Accumulator(self.terms, self._encoding(), 0 if unmask.header_only else SIZE)

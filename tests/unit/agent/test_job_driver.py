@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from federation.errors import TaskFailed, Unavailable
+from federation.errors import NotFound, TaskFailed, Unavailable
 from federation.identity.keys import SigningKey
 from federation.secagg import wire
 from federation.secagg.messages import Ack, Ready, Receipt, Upload
@@ -71,7 +71,7 @@ def test_every_lab_takes_the_weighted_mean_and_nothing_is_left_of_the_work(tmp_p
         assert office.worker.calls == ["initial", "evaluate", "train", "evaluate", "train", "evaluate"]
         assert office.worker.starts == 1
         assert not office.worker.alive
-        assert office.counted == {"contributions": 3, "rounds": 3}
+        assert office.counted == {"contributions": 3, "audits": 3, "rounds": 3}
         assert list(office.files.updates.iterdir()) == []
         assert sorted(path.name for path in office.files.states.iterdir()) == ["2.safetensors", "3.safetensors"]
         with Journal(office.journal_path) as journal:
@@ -307,6 +307,52 @@ SUMS: dict[str, Callable[[bytes], bytes]] = {
     "altered": lambda data: bytes([data[0] ^ 1]) + data[1:],
     "cut": lambda data: data[:-8],
 }
+
+
+def test_each_lab_audits_each_sum(tmp_path: Path) -> None:
+    hall = Hall(tmp_path / "hall", LONGER)
+    hall.play().finished()
+    assert all(office.counted["audits"] >= 3 for office in hall.offices.values())
+
+
+def _altered(parts: list[rounds_pb2.AuditPart]) -> list[rounds_pb2.AuditPart]:
+    parts[1].data = bytes([parts[1].data[0] ^ 1]) + parts[1].data[1:]
+    return parts
+
+
+AUDITS = {
+    "a chunk altered": _altered,
+    "a member left out": lambda parts: parts[1:],
+    "malformed": lambda parts: [rounds_pb2.AuditPart(index=part.index, data=part.data) for part in parts],
+    "no index": lambda parts: [rounds_pb2.AuditPart()] * len(parts),
+}
+
+
+@pytest.mark.parametrize("how", AUDITS)
+def test_a_sum_that_does_not_pass_the_audit_is_not_applied(tmp_path: Path, how: str) -> None:
+    hall = Hall(tmp_path / "hall", LONGER)
+    office = hall.offices["fr"]
+    hall.on_audit = lambda audited, parts: AUDITS[how](parts) if audited is office and len(hall.closed) == 1 else parts
+    hall.play().finished()
+    refusals = office.told(rounds_pb2.Refusal)
+    assert {refusal.code for refusal in refusals} == {"protocol-violation/sum-refused"}
+    assert len(set(hall.states(4).values())) == 1, "it takes the state that a quorum certified"
+
+
+def test_a_lab_that_is_shown_nothing_signs_nothing_for_that_sum(tmp_path: Path) -> None:
+    hall = Hall(tmp_path / "hall", LONGER)
+    office = hall.offices["fr"]
+
+    def nothing(audited: Any, parts: list[rounds_pb2.AuditPart]) -> list[rounds_pb2.AuditPart]:
+        if audited is office and len(hall.closed) == 1:
+            raise NotFound("The round is over.")
+        return parts
+
+    hall.on_audit = nothing
+    hall.play().finished()
+    assert {refusal.code for refusal in office.told(rounds_pb2.Refusal)} == {"protocol-violation/sum-not-applied"}
+    assert not [receipt for receipt in office.told(rounds_pb2.Receipt) if receipt.round == 1]
+    assert len(set(hall.states(4).values())) == 1
 
 
 @pytest.mark.parametrize("how", SUMS)

@@ -19,6 +19,7 @@ from federation.manifest.bundle import app_info, pack
 from federation.manifest.manifest import open_manifest, seal_manifest
 from federation.secagg import encoding as codes
 from federation.secagg import events, wire
+from federation.secagg.audit import Place, Shown, check_audit, leaves_of
 from federation.secagg.figures import public_words
 from federation.secagg.member import Me, MemberMachine
 from federation.secagg.messages import Upload
@@ -90,6 +91,7 @@ class World:
             self.labs[name] = Lab(name, machine)
         self.now = START
         self.mail = []
+        self.audits = 0
         self.posts = 0
         self.kill_at = None
         self.final = None
@@ -225,6 +227,8 @@ class World:
         assert hashlib.sha256(data).digest() == fetch.close.sum_blob
         code = codes.encoding_of(self.terms, fetch.members, fetch.weight_unit)
         header_only = self.terms.header_only(fetch.close.round)
+        if self.driver.machine.unmasked(fetch.close.context):
+            self._audit(lab, fetch, data, code)
         read = codes.read_sum(data, self.terms, code, len(fetch.cohort), fetch.total_weight, 0 if header_only else SIZE)
         state = lab.states[lab.machine.position.state_digest]
         if not header_only:
@@ -232,6 +236,15 @@ class World:
             state = ModelState(fetch.close.round + 1, {"w": state.arrays["w"] + step}, {}, state.scales)
             lab.states[state.digest()] = state
         self._feed(lab, events.SumApplied(fetch.close.context, state.digest(), public_words(read.header, self.terms)))
+
+    def _audit(self, lab, fetch, data, code):
+        """Every place of the sum, as the coordinator shows it."""
+        for leaf in range(leaves_of(len(data), self.terms, code)):
+            place = Place.of(leaf, len(data), self.terms, code)
+            parts = list(self.driver.audit(fetch.close.context, leaf))
+            shown = [Shown(wire.unmasked_from_proto(part), part.data, tuple(part.path)) for part in parts]
+            check_audit(lab.machine.bench, fetch, self.terms, code, place, shown, data)
+            self.audits += 1
 
     # ---------------------------------------------------------------------------------------------------------- running
 

@@ -40,6 +40,7 @@ def test_a_job_runs_to_its_final_state(tmp_path):
     world = asyncio.run(play(tmp_path))
     judge(world)
     assert world.outcomes == ["closed"] * 3
+    assert world.audits >= 3 * 3, "each lab looks at each sum"
     assert not list((tmp_path / "spool").rglob("m?"))
 
 
