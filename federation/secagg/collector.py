@@ -22,6 +22,7 @@ from typing import Final, Self
 from federation.errors import OutOfOrder, ProtocolViolation
 from federation.secagg import codec, recovery, transcripts
 from federation.secagg.certificate import Announced, Bench, Ed25519Verifier, Verify, violation
+from federation.secagg.conviction import Conviction, Statement
 from federation.secagg.events import (
     AbortRequest,
     Begin,
@@ -327,7 +328,7 @@ class CollectorMachine:
         if formation is not None and (out := formation.step(now)) is not None:
             return out
         if formation is None and self._may_form():
-            members = {seat.member for seat in self.seats} | (book.joining & book.present)
+            members = ({seat.member for seat in self.seats} | (book.joining & book.present)) - book.convicted
             return self._form(self._epoch + 1, self._certain.roster_hash, tuple(sorted(members)), now)
         step = self._steps.get(book.phase)
         out = None if step is None else step(now)
@@ -401,8 +402,13 @@ class CollectorMachine:
             and book.phase in _ROUND
             and book.phase != "finishing"
             and book.round < self._terms.last_round
-            and book.joining & book.present
+            and ((book.joining - book.convicted) & book.present or self._expelled)
         )
+
+    @property
+    def _expelled(self) -> set[str]:
+        """Seats that a next epoch is formed to be rid of."""
+        return (self._book.convicted - self._book.tolerated) & set(self._everyone)
 
     @property
     def _rooted(self) -> bool:
@@ -459,6 +465,7 @@ class CollectorMachine:
             return None
         if formation.book.stage == "failed":
             book.joining -= set(formation.book.invited)
+            book.tolerated |= book.convicted
             book.forming = self._formation = None
             return []
         return self._install(now) if formation.book.stage == "formed" else None
@@ -865,8 +872,12 @@ class CollectorMachine:
         if (message.context, message.survivors_digest) != (book.close.context, book.close.survivors_digest):
             raise violation("receipt", f"{member} signed a receipt for another sum.")
         known = book.receipts.setdefault(message.index, message)
-        if known.state_digest != message.state_digest:
-            raise violation("two-receipts", f"{member} signed two receipts for one round.")
+        first, second = (
+            Statement(transcripts.receipt_transcript(self._terms.job, self._certain.roster_hash, each), each.signature)
+            for each in (known, message)
+        )
+        if first.text != second.text:
+            return self._convict(member, first, second)
         self._holds(member, message.round + 1, message.state_digest)
         return self._help_behind()
 
@@ -878,18 +889,49 @@ class CollectorMachine:
         book = self._book
         self._certain.check_upload(message, self._open)
         known = book.uploads.setdefault(message.index, message)
-        if known != message:
-            raise violation("second-upload", f"{member} uploaded twice, with different content.")
-        return []
+        if known == message:
+            return []
+        first, second = (
+            Statement(
+                transcripts.upload_transcript(
+                    each.context, each.index, each.root, transcripts.trailer_hash(each.trailer)
+                ),
+                each.signature,
+            )
+            for each in (known, message)
+        )
+        if first.text == second.text:
+            return []  # another signature on the same upload
+        return self._convict(member, first, second)
 
     def _take_ack(self, member: str, message: Ack) -> Out:
         book = self._book
         assert book.survivors is not None
-        if message.survivors_digest != transcripts.survivors_digest(book.survivors):
-            raise violation("acks", f"{member} acknowledged other survivors.")
         self._certain.check_ack(message)
+        before = book.strays.get(message.index) or book.acks.get(message.index)
+        if before is not None and before.survivors_digest != message.survivors_digest:
+            text = transcripts.ack_transcript
+            return self._convict(
+                member, Statement(text(before), before.signature), Statement(text(message), message.signature)
+            )
+        if message.survivors_digest != transcripts.survivors_digest(book.survivors):
+            book.strays[message.index] = message
+            raise violation("acks", f"{member} acknowledged other survivors.")
         book.acks[message.index] = message
         return []
+
+    def _convict(self, member: str, first: Statement, second: Statement) -> Out:
+        """Two statements that contradict each other: whoever signed both is left out of the next epoch."""
+        key = self._certain.seats[self._certain_index(member) - 1].identity_key
+        conviction = Conviction(key, first, second)
+        conviction.check(self._verify)
+        self._book.convicted.add(member)
+        wrong = violation(
+            f"two-{conviction.kind}s",
+            f"{member} signed two statements that contradict each other, and is left out of the next epoch.",
+            evidence=conviction.to_bytes(),
+        )
+        return [Misconduct(member, wrong, proof=True)]
 
     def _take_reveal(self, member: str, message: Reveal) -> Out:
         book = self._book

@@ -55,6 +55,11 @@ class Ledger:
     before: Roster | None = None
     """the roster of the epoch before"""
 
+    convicted: set[str] = field(default_factory=set)
+    """have signed two things that contradict each other: left out of the next epoch"""
+    tolerated: set[str] = field(default_factory=set)
+    """convicted, and yet no roster could be formed without them"""
+
     # the round
     round: int = 1
     attempt: int = 0
@@ -86,6 +91,8 @@ class Ledger:
     # the round before
     closed: Announcement | None = None
     close: Close | None = None
+    strays: dict[int, Ack] = field(default_factory=dict)
+    """good signatures on survivors that were not announced"""
     unmasked: dict[str, Unmasked] = field(default_factory=dict)
     """how the masks of each member of its cohort came off, for those who audit its sum"""
 
@@ -97,6 +104,6 @@ class Ledger:
     def clear_attempt(self) -> None:
         """Forgets what belongs to one attempt, seeds first."""
         self.reveals, self.replies, self.recovering = {}, {}, set()
-        self.uploads, self.acks, self.aborts = {}, {}, {}
+        self.uploads, self.acks, self.aborts, self.strays = {}, {}, {}, {}
         self.announcement = self.survivors = self.certificate = None
         self.opened = None

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Final
 
+from federation.errors import VerificationFailed
 from federation.secagg.messages import (
     Abort,
     Ack,
@@ -49,6 +50,18 @@ def _prefixed(field: Field) -> bytes:
 
 def transcript(label: str, *fields: Field) -> bytes:
     return DOMAIN + label.encode() + b"\x00" + b"".join(_prefixed(field) for field in fields)
+
+
+def fields_of(text: bytes) -> tuple[str, tuple[bytes, ...]]:
+    """The label and the fields, as bytes, of a transcript. Raises VerificationFailed for what is none."""
+    label, zero, rest = text.removeprefix(DOMAIN).partition(b"\x00")
+    fields, at = [], 0
+    while at + 8 <= len(rest) and at + 8 + (size := int.from_bytes(rest[at : at + 8], "big")) <= len(rest):
+        fields.append(rest[at + 8 : at + 8 + size])
+        at += 8 + size
+    if not text.startswith(DOMAIN) or not zero or at != len(rest) or not label.isascii():
+        raise VerificationFailed("These bytes are no transcript of the protocol.")
+    return label.decode("ascii"), tuple(fields)
 
 
 def digest(label: str, *fields: Field) -> bytes:

@@ -188,7 +188,7 @@ def test_a_double_upload_keeps_the_first_and_names_the_member() -> None:
     world.begin().run(until=lambda world: bool(seen))
     again = resigned(world, "m1", replace(seen[0], root=bytes(32)))
     world.tell_collector(From("m1", again))
-    assert [each.violation.check for each in world.misconduct] == ["second-upload"]
+    assert [each.violation.check for each in world.misconduct] == ["two-uploads"]
     world.run()
     assert world.done is not None
 
