@@ -83,8 +83,8 @@ _OVER: Final = frozenset({"done", "stuck"})
 LEGAL: Final[dict[type, frozenset[str]]] = {
     Ready: _ROUND,
     Receipt: _ROUND,
-    Upload: frozenset({"collecting"}),
-    Ack: frozenset({"certifying"}),
+    Upload: frozenset({"collecting", "certifying", "revealing", "unmasking"}),
+    Ack: frozenset({"certifying", "revealing", "unmasking"}),
     Reveal: frozenset({"revealing"}),
     RecoverReply: frozenset({"revealing"}),
     Abort: frozenset({"aborting"}),
@@ -93,7 +93,8 @@ LEGAL: Final[dict[type, frozenset[str]]] = {
     SumFailed: frozenset({"unmasking"}),
 }
 """Which event is legal in which phase. What may come at any time (Connected, Join, Lost, TaskBroke, StateStored, Tick) is
-not listed; messages of a setup have stages of their own (``federation.secagg.formation``)."""
+not listed; messages of a setup have stages of their own (``federation.secagg.formation``). Uploads and ACKs that come too late to
+count are still held against what their member said before."""
 
 _LATE: Final[dict[type, frozenset[str]]] = {
     Ready: frozenset(),
@@ -888,6 +889,8 @@ class CollectorMachine:
     def _take_upload(self, member: str, message: Upload) -> Out:
         book = self._book
         self._certain.check_upload(message, self._open)
+        if book.phase != "collecting" and message.index not in book.uploads:
+            return []  # too late to count
         known = book.uploads.setdefault(message.index, message)
         if known == message:
             return []

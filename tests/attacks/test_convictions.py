@@ -100,6 +100,19 @@ def test_two_signatures_that_contradict_each_other_convict_and_exclude(lie: str,
     assert world.rosters[-1] == ("m1", "m3", "m4", "m5"), "the next epoch is formed without it"
 
 
+@pytest.mark.parametrize("kind", [Ack, Upload])
+def test_a_second_signature_convicts_after_the_first_has_done_its_work(kind: type) -> None:
+    world = Seeing()
+    world.begin().run(until=lambda world: world.collector.phase == "revealing")
+    said = world.first("m2", kind)
+    world.tell_collector(From("m2", said))
+    assert not world.misconduct, "the same once more is no lie"
+    world.tell_collector(From("m2", {Ack: another_ack, Upload: another_upload}[kind](world, said)))  # type: ignore[index]
+    assert [(each.member, each.proof) for each in world.misconduct] == [("m2", True)]
+    world.run()
+    assert world.rosters[-1] == ("m1", "m3", "m4", "m5")
+
+
 def test_a_roster_that_is_too_small_without_the_convicted_goes_on_with_it() -> None:
     world = Seeing(3, rounds=4)
     lied: list[bool] = []
