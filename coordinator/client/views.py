@@ -115,6 +115,12 @@ class Job:
         """The newest round and attempt, if any was announced."""
         return self.rounds[-1] if self.rounds else None
 
+    def settled(self, item: Round) -> bool:
+        """Whether all is told of an attempt that is over: a closed round's figures come later, with its members' receipts."""
+        if item.phase != "closed":
+            return item.phase in {"aborted", "void"}
+        return bool(item.metrics) or self.ended or self.rounds[-1].round > item.round
+
     def signed_document(self) -> dict[str, Any]:
         """The job with all its defaults, as the lead signed it. Raises InvalidIdentity when the envelope is not that of this job.
 

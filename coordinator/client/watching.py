@@ -31,6 +31,8 @@ def _lines(views: Iterable[Job]) -> Job | None:
     seen: dict[tuple[int, int], str] = {}
     for job in views:
         for item in job.rounds:
+            if item.phase == "closed" and not job.settled(item):
+                continue
             if seen.get((item.round, item.attempt)) != item.phase:
                 seen[item.round, item.attempt] = item.phase
                 data("  " + _words(item, job.rounds_total))

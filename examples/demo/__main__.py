@@ -58,7 +58,7 @@ def prepare_folder(folder: Path) -> None:
 
 @contextmanager
 def step(console: Console, title: str) -> Iterator[None]:
-    console.print(f"[bold]{title}[/bold]")
+    console.print(f"[bold]{title}[/bold]", highlight=False, soft_wrap=True)
     yield
 
 

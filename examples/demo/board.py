@@ -49,7 +49,7 @@ class Board:
             self._live.update(self._table(job.rounds), refresh=True)
             return
         for item in job.rounds:
-            if item.phase in {"closed", "aborted", "void"} and (item.round, item.attempt) not in self._printed:
+            if job.settled(item) and (item.round, item.attempt) not in self._printed:
                 if not self._printed:
                     self.console.print(self._line(COLUMNS), highlight=False, soft_wrap=True)
                 self._printed.add((item.round, item.attempt))

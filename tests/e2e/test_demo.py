@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -61,6 +62,10 @@ def test_the_demo_keeps_its_promises(tmp_path: Path) -> None:
     assert process.returncode == 0, "\n".join(lines[-40:])
     result = json.loads(lines[-1])
     assert lines[0].startswith("sandbox: ")
+    rows = [line for line in lines if re.match(r"\d+ +closed ", line)]
+    assert len(rows) == result["rounds"] + 1  # the last one gives the final figures
+    for row in rows:
+        assert re.search(r" \d+\.\d{3} +\d+\.\d% +\d\.\d\d +\d+\.\d\d\b", row), row  # loss, accuracy, MB, seconds
     assert result["members"] == 5
     assert result["rounds"] == 10
     assert result["lost_in_round"] < result["back_in_round"] <= result["lost_in_round"] + 2

@@ -44,6 +44,7 @@ def story(server: Coordinator) -> list[object]:
     return [
         running(server, rounds_closed=0),
         running(server, round_told(1, "collecting", metrics={}, bytes_up=0), rounds_closed=0),
+        running(server, round_told(1, metrics={}), rounds_closed=1),  # its figures come with the receipts
         running(server, first, rounds_closed=1),
         running(server, first, round_told(2, "aborted", reason="us did not answer"), rounds_closed=1),
         running(
@@ -68,6 +69,22 @@ STORY = """job/tiny running: runs on fr-1, ke-1, us-1
   round final closed  cohort fr ke us  loss 0.5000  accuracy 0.8750  up 3.0 MiB  seconds 1.25
 job/tiny finished: the release is published
 """
+
+
+def test_a_round_without_figures_is_told_when_the_next_begins(server: Coordinator) -> None:
+    """A job may declare none; the line of its last round comes with the end."""
+    none, ended = round_told(1, metrics={}), round_told(2, metrics={})
+    views = [
+        running(server, none),
+        running(server, none, round_told(2, "collecting", metrics={}, bytes_up=0)),
+        running(server, none, ended),
+        running(server, none, ended, state="finished", reason="the release is published"),
+    ]
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        watching.watch(job_of(view) for view in views)
+    words = [line.split("  cohort")[0].strip() for line in out.getvalue().splitlines() if "round " in line]
+    assert words == ["round 1 closed", "round 2 collecting", "round 2 closed"]
 
 
 def test_a_watch_tells_each_change_once(server: Coordinator, home: Home) -> None:
