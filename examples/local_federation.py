@@ -31,6 +31,8 @@ from federation.errors import FederationError, Unavailable
 from node_agent.main import app as node_app
 
 LEAD = "lead"
+PUBLIC_FIGURES = ("train_loss", "loss", "eval_loss", "eval_acc", "accuracy")
+"""means over a lab's own examples; a count would not be among them"""
 START_SECONDS = 60.0
 STOP_SECONDS = 10.0
 
@@ -257,6 +259,7 @@ class LocalFederation:
             "dataSets": sorted(member.data_sets),
             "minimumCohort": 3,
             "minimumJurisdictions": 1,
+            "figures": list(PUBLIC_FIGURES),
         }
         return {
             "apiVersion": "concord/v1",

@@ -36,6 +36,7 @@ rules: {}
 #  jurisdictions: [FR, KE, BR]     # where the lead and all other members may come from
 #  dataSets: [scans]               # data sets of this node that jobs may use
 #  minimumCohort: 4                # no sum of fewer members
+#  figures: [loss, accuracy]       # metrics that may leave as exact sums; no counts
 sandbox: required                  # or optional: tasks may run without one where none is to be had
 """
 

@@ -46,6 +46,10 @@ DOCUMENT_LIMIT: Final = 1 << 20
 COHORT: Final = 3
 """the least that any job may run with: the level bound follows from it"""
 
+COUNTS: Final = "a whole number, as counts are: sums over two cohorts would tell this lab's own"
+NEARLY: Final = 1e-6
+"""how far a figure may be from the whole number that it was, in the header's fixed point"""
+
 Say = Callable[[str], None]
 
 
@@ -109,10 +113,15 @@ def rehearse(home: Home, job: Path, lead: str | None = None, *, say: Say = print
         say(f"          {share:.2%} of the numbers are beyond the first scale and would be cut; later rounds adapt it")
     say("figures   these leave as sums over the cohort, never alone:")
     for name, value in sorted(done.figures.items()):
-        say(f"          {name} = {value:.6g}")
+        say(f"          {name} = {value:.6g}{' WARNING: ' + COUNTS if is_a_count(value) else ''}")
     say(f"task log  {log}")
     say("The job would run here.")
     return done
+
+
+def is_a_count(value: float) -> bool:
+    """Whether it is a whole number, but not one that a mean often is (0, 1)."""
+    return abs(value) > 1.5 and abs(value - round(value)) < NEARLY
 
 
 def _document(job: Path) -> tuple[JobDocument, Path]:

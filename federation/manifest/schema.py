@@ -103,6 +103,8 @@ Number = Annotated[float, BeforeValidator(_number)]
 Seconds = Annotated[float, BeforeValidator(_number), Field(gt=0, le=30 * 86_400)]
 Hex32 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 MetricName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.\-]{0,63}$")]
+FigureName = Annotated[str, Field(pattern=r"^((train|evaluate)/)?[A-Za-z_][A-Za-z0-9_.\-]{0,63}$")]
+FigureNames = Annotated[list[FigureName], Field(max_length=256), AfterValidator(_once)]
 MetricNames = Annotated[list[MetricName], Field(max_length=32), AfterValidator(_once)]
 Jurisdiction = Annotated[str, Field(pattern=f"^{JURISDICTION.pattern}$")]
 Jurisdictions = Annotated[list[Jurisdiction], Field(max_length=1000), AfterValidator(_once)]
@@ -117,6 +119,7 @@ RULES: Final = {
     f"^{LABEL.pattern}$": LABEL_RULE,
     f"^{DATA_SET.pattern}$": f"a name of {DATA_SET_RULE}",
     f"^{JURISDICTION.pattern}$": JURISDICTION_RULE,
+    r"^((train|evaluate)/)?[A-Za-z_][A-Za-z0-9_.\-]{0,63}$": "a metric such as loss, or one kind of it such as evaluate/loss",
     f"^{_REFERENCE}$": 'an object in a module, such as "package.task:Net"',
 }
 """what people read in place of a pattern"""

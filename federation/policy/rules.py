@@ -1,4 +1,4 @@
-"""The node's own policy file and its verdict on a job. First form: leads, jurisdictions, data sets, minimum cohort.
+"""The node's own policy file and its verdict on a job. Leads, jurisdictions, data sets, minimum cohort, public figures.
 
 Deny by default: a rule that the file leaves out denies. A further rule or a narrower list never turns a denial into a grant.
 """
@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError
 
 from federation.identity.roll import Roll
 from federation.manifest.manifest import Manifest
-from federation.manifest.schema import Jurisdictions, Labels, Names, Part, Quantity, bytes_of, explained
+from federation.manifest.schema import FigureNames, Jurisdictions, Labels, Names, Part, Quantity, bytes_of, explained
 from federation.manifest.yaml_source import read_yaml
 from federation.secagg.parameters import MAX_MEMBERS, MIN_MEMBERS
 
@@ -29,6 +29,11 @@ class Rules(Part):
     data_sets: Names | None = Field(None, description="data sets that jobs may use; absent: none")
     minimum_cohort: int | None = Field(
         None, ge=MIN_MEMBERS, le=MAX_MEMBERS, description="no job that may run with fewer members; absent: no job"
+    )
+    figures: FigureNames | None = Field(
+        None,
+        description="metrics of this lab that may leave as exact sums over a cohort: loss (of training and of evaluation), or "
+        "evaluate/loss alone; absent: none",
     )
     minimum_jurisdictions: int = Field(1, ge=1, le=MAX_MEMBERS, description="no job that may run with fewer")
     strategies: list[StrategyName] | None = Field(None, description="outer steps allowed; absent: any")
@@ -159,6 +164,19 @@ def _cohort(policy: Policy, question: Question) -> tuple[str, ...]:
     return ()
 
 
+def _figures(policy: Policy, question: Question) -> tuple[str, ...]:
+    """What leaves exactly tells a member's own figure when a cohort changes: the lab says which ones may."""
+    exact, allowed = question.manifest.exact_figures, policy.rules.figures or []
+    denied = [figure for figure in exact if figure not in allowed and figure.split("/", 1)[1] not in allowed]
+    if not denied:
+        return ()
+    names = "the policy names none, and " if policy.rules.figures is None else ""
+    return (
+        f"rules.figures: {names}the job lets {', '.join(denied)} leave as exact sums; "
+        "name them in the policy, or have the lead take them out of spec.metrics",
+    )
+
+
 def _spread(policy: Policy, question: Question) -> tuple[str, ...]:
     least, offered = policy.rules.minimum_jurisdictions, question.manifest.spec.participants.min_jurisdictions
     if offered < least:
@@ -205,4 +223,4 @@ def _asked(_policy: Policy, question: Question) -> tuple[str, ...]:
     return ()
 
 
-CHECKS: Final = (_asked, _leads, _jurisdictions, _data_sets, _cohort, _spread, _optional, _sandbox, _hours)
+CHECKS: Final = (_asked, _leads, _jurisdictions, _data_sets, _cohort, _figures, _spread, _optional, _sandbox, _hours)

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from federation.errors import PolicyDenied, TaskFailed, exit_code
 from tests.e2e.runs import FAULTY, Runs
@@ -51,6 +52,26 @@ def test_a_rehearsal_tells_the_decision_the_bytes_and_the_figures_and_dials_nobo
     assert {path.name for path in home.iterdir()} <= before
     with three.local.client() as client:
         assert not any(job.name.startswith("tried") for job in client.jobs())
+
+
+def test_a_rehearsal_warns_of_a_figure_that_is_a_count(three: Runs, hooks: Path) -> None:
+    """It leaves only where the lab's policy names it; even then the lab is told what it tells."""
+    home = three.local.nodes["ar"].home
+    kept = (home / "policy.yaml").read_text()
+    job = three.document("counts", metrics={"train": ["train_loss", "rows"], "evaluate": []})
+    denied = attempt(three, job, hooks)
+    assert "rules.figures: the job lets train/rows leave as exact sums" in denied.stderr
+    rules = yaml.safe_load(kept)
+    rules["rules"]["figures"].append("rows")
+    (home / "policy.yaml").write_text(yaml.safe_dump(rules))
+    try:
+        done = attempt(three, job, hooks)
+    finally:
+        (home / "policy.yaml").write_text(kept)
+    assert done.returncode == 0, done.stderr
+    lines = {line.split(" = ")[0].strip(): line for line in done.stdout.splitlines() if " = " in line}
+    assert "WARNING: a whole number" in lines["train/rows"]
+    assert "WARNING" not in lines["train/train_loss"]
 
 
 def test_a_rehearsal_that_the_policy_denies_says_every_reason_and_runs_nothing(three: Runs, hooks: Path) -> None:

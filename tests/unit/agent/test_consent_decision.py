@@ -32,6 +32,7 @@ WIDE: dict[str, Any] = {
     "jurisdictions": ["CH", "KE", "US"],
     "dataSets": ["digits", "ages"],
     "minimumCohort": 3,
+    "figures": ["train_loss", "loss", "eval_loss", "eval_acc", "accuracy"],
 }
 
 
@@ -89,6 +90,7 @@ def test_a_new_home_denies_every_job() -> None:
         "rules.jurisdictions",
         "rules.dataSets",
         "rules.minimumCohort",
+        "rules.figures",
     ]
 
 
@@ -113,6 +115,10 @@ DENIALS = {
     "jurisdiction": No("rules.jurisdictions: jurisdiction US is not allowed", {"jurisdictions": ["CH", "KE"]}),
     "data set": No("rules.dataSets: data set digits is not allowed", {"dataSets": ["ages"]}),
     "cohort": No("rules.minimumCohort: the job may run with 3", {"minimumCohort": 4}),
+    "figures": No(
+        "rules.figures: the job lets evaluate/accuracy, evaluate/loss, train/loss leave",
+        {"figures": ["train_loss", "eval_loss", "eval_acc"]},
+    ),
     "spread": No("rules.minimumJurisdictions: the job may run with 1", {"minimumJurisdictions": 2}),
     "strategy": No("rules.strategies: FedAvg is not allowed", {"strategies": ["FedProx"]}),
     "rounds": No("rules.maxRounds: the job has 10 rounds", {"maxRounds": 9}),

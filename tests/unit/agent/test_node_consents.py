@@ -33,7 +33,9 @@ from tests.unit.identity.parties import prepared
 POLICY = """
 apiVersion: concord/v1
 kind: NodePolicy
-rules: {leads: [lead], jurisdictions: [CH, KE], dataSets: [digits], minimumCohort: 3}
+rules:
+  {leads: [lead], jurisdictions: [CH, KE], dataSets: [digits], minimumCohort: 3,
+   figures: [train_loss, loss, eval_loss, eval_acc, accuracy]}
 sandbox: optional
 """
 NOTHING = "apiVersion: concord/v1\nkind: NodePolicy\nrules: {}\nsandbox: optional\n"
@@ -186,6 +188,7 @@ def test_a_new_home_denies_says_why_and_begins_nothing(tmp_path: Path) -> None:
         "rules.jurisdictions",
         "rules.dataSets",
         "rules.minimumCohort",
+        "rules.figures",
     ]
     assert not node.consents()[0].granted
     nothing_begun(node)

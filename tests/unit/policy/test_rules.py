@@ -21,6 +21,7 @@ WIDE: dict[str, Any] = {
     "jurisdictions": ["CH", "FR", "KE", "NO", "US"],
     "dataSets": ["digits"],
     "minimumCohort": 3,
+    "figures": ["train_loss", "loss", "eval_loss", "eval_acc", "accuracy"],
 }
 
 
@@ -59,7 +60,7 @@ def test_a_rule_that_is_absent_denies(rule: str) -> None:
 def test_an_empty_policy_denies_with_every_reason() -> None:
     denied = verdict({})
     assert not denied.granted
-    assert len(denied.reasons) == 4
+    assert len(denied.reasons) == 5
 
 
 @pytest.mark.parametrize(
@@ -114,6 +115,31 @@ def test_a_job_that_does_not_ask_this_member_is_denied() -> None:
         assert denied.reasons[0].startswith("participants.")
 
 
+@pytest.mark.parametrize(
+    ("metrics", "figures", "denied"),
+    [
+        ("{train: [loss], evaluate: [loss, accuracy]}", ["loss", "accuracy"], ""),
+        ("{train: [loss], evaluate: [loss]}", ["train/loss", "evaluate/loss"], ""),
+        ("{train: [loss], evaluate: [loss]}", ["evaluate/loss"], "train/loss"),
+        ("{train: [], evaluate: [loss, num-examples]}", ["loss"], "evaluate/num-examples"),
+        ("{train: [loss], evaluate: [loss]}", [], "evaluate/loss, train/loss"),
+        ("{train: [], evaluate: []}", None, ""),
+    ],
+)
+def test_a_figure_leaves_exactly_where_the_lab_has_named_it(
+    metrics: str, figures: list[str] | None, denied: str
+) -> None:
+    rules = {name: value for name, value in WIDE.items() if name != "figures"}
+    said = verdict(
+        rules if figures is None else {**rules, "figures": figures}, question(JOB + f"  metrics: {metrics}\n")
+    )
+    assert said.granted == (not denied)
+    if denied:
+        (reason,) = said.reasons
+        assert f"the job lets {denied} leave as exact sums; " in reason
+        assert "have the lead take them out of spec.metrics" in reason
+
+
 def test_only_the_policy_permits_going_without_a_sandbox() -> None:
     assert verdict(WIDE, question(sandbox="none"), sandbox="optional").granted
     assert not verdict(WIDE, question(sandbox="none"), sandbox="required").granted
@@ -126,6 +152,11 @@ RULES = st.fixed_dictionaries(
         "jurisdictions": st.lists(st.sampled_from(["CH", "FR", "KE", "NO", "US"]), min_size=4, unique=True),
         "dataSets": st.lists(st.sampled_from(["digits", "heart"]), unique=True),
         "minimumCohort": st.integers(3, 4),
+        "figures": st.lists(
+            st.sampled_from(["train_loss", "loss", "evaluate/loss", "eval_loss", "eval_acc", "accuracy"]),
+            min_size=4,
+            unique=True,
+        ),
         "minimumJurisdictions": st.integers(1, 2),
         "strategies": st.lists(st.sampled_from(["FedAvg", "FedProx"]), unique=True),
         "maxRounds": st.integers(9, 11),
@@ -146,13 +177,13 @@ FURTHER = st.sampled_from(
 @settings(deadline=None, max_examples=150)
 @given(RULES, FURTHER)
 def test_adding_a_rule_never_widens(rules: dict[str, Any], further: dict[str, Any]) -> None:
-    """Of the rules that may be absent; the four that may not deny while they are."""
+    """Of the rules that may be absent; the five that may not deny while they are."""
     if not set(further) & set(rules) and verdict({**rules, **further}).granted:
         assert verdict(rules).granted
 
 
 @settings(deadline=None, max_examples=150)
-@given(RULES, st.sampled_from(["leads", "jurisdictions", "dataSets", "strategies"]), st.integers(0, 4))
+@given(RULES, st.sampled_from(["leads", "jurisdictions", "dataSets", "figures", "strategies"]), st.integers(0, 4))
 def test_a_narrower_list_never_widens(rules: dict[str, Any], name: str, left_out: int) -> None:
     if rules.get(name):
         narrower = [item for index, item in enumerate(rules[name]) if index != left_out % len(rules[name])]

@@ -22,7 +22,8 @@ def train(message: Message, context: Context) -> Message:
     rate = context.run_config["rate"]
     time.sleep(context.run_config["pause"])
     reply = ArrayRecord({name: Array(step(array, partition_id, round_, rate)) for name, array in arrays.items()})
-    metrics = MetricRecord({"train_loss": loss(arrays["vector"], partition_id), "num-examples": examples})
+    figures = {"train_loss": loss(arrays["vector"], partition_id), "rows": examples, "num-examples": examples}
+    metrics = MetricRecord(figures)
     return Message(RecordDict({"arrays": reply, "metrics": metrics}), reply_to=message)
 
 
