@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from federation.errors import ProtocolViolation
-from federation.secagg import transcripts
+from federation.errors import FederationError, ProtocolViolation
+from federation.secagg import proof, transcripts
 from federation.secagg.messages import (
     Abort,
     Ack,
@@ -84,7 +84,7 @@ class Announced:
     minimum: dict[int, int]
     """m_i of each member of R_r"""
     void: tuple[int, ...] = ()
-    """the cohort that a void attempt before this one binds; empty where there is none"""
+    """the cohort that a void attempt before this one binds, less the convicted; empty where there is none"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +250,8 @@ class Bench:
             self.check_abort(abort)
 
     def check_void(self, void: Void, round_number: int, attempt: int, state_digest: bytes) -> tuple[int, ...]:
-        """The cohort that q members certified in the attempt before, and that may be summed again."""
+        """The cohort that may be summed again: the one that q members certified in the attempt before, less those that are
+        convicted of a lie in it."""
         if void.attempt != attempt - 1:
             raise violation("void", "The certificate that opens this attempt is not of the attempt before.")
         self._sorted(void.ready, "The members that were ready")
@@ -261,7 +262,29 @@ class Bench:
         )
         before = Announced(round_number, void.attempt, context, state_digest, void.ready, {})
         self.check_certificate(void.certificate, before)
-        return void.certificate.survivors.cohort
+        convicted = self.convicted(void, context)
+        return tuple(index for index in void.certificate.survivors.cohort if index not in convicted)
+
+    def convicted(self, void: Void, context: bytes) -> tuple[int, ...]:
+        """Members of the certified cohort, f at most, that the proofs convict of a lie in this very attempt; m or more are
+        left."""
+        found = []
+        for each in void.proofs:
+            try:
+                found.append(proof.convicted(proof.read(each), self.seats, context, self.verify))
+            except FederationError as refused:
+                raise violation("proof", f"A member is to be left out without a proof: {refused.message}") from None
+        self._sorted(found, "The convicted")
+        cohort = void.certificate.survivors.cohort
+        if not set(found) <= set(cohort):
+            raise violation("proof", "A proof is against a member that the cohort does not hold.")
+        if len(found) > self.quorums.f:
+            raise violation(
+                "proof", f"{len(found)} members are convicted: more than the {self.quorums.f} that may lie."
+            )
+        if found and len(cohort) - len(found) < self.quorums.m:
+            raise violation("cohort-small", f"Without the convicted the cohort is smaller than {self.quorums.m}.")
+        return tuple(found)
 
     def check_announcement(self, message: Announcement, before: Bench | None = None) -> Announced:
         """R_r of m READYs or more on one state; q receipts for it after round 1; for a later attempt q ABORTs of the

@@ -53,6 +53,7 @@ from federation.secagg.events import (
     Unmask,
     Windows,
 )
+from federation.secagg.false_seed import FalseSeed
 from federation.secagg.formation import Formation, FormationBook
 from federation.secagg.formation import Said as SetupSaid
 from federation.secagg.ledger import Ledger
@@ -108,6 +109,8 @@ _LATE: Final[dict[type, frozenset[str]]] = {
 """Where an honest member's message may arrive too late: it is dropped without a word."""
 
 _STORY: Final = 24
+_PROOF_BYTES: Final = 16 << 20
+"""of the proofs that one message shows"""
 _NEVER: Final = float("-inf")
 
 Out = list[CollectorInstruction]
@@ -488,7 +491,8 @@ class CollectorMachine:
             if message.state_digest == book.state_digest and self._name(index) in book.present
         }
         if book.bound:
-            return self._announce(ready, set(book.bound), now) if set(book.bound) <= set(ready) else None
+            there = set(book.bound) <= {index for index, each in ready.items() if each.min_cohort <= len(book.bound)}
+            return self._announce(ready, set(book.bound), now) if there else None
         chosen = self._prune(set(ready), {index: message.min_cohort for index, message in ready.items()})
         if chosen is not None and not self._moved(chosen):
             chosen = None
@@ -578,6 +582,8 @@ class CollectorMachine:
         if waiting and self._prune(possible, announced.minimum) is not None:
             return None
         chosen = self._prune(set(book.uploads), announced.minimum)
+        if book.bound and chosen != set(book.bound):
+            chosen = None  # members that a void attempt binds acknowledge no other
         without = self._without(set(missing) - set(waiting))
         if chosen is None:
             most = f"at most {len(possible)} of {len(announced.ready)} members can upload"
@@ -643,18 +649,30 @@ class CollectorMachine:
             }
             if fresh := new - waiting:
                 book.recovering |= fresh
+                book.recovering_since = now
                 out: Out = []
                 for owner in sorted(fresh):
                     out += self._ask_shares(owner, [seat.index for seat in self._certain.seats])
                 return out
             if waiting:
                 return None
+        missing: list[int] = []
         try:
             for owner in silent:
                 if self._rebuilt(owner) is None:
-                    return None
+                    missing.append(owner)
         except ProtocolViolation as wrong:
-            return [Misconduct(self._name(owner), wrong, proof=True), *self._void(wrong.message, now)]
+            return [*self._misdealt(owner, wrong), *self._void(wrong.message, now)]
+        if missing:
+            # Whoever is silent may return. Who has lied, and whose boxes do not open, is not waited for.
+            if not set(missing) <= set(book.proofs):
+                return None
+            until = book.recovering_since + self._windows.phase
+            if now < until:
+                book.deadline = until
+                return None
+            liars = ", ".join(self._name(owner) for owner in missing)
+            return self._void(f"{liars} revealed a false seed, and its shares do not open", now)
         self._enter("unmasking", now)
         return [self._unmask()]
 
@@ -674,6 +692,28 @@ class CollectorMachine:
         t = self._certain.quorums.t
         replies = [reply for (of, _), reply in book.replies.items() if of == owner]
         return recovery.rebuild(replies, book.uploads[owner], self._gone, t) if len(replies) >= t else None
+
+    def _misdealt(self, owner: int, wrong: ProtocolViolation) -> Out:
+        """t good shares rebuild another seed than the owner committed to."""
+        book = self._book
+        upload, t = book.uploads[owner], self._certain.quorums.t
+        replies = [reply for (of, _), reply in book.replies.items() if of == owner]
+        found = recovery.misdealt(replies, upload, self._gone, t)
+        assert found is not None
+        peer, shares = found
+        return self._false_seed(owner, FalseSeed(self._key_of(owner), upload, peer, None, shares), wrong)
+
+    def _false_seed(self, owner: int, found: FalseSeed, wrong: ProtocolViolation) -> Out:
+        """What an upload's own trailer convicts its owner of."""
+        book, member = self._book, self._name(owner)
+        found.check(self._verify)
+        book.convicted.add(member)
+        book.proofs[owner] = evidence = found.to_bytes()
+        named = violation(wrong.check, wrong.message, evidence=evidence)
+        return [Misconduct(member, named, proof=True)]
+
+    def _key_of(self, index: int) -> bytes:
+        return self._certain.seats[index - 1].identity_key
 
     def _unmask(self) -> Unmask:
         book = self._book
@@ -725,7 +765,8 @@ class CollectorMachine:
         audited = self._no_more_audits()
         book.unmasked = {self._name(each.index): each for each in self._unmasked()}
         book.close = Close(book.round, event.context, digest, event.blob, event.size, certificate)
-        book.closed = book.announcement
+        book.closed, book.closed_proofs = book.announcement, book.proofs
+        book.voids = tuple(each for each in book.voids if each.round == book.round)
         out: Out = [
             RoundClosed(
                 book.round,
@@ -748,12 +789,14 @@ class CollectorMachine:
         return out
 
     def _void(self, reason: str, now: float) -> Out:
-        """A certified attempt without a good sum: its certificate opens the next, for the same cohort alone."""
+        """A certified attempt without a good sum: its certificate opens the next, for the same cohort, less the
+        convicted."""
         book = self._book
         certificate, announced = book.certificate, self._open
         assert certificate is not None
         context = announced.context
-        void = Void(book.attempt, announced.ready, certificate)
+        proofs = self._against(certificate, announced.minimum, book.proofs)
+        void = Void(book.attempt, announced.ready, certificate, proofs)
         changed = self._changed("void", reason=reason)
         book.clear_attempt()
         self._announced = None
@@ -765,22 +808,47 @@ class CollectorMachine:
         assert book.close is not None
         assert book.closed is not None
         last = book.closed
-        void = Void(last.attempt, tuple(ready.index for ready in last.readies), book.close.certificate)
+        minimum = {ready.index: ready.min_cohort for ready in last.readies}
+        certificate = book.close.certificate
+        proofs = self._against(certificate, minimum, book.closed_proofs)
+        void = Void(last.attempt, tuple(ready.index for ready in last.readies), certificate, proofs)
         book.round, book.attempt = last.round, last.attempt
         book.certified, book.state_digest = last.receipts, last.readies[0].state_digest
         audited = self._no_more_audits()
         book.closed = book.close = None
+        book.closed_proofs = {}
         book.receipts = {}
         return [self._changed("void", reason=reason), *audited, *self._open_again(void, reason, now)]
+
+    def _against(
+        self, certificate: Certificate, minimum: dict[int, int], proofs: dict[int, bytes]
+    ) -> tuple[bytes, ...]:
+        """The proofs with which a void attempt goes on: against as many of the cohort as may be left out, those first that
+        are not there, as they are waited for in vain."""
+        book, quorums = self._book, self._certain.quorums
+        left = set(certificate.survivors.cohort)
+        shown: dict[int, bytes] = {}
+        room = quorums.f - len({each for past in book.voids if past.round == book.round for each in past.void.proofs})
+        for index in sorted(set(proofs) & left, key=lambda index: (self._name(index) in book.present, index)):
+            rest = left - {index}
+            smallest = max([quorums.m, *(minimum[each] for each in rest)])
+            size = sum(len(each) for each in (*shown.values(), proofs[index]))
+            if len(shown) < room and len(rest) >= smallest and size <= _PROOF_BYTES:
+                left, shown[index] = rest, proofs[index]
+        return tuple(shown[index] for index in sorted(shown))
 
     def _open_again(self, void: Void, reason: str, now: float) -> Out:
         book = self._book
         book.readies, book.ended, book.attempt = {}, (), book.attempt + 1
-        book.void, book.bound = void, void.certificate.survivors.cohort
+        convicted = self._certain.convicted(void, void.certificate.survivors.context)
+        book.void = void
+        book.bound = tuple(index for index in void.certificate.survivors.cohort if index not in convicted)
+        reopen = Reopen(self._epoch, book.round, void)
+        book.voids = (*book.voids, reopen)
         if book.attempt >= self._windows.attempts:
             return self._stuck(f"Round {book.round} is void after {book.attempt} attempts: {reason}.")
         self._enter("gathering", now)
-        return [Tell(self._everyone, Reopen(self._epoch, book.round, void))]
+        return [Tell(self._everyone, reopen)]
 
     def _step_finishing(self, now: float) -> Out | None:
         book = self._book
@@ -878,7 +946,7 @@ class CollectorMachine:
             for each in (known, message)
         )
         if first.text != second.text:
-            return self._convict(member, first, second)
+            return self._convict(member, first, second, book.closed_proofs)
         self._holds(member, message.round + 1, message.state_digest)
         return self._help_behind()
 
@@ -905,7 +973,7 @@ class CollectorMachine:
         )
         if first.text == second.text:
             return []  # another signature on the same upload
-        return self._convict(member, first, second)
+        return self._convict(member, first, second, book.proofs)
 
     def _take_ack(self, member: str, message: Ack) -> Out:
         book = self._book
@@ -915,7 +983,10 @@ class CollectorMachine:
         if before is not None and before.survivors_digest != message.survivors_digest:
             text = transcripts.ack_transcript
             return self._convict(
-                member, Statement(text(before), before.signature), Statement(text(message), message.signature)
+                member,
+                Statement(text(before), before.signature),
+                Statement(text(message), message.signature),
+                book.proofs,
             )
         if message.survivors_digest != transcripts.survivors_digest(book.survivors):
             book.strays[message.index] = message
@@ -923,12 +994,14 @@ class CollectorMachine:
         book.acks[message.index] = message
         return []
 
-    def _convict(self, member: str, first: Statement, second: Statement) -> Out:
-        """Two statements that contradict each other: whoever signed both is left out of the next epoch."""
-        key = self._certain.seats[self._certain_index(member) - 1].identity_key
-        conviction = Conviction(key, first, second)
+    def _convict(self, member: str, first: Statement, second: Statement, proofs: dict[int, bytes]) -> Out:
+        """Two statements that contradict each other: whoever signed both is left out of the next epoch. ``proofs``: of
+        the attempt that they are of."""
+        index = self._certain_index(member)
+        conviction = Conviction(self._key_of(index), first, second)
         conviction.check(self._verify)
         self._book.convicted.add(member)
+        proofs[index] = conviction.to_bytes()
         wrong = violation(
             f"two-{conviction.kind}s",
             f"{member} signed two statements that contradict each other, and is left out of the next epoch.",
@@ -946,7 +1019,12 @@ class CollectorMachine:
             recovery.check_reveal(message, book.uploads[message.index], self._gone)
         except ProtocolViolation as wrong:
             book.broke.add(member)
-            return [Misconduct(member, wrong, proof=True)]
+            upload = book.uploads[message.index]
+            peer = recovery.false_seed(message, upload)
+            if peer is None:
+                return [Misconduct(member, wrong, proof=True)]
+            found = FalseSeed(self._key_of(message.index), upload, peer, message, ())
+            return self._false_seed(message.index, found, wrong)
         book.reveals[message.index] = message
         return []
 
@@ -984,13 +1062,12 @@ class CollectorMachine:
         if book.phase in ("gathering", "finishing"):
             if book.close is not None and book.closed is not None and self._told_of_close and held == book.close.round:
                 out += [Tell(only, book.closed), Tell(only, book.close)]
-            if book.void is not None:
-                out.append(Tell(only, Reopen(self._epoch, book.round, book.void)))
-            elif book.attempt > 0:
+            out += self._voids_again(member)
+            if book.void is None and book.attempt > 0:
                 out.append(Tell(only, AbortRequest(self._epoch, book.round, book.attempt - 1)))
         else:
             assert book.announcement is not None
-            out.append(Tell(only, book.announcement))
+            out += [*self._voids_again(member), Tell(only, book.announcement)]
             if book.phase == "aborting":
                 out.append(Tell(only, AbortRequest(self._epoch, book.round, book.attempt)))
             elif book.certificate is not None:
@@ -1000,6 +1077,10 @@ class CollectorMachine:
             elif book.survivors is not None:
                 out.append(Tell(only, book.survivors))
         return out + self._help_behind(member)
+
+    def _voids_again(self, member: str) -> Out:
+        """Every void attempt of this round, in order: each binds, less those that are convicted in it."""
+        return [Tell((member,), each) for each in self._book.voids if each.round == self._book.round]
 
     def _behind(self, member: str) -> bool:
         """Whether the member holds an older state than the certified one, or another, and will not get there by

@@ -1,20 +1,23 @@
 """Two statements under one signature that contradict each other: a proof that anybody can check, with nothing but the key.
 
 A member says each of these things once for its place in an attempt, and is on disk before it says it: which survivors it
-acknowledges, which update it sends, what it reveals and recovers, which state follows. Two signed transcripts of one kind, for
-one place, that differ, are a lie that no fault explains. (docs/protocol/secure-aggregation.md, "Convictions".)
+acknowledges, which update it sends, what it reveals, which state follows. Two signed transcripts of one kind, for one place,
+that differ, are a lie that no fault explains. What a holder returns in RECOVER is not among them: it follows from the box that
+the coordinator shows, and an owner can make two that open. (docs/protocol/secure-aggregation.md, "Convictions".)
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from federation.errors import VerificationFailed
 from federation.identity.envelope import canonical
-from federation.secagg.certificate import Verify
 from federation.secagg.transcripts import fields_of
+
+if TYPE_CHECKING:
+    from federation.secagg.certificate import Verify
 
 FORMAT: Final = "concord/conviction/v1"
 MAX_BYTES: Final = 1 << 20
@@ -22,11 +25,12 @@ PLACES: Final[dict[str, tuple[int, ...]]] = {
     "ack": (0, 2),
     "upload": (0, 1),
     "reveal": (0, 1),
-    "recover": (0, 1, 2),
     "receipt": (0, 1, 2, 3, 4, 5),
 }
-"""Of each kind, the fields that name the one place for which it is signed once: context and index, and for RECOVER the
-owner; for a receipt job, epoch, roster, index, round and context."""
+"""Of each kind, the fields that name the one place for which it is signed once: context and index; for a receipt job,
+epoch, roster, index, round and context."""
+WHERE: Final[dict[str, tuple[int, int]]] = {"ack": (0, 2), "upload": (0, 1), "reveal": (0, 1), "receipt": (5, 3)}
+"""Of each kind, the fields that hold context and index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,7 @@ class Conviction:
 
     @property
     def kind(self) -> str:
-        """Of both statements: ack, upload, reveal, recover or receipt. Raises VerificationFailed."""
+        """Of both statements: ack, upload, reveal or receipt. Raises VerificationFailed."""
         return fields_of(self.first.text)[0]
 
     def check(self, verify: Verify) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from federation.secagg.events import Roster
+from federation.secagg.events import Reopen, Roster
 from federation.secagg.formation import FormationBook, Standing
 from federation.secagg.messages import (
     Abort,
@@ -76,7 +76,12 @@ class Ledger:
     void: Void | None = None
     """or its certificate, when it gave no sum"""
     bound: tuple[int, ...] = ()
-    """the cohort of a certificate of this round that gave no sum: every later attempt sums it, and no other"""
+    """the cohort of a certificate of this round that gave no sum, less the convicted: every later attempt sums it, and
+    no other"""
+    voids: tuple[Reopen, ...] = ()
+    """of this round and the one before: a member that was away must see who was convicted in each"""
+    proofs: dict[int, bytes] = field(default_factory=dict)
+    """of a lie in this attempt, by the liar's index"""
     why_aborted: str = ""
     announcement: Announcement | None = None
     uploads: dict[int, Upload] = field(default_factory=dict)
@@ -85,12 +90,14 @@ class Ledger:
     certificate: Certificate | None = None
     reveals: dict[int, Reveal] = field(default_factory=dict)
     recovering: set[int] = field(default_factory=set)
+    recovering_since: float = 0.0
     replies: dict[tuple[int, int], RecoverReply] = field(default_factory=dict)
     """(owner, holder)"""
 
     # the round before
     closed: Announcement | None = None
     close: Close | None = None
+    closed_proofs: dict[int, bytes] = field(default_factory=dict)
     strays: dict[int, Ack] = field(default_factory=dict)
     """good signatures on survivors that were not announced"""
     unmasked: dict[str, Unmasked] = field(default_factory=dict)
@@ -104,6 +111,6 @@ class Ledger:
     def clear_attempt(self) -> None:
         """Forgets what belongs to one attempt, seeds first."""
         self.reveals, self.replies, self.recovering = {}, {}, set()
-        self.uploads, self.acks, self.aborts, self.strays = {}, {}, {}, {}
+        self.uploads, self.acks, self.aborts, self.strays, self.proofs = {}, {}, {}, {}, {}
         self.announcement = self.survivors = self.certificate = None
         self.opened = None

@@ -89,12 +89,14 @@ from federation.secagg.votes import (
     Aborted,
     Bound,
     Contribution,
+    Convicted,
     Held,
     Known,
     Present,
     Seated,
     Votes,
     binding,
+    convicted_key,
     seat_key,
     vote,
 )
@@ -542,20 +544,35 @@ class MemberMachine:
         return [self._votes.put(key, Aborted(attempt)), *stopped]
 
     def _see_void(self, void: Void, round_number: int, state_digest: bytes) -> list[MemberInstruction]:
-        """A certified attempt gave no sum: whoever learns of it is bound to its cohort, as if it had released."""
+        """A certified attempt gave no sum: whoever learns of it is bound to its cohort, as if it had released, and to it
+        less the members that are proved to have lied in it (``Bench.check_void`` has checked the proofs)."""
         cohort = tuple(self._name(index) for index in void.certificate.survivors.cohort)
+        context = void.certificate.survivors.context
+        known = self._votes.convicted(state_digest)
+        convicted = known | {self._name(index) for index in self._certain.convicted(void, context)}
+        if len(convicted) > self._certain.quorums.f:
+            raise violation("proof", f"{len(convicted)} members are convicted at one state: more than may lie.")
+        here = (self._epoch, void.attempt)
         for bound in self._votes.bindings(state_digest):
-            if bound.cohort != cohort and not self._over(bound):
+            there = (bound.epoch, bound.attempt)
+            earlier, later = (cohort, bound.cohort) if there > here else (bound.cohort, cohort)
+            fits = earlier == later if there == here else _less(earlier, later, convicted)
+            if not fits and not self._over(bound):
                 raise violation(
-                    "bound-cohort", "We released for this state already: only the same cohort may be summed."
+                    "bound-cohort",
+                    "We released for this state already: only the same cohort may be summed, less the convicted.",
                 )
         applying = self._applying
         if applying is not None and applying.close.round == round_number:
-            self._applying = None
+            of = self._announced.get(applying.close.context)
+            if of is None or of.attempt <= void.attempt:
+                self._applying = None
         out: list[MemberInstruction] = []
         computing = self._announced.get(self._computing) if self._computing is not None else None
         if computing is not None and computing.attempt <= void.attempt:
             out += self._stop()
+        if convicted > known:
+            out.append(self._votes.put(convicted_key(state_digest), Convicted(tuple(sorted(convicted)))))
         key = binding(state_digest, self._epoch, void.attempt)
         if self._votes.get(key, Bound) is None:
             digest = transcripts.survivors_digest(void.certificate.survivors)
@@ -563,7 +580,8 @@ class MemberMachine:
         return out
 
     def _reopen(self, event: Reopen) -> list[MemberInstruction]:
-        """The coordinator shows that attempt a was certified and gave no sum: READY for a + 1, for the same cohort."""
+        """The coordinator shows that attempt a was certified and gave no sum: READY for a + 1, for the same cohort, less the
+        convicted."""
         held = self._held
         if event.epoch != self._epoch or event.round != held.round:
             raise violation("stale-round", "The coordinator asked to open a round again that is not open.")
@@ -751,13 +769,15 @@ class MemberMachine:
     def _check_binding(self, announced: Announced, digest: bytes, cohort: tuple[int, ...]) -> None:
         names = tuple(map(self._name, cohort))
         here = (self._epoch, announced.round, announced.attempt)
+        convicted = self._votes.convicted(announced.state_digest)
         for bound in self._votes.bindings(announced.state_digest):
             if (bound.epoch, bound.round, bound.attempt) == here:
                 if bound.survivors_digest != digest:
                     raise violation("bound-cohort", "We released for this attempt already, to other survivors.")
-            elif bound.cohort != names and not self._over(bound):
+            elif not _less(bound.cohort, names, convicted) and not self._over(bound):
                 raise violation(
-                    "bound-cohort", "We released for this state already: only the same cohort may be summed."
+                    "bound-cohort",
+                    "We released for this state already: only the same cohort may be summed, less the convicted.",
                 )
 
     def _bind(self, announced: Announced, digest: bytes, cohort: tuple[int, ...]) -> list[MemberInstruction]:
@@ -957,3 +977,8 @@ class MemberMachine:
 
     def _note(self, line: str) -> None:
         self._story.append(line)
+
+
+def _less(cohort: tuple[str, ...], other: tuple[str, ...], convicted: frozenset[str]) -> bool:
+    """Whether ``other`` is the cohort, or it less convicted members."""
+    return set(other) <= set(cohort) and set(cohort) - set(other) <= convicted

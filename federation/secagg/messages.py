@@ -200,13 +200,15 @@ class Certificate:
 
 @dataclass(frozen=True, slots=True)
 class Void:
-    """A certified attempt whose sum fails or cannot be completed: it opens the next attempt, for the same cohort
-    alone."""
+    """A certified attempt whose sum fails or cannot be completed: it opens the next attempt, for the same cohort, less
+    those that are convicted of a lie in this one."""
 
     attempt: int
     ready: tuple[int, ...]
     """R_r of that attempt; the ACKs are for the ctx that follows from it"""
     certificate: Certificate
+    proofs: tuple[bytes, ...] = ()
+    """one against each member that the next attempt goes on without (``federation.secagg.proof``), by index"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ in U.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from federation.errors import ProtocolViolation
 from federation.secagg import shamir, transcripts
@@ -29,6 +29,18 @@ def check_reveal(reveal: Reveal, upload: Upload, gone: Sequence[int]) -> None:
             raise violation("reveal-seed", f"Member {reveal.index} reveals another seed than it committed to.")
 
 
+def false_seed(reveal: Reveal, upload: Upload) -> int | None:
+    """The first peer (0: the self seed) whose seed is not what the trailer commits to; None where there is none."""
+    places = {0: 0, **{peer: place for place, peer in enumerate(upload.trailer.edges, start=1)}}
+    for peer, seed in ((0, reveal.self_seed), *reveal.edges):
+        if peer in places and (
+            transcripts.secret_hash(reveal.context, reveal.index, peer, seed)
+            != upload.trailer.secret_hashes[places[peer]]
+        ):
+            return peer
+    return None
+
+
 def check_reply(reply: RecoverReply, upload: Upload, gone: Sequence[int]) -> None:
     """Each share has the hash that the owner's trailer gives for this holder: else the holder is named."""
     trailer = upload.trailer
@@ -42,24 +54,46 @@ def check_reply(reply: RecoverReply, upload: Upload, gone: Sequence[int]) -> Non
             raise violation("share-hash", f"Member {reply.index} returns a wrong share of member {reply.owner}'s seed.")
 
 
-def rebuild(replies: Sequence[RecoverReply], upload: Upload, gone: Sequence[int], threshold: int) -> dict[int, bytes]:
-    """The owner's seeds from ``threshold`` good replies. Raises ProtocolViolation that names the dealer."""
+Shares = tuple[tuple[int, bytes], ...]
+"""(holder, share)"""
+
+
+def _columns(
+    replies: Sequence[RecoverReply], upload: Upload, gone: Sequence[int], threshold: int
+) -> Iterator[tuple[int, Shares, bytes | None]]:
+    """(peer, shares, the seed that they rebuild; None when it is not the one that was committed to)"""
     used = sorted(replies, key=lambda reply: reply.index)[:threshold]
     places = {0: 0, **{peer: place for place, peer in enumerate(upload.trailer.edges, start=1)}}
-    seeds = {}
     for column, peer in enumerate((0, *gone)):
-        wrong = violation("dealer", f"Member {upload.index} dealt shares of a wrong seed: they do not rebuild it.")
+        shares = tuple((reply.index, reply.shares[column][1]) for reply in used)
         try:
-            seed = shamir.rebuild({reply.index: reply.shares[column][1] for reply in used})
+            seed: bytes | None = shamir.rebuild(dict(shares))
         except ProtocolViolation:
-            raise wrong from None
-        if (
-            transcripts.secret_hash(upload.context, upload.index, peer, seed)
-            != upload.trailer.secret_hashes[places[peer]]
-        ):
-            raise wrong
+            seed = None
+        if seed is not None:
+            hashed = transcripts.secret_hash(upload.context, upload.index, peer, seed)
+            seed = seed if hashed == upload.trailer.secret_hashes[places[peer]] else None
+        yield peer, shares, seed
+
+
+def rebuild(replies: Sequence[RecoverReply], upload: Upload, gone: Sequence[int], threshold: int) -> dict[int, bytes]:
+    """The owner's seeds from ``threshold`` good replies. Raises ProtocolViolation that names the dealer."""
+    seeds = {}
+    for peer, _, seed in _columns(replies, upload, gone, threshold):
+        if seed is None:
+            raise violation("dealer", f"Member {upload.index} dealt shares of a wrong seed: they do not rebuild it.")
         seeds[peer] = seed
     return seeds
+
+
+def misdealt(
+    replies: Sequence[RecoverReply], upload: Upload, gone: Sequence[int], threshold: int
+) -> tuple[int, Shares] | None:
+    """(peer, shares) of the first seed that the replies do not rebuild; None where there is none."""
+    for peer, shares, seed in _columns(replies, upload, gone, threshold):
+        if seed is None:
+            return peer, shares
+    return None
 
 
 def unmask_plan(context: bytes, seeds: Mapping[int, Seeds], cipher: str) -> MaskPlan:

@@ -2,7 +2,7 @@
 
 ``put`` writes to this mirror and gives the Remember to perform; the machine decides from the mirror alone, so that a
 restored member decides as the one that was killed would have. Votes of settled rounds are erased; a binding of a state
-to a cohort never is.
+to a cohort, and who was convicted at it, never are.
 """
 
 from __future__ import annotations
@@ -118,6 +118,13 @@ class Aborted:
     attempt: int
 
 
+@dataclass(frozen=True, slots=True)
+class Convicted:
+    """Whom we saw convicted of a lie in an attempt at one state: a cohort that binds us may go on without them."""
+
+    members: tuple[str, ...]
+
+
 CANDIDACY = "candidacy"
 PRESENT = "epoch"
 BEFORE = "before"
@@ -137,6 +144,7 @@ _KINDS: dict[str, type] = {
     "aborted": Aborted,
     "receipt": Receipt,
     "bound": Bound,
+    "convicted": Convicted,
 }
 
 
@@ -151,6 +159,10 @@ def seat_key(epoch: int) -> str:
 def binding(state_digest: bytes, epoch: int, attempt: int) -> str:
     """One for each attempt: a release in a later attempt, for the same cohort, does not undo an earlier one."""
     return f"bound/{state_digest.hex()}.{epoch}.{attempt}"
+
+
+def convicted_key(state_digest: bytes) -> str:
+    return f"convicted/{state_digest.hex()}"
 
 
 class Votes:
@@ -188,6 +200,10 @@ class Votes:
         """What this state was released for."""
         prefix = f"bound/{state_digest.hex()}."
         return [self._records[key] for key in sorted(self._records) if key.startswith(prefix)]
+
+    def convicted(self, state_digest: bytes) -> frozenset[str]:
+        record = self.get(convicted_key(state_digest), Convicted)
+        return frozenset(record.members) if record is not None else frozenset()
 
     def bound_in(self, epoch: int, round_number: int, attempt: int) -> bool:
         """Whether any state was released in this attempt."""

@@ -18,9 +18,9 @@ from google.protobuf.message import Message
 
 from federation.errors import ProtocolViolation
 from federation.sealing import WRAPPED_BYTES
-from federation.secagg import codec, events, messages
+from federation.secagg import codec, events, messages, proof
 from federation.secagg.events import CollectorEvent
-from federation.secagg.parameters import MAX_MEMBERS
+from federation.secagg.parameters import MAX_MEMBERS, Quorums
 from federation.secagg.shamir import SHARE_BYTES
 from federation.secagg.suite import CIPHERTEXT_BYTES, KEM_KEY_BYTES
 from federation.v1 import rounds_pb2
@@ -56,8 +56,13 @@ _EXACT: Final[dict[str, int]] = {
     "secret_hashes": 32,
     "share_hashes": 32,
 }
-_AT_MOST: Final[dict[str, int]] = {"credential": _CREDENTIAL_LIMIT, "ciphertext": _BOX_LIMIT, "box": _BOX_LIMIT}
-_COUNT: Final[dict[str, int]] = {"share_hashes": MAX_MEMBERS * MAX_MEMBERS}
+_AT_MOST: Final[dict[str, int]] = {
+    "credential": _CREDENTIAL_LIMIT,
+    "ciphertext": _BOX_LIMIT,
+    "box": _BOX_LIMIT,
+    "proofs": proof.MAX_BYTES,
+}
+_COUNT: Final[dict[str, int]] = {"share_hashes": MAX_MEMBERS * MAX_MEMBERS, "proofs": Quorums.of(MAX_MEMBERS).f}
 _RANGE: Final[dict[str, tuple[int, int]]] = {
     "index": (1, MAX_MEMBERS),
     "holder": (1, MAX_MEMBERS),

@@ -1394,6 +1394,7 @@ class Void(_message.Message):
     ATTEMPT_FIELD_NUMBER: _builtins.int
     READY_FIELD_NUMBER: _builtins.int
     CERTIFICATE_FIELD_NUMBER: _builtins.int
+    PROOFS_FIELD_NUMBER: _builtins.int
     attempt: _builtins.int
     @_builtins.property
     def ready(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
@@ -1401,16 +1402,21 @@ class Void(_message.Message):
 
     @_builtins.property
     def certificate(self) -> Global___Certificate: ...
+    @_builtins.property
+    def proofs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """against each member that the next attempt goes on without, by index"""
+
     def __init__(
         self,
         *,
         attempt: _builtins.int = ...,
         ready: _abc.Iterable[_builtins.int] | None = ...,
         certificate: Global___Certificate | None = ...,
+        proofs: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "certificate", b"certificate", "ready", b"ready"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "certificate", b"certificate", "proofs", b"proofs", "ready", b"ready"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

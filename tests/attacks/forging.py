@@ -10,6 +10,7 @@ from typing import Any
 from federation.secagg import transcripts
 from federation.secagg.events import MemberInstruction, Refuse, Send
 from federation.secagg.messages import Abort, Ack, Announcement, Certificate, Ready, Receipt, SurvivorEntry, Survivors
+from federation.secagg.parameters import Quorums
 from tests.simulation.harness import JOB, World
 
 
@@ -53,8 +54,8 @@ class Workshop:
         survivors = self.survivors(cohort)
         return Certificate(survivors, tuple(self.ack(index, survivors) for index in signers))
 
-    def ready(self, index: int, round_number: int, attempt: int, state: bytes, minimum: int = 4) -> Ready:
-        ready = Ready(index, 1, round_number, attempt, state, minimum, b"")
+    def ready(self, index: int, round_number: int, attempt: int, state: bytes, minimum: int = 0) -> Ready:
+        ready = Ready(index, 1, round_number, attempt, state, minimum or Quorums.of(self.n).m, b"")
         text = transcripts.ready_transcript(JOB, self.roster_hash, ready)
         return replace(ready, signature=self.sign(index, text))
 

@@ -59,31 +59,6 @@ def test_a_wrong_seed_in_a_reveal_convicts_and_is_recovered() -> None:
     assert (found.member, found.violation.check, found.proof) == ("m2", "reveal-seed", True)
 
 
-def test_a_dealer_of_shares_that_rebuild_nothing_is_named_and_the_round_is_void() -> None:
-    world = World(5, rounds=1)
-
-    def tamper(member: str, message: Any) -> Any:
-        if member == "m1" and isinstance(message, Upload):
-            hashes = (bytes(32), *message.trailer.secret_hashes[1:])
-            return resigned(world, member, replace(message, trailer=replace(message.trailer, secret_hashes=hashes)))
-        return None if member == "m1" and isinstance(message, Reveal) else message
-
-    world.tamper = tamper
-    world.begin()
-    world.kill_after.add(("m1", "Upload"))
-    world.run()
-    assert not world.closed
-    assert ("m1", "dealer") in [(each.member, each.violation.check) for each in world.misconduct]
-    assert [(moved.attempt, moved.phase) for moved in world.phases if moved.phase == "void"] == [(0, "void")]
-    assert world.collector.phase == "gathering", "the cohort stays bound: the job waits for the dealer"
-    world.tamper = lambda member, message: message
-    world.restart("m1")
-    world.run()
-    assert world.done is not None
-    (closed,) = world.closed
-    assert (closed.attempt, closed.certificate.survivors.cohort) == (1, (1, 2, 3, 4, 5))
-
-
 @pytest.mark.parametrize("blind", [True, False])
 @pytest.mark.parametrize("times", [1, 2])
 def test_garbage_masks_void_the_round_and_bind_its_cohort(blind: bool, times: int) -> None:
