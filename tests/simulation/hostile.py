@@ -19,6 +19,7 @@ from typing import Any
 from federation.errors import ProtocolViolation
 from federation.secagg import boxes, transcripts
 from federation.secagg.certificate import Bench
+from federation.secagg.conviction import Conviction, Statement
 from federation.secagg.events import (
     AbortRequest,
     CatchUp,
@@ -130,6 +131,7 @@ class Hostile:
         self.acks: defaultdict[bytes, dict[int, Ack]] = defaultdict(dict)
         self.shown: list[Any] = []
         self.releases = 0
+        self.against = 0
         self._setting_up: list[Any] | None = None
 
         self.peers: dict[str, Peer] = {}
@@ -314,8 +316,11 @@ class Hostile:
             found[index] = replace(abort, signature=self._sign(name, text))
         return tuple(found[index] for index in sorted(found))
 
-    def _void(self, epoch: int, round_number: int, attempt: int, state: bytes, pick: int = 0) -> Void | None:
-        """The newest certificate of an attempt at this state that really has its ACKs."""
+    def _void(
+        self, epoch: int, round_number: int, attempt: int, state: bytes, pick: int = 0, against: int = 0
+    ) -> Void | None:
+        """The newest certificate of an attempt at this state that really has its ACKs. Bits of ``against``: whom to convict
+        of a lie in it."""
         found = []
         for survivors in self.survivors:
             of = self.watch.attempts.get(survivors.context)
@@ -324,7 +329,28 @@ class Hostile:
                 if len(certificate.acks) >= of.quorums.q:
                     ready = tuple(sorted(of.seats.index(name) + 1 for name in of.ready))
                     found.append(Void(attempt, ready, certificate))
-        return _newest(found, pick) if found else None
+        if not found:
+            return None
+        void = _newest(found, pick)
+        return replace(void, proofs=self._proofs(void, against))
+
+    def _proofs(self, void: Void, against: int) -> tuple[bytes, ...]:
+        """Colluders sign what convicts them; of the others the coordinator shows whatever two ACKs it has."""
+        context = void.certificate.survivors.context
+        bench, proofs = self._bench_of_context(context), []
+        for index in void.certificate.survivors.cohort:
+            if against >> (index - 1) & 1:
+                seat = bench.seats[index - 1]
+                acks = [each[index] for each in self.acks.values() if index in each][-2:]
+                if seat.member in self.liars:
+                    acks = [Ack(index, context, bytes([digest]) * 32, b"") for digest in (1, 2)]
+                    acks = [
+                        replace(ack, signature=self._sign(seat.member, transcripts.ack_transcript(ack))) for ack in acks
+                    ]
+                said = [Statement(transcripts.ack_transcript(ack), ack.signature) for ack in acks]
+                said = [*said, *(Statement(b"", bytes(64)),) * (2 - len(said))]
+                proofs.append(Conviction(seat.identity_key, *said).to_bytes())
+        return tuple(proofs)
 
     def _certified(self, epoch: int, round_number: int, state: bytes) -> tuple[Receipt, ...]:
         """q receipts of the round before for this state, colluders' included, of this epoch or else the one before."""
@@ -364,10 +390,11 @@ class Hostile:
             ready[index] = replace(message, signature=self._sign(name, text))
         void = None
         if attempt and op.choice != 1:
-            void = self._void(epoch, round_number, attempt - 1, state)
+            void = self._void(epoch, round_number, attempt - 1, state, against=self.against)
         chosen = {index: each for index, each in ready.items() if not op.less >> (index - 1) & 1}
         if void is not None:
-            chosen = {index: each for index, each in ready.items() if index in void.certificate.survivors.cohort}
+            left = self._left(void)
+            chosen = {index: each for index, each in ready.items() if index in left}
         receipts = self._certified(epoch, round_number, state) if round_number > 1 else ()
         message = Announcement(
             epoch=epoch,
@@ -407,6 +434,19 @@ class Hostile:
     def _root_of(self, puppet: MemberMachine, epoch: int, peer: int, round_number: int) -> bytes:
         seat = puppet._votes.get(seat_key(epoch), Seated)
         return puppet._at(seat.round, seat.roots[peer - 1], round_number) if seat is not None else bytes(32)
+
+    def _left(self, void: Void) -> set[int]:
+        """The cohort, less those that the proofs convict, or name."""
+        cohort = set(void.certificate.survivors.cohort)
+        bench = self._bench_of_context(void.certificate.survivors.context)
+        keys = {Conviction.from_bytes(each).identity_key for each in void.proofs}
+        return cohort - {seat.index for seat in bench.seats if seat.identity_key in keys}
+
+    def op_convict(self, op: Op) -> None:
+        """Whom the coordinator goes on without from here on: choice 0, its own; 1: whoever ``less`` names; 2: nobody."""
+        bench = self.eras[max(self.eras)].bench
+        own = sum(1 << (index - 1) for index, _ in self._lying(bench))
+        self.against = (own, op.less or (1 << len(bench.seats)) - 1, 0)[op.choice % 3]
 
     def op_work(self, op: Op) -> None:
         """Labs train, apply sums, fetch states. choice 1: training fails."""
@@ -464,7 +504,7 @@ class Hostile:
         if not keys:
             return
         epoch, round_number, attempt, state = _newest(keys, op.pick)
-        void = self._void(epoch, round_number, attempt, state, op.choice)
+        void = self._void(epoch, round_number, attempt, state, op.choice, self.against)
         if void is not None:
             self.tell(Reopen(epoch, round_number, void), op.spare)
 
@@ -566,6 +606,10 @@ class Hostile:
             ]
         )
 
+    def op_without(self, op: Op) -> None:
+        """The newest attempt is opened again, without its own or without whoever ``less`` names."""
+        self.run([Op("convict", choice=op.choice, less=op.less), Op("reopen", op.pick), Op("attempt", spare=op.spare)])
+
     def op_round(self, op: Op) -> None:
         """A whole round: an attempt, and its sum shown to all but ``spare``."""
         self.run([Op("attempt", op.pick, less=op.less), Op("close", choice=op.choice, spare=op.spare), Op("work")])
@@ -636,6 +680,8 @@ PROFILES: tuple[Profile, ...] = (
     {  # attempts that are opened again
         "attempt": 8,
         "reopen": 4,
+        "convict": 1,
+        "without": 6,
         "abort": 4,
         "announce": 2,
         "work": 2,
@@ -646,6 +692,7 @@ PROFILES: tuple[Profile, ...] = (
         "recover": 2,
     },
     {  # epochs
+        "without": 2,
         "attempt": 6,
         "round": 2,
         "epoch": 4,
@@ -684,6 +731,7 @@ PROFILES: tuple[Profile, ...] = (
         "replay": 2,
         "epoch": 1,
         "attempt": 6,
+        "without": 2,
         "squeeze": 1,
     },
 )

@@ -4,7 +4,8 @@ I1  exact sum or clean abort    a sum that an honest member applies is the plain
 I2  one word each               for one (epoch, round, attempt) an honest member masks one vector, uploads once, ACKs one
                                 cohort, releases for one, and says nothing after its ABORT; who has released for an
                                 attempt never signs its ABORT; for one state it releases for one cohort, in any attempt or
-                                epoch, unless q ABORTs ended the attempt before; one receipt for a round
+                                epoch, unless q ABORTs ended the attempt before; one receipt for a round. Two cohorts that
+                                differ in liars alone are one: the convicted are left out
 I3  who may be unmasked         b_i leaves only for i in a certified cohort U, by its own REVEAL or by shares; s_ij only
                                 for i in U and j outside it; no message carries any other secret
 I4  nothing of one member       what the coordinator and f members have seen determines, of the honest members' vectors,
@@ -275,7 +276,7 @@ class Watch:
             other = self.attempts[earlier]
             if other.key == attempt.key:
                 hold("I2", (earlier, before) == (context, cohort), f"{member} releases twice for {attempt.key}")
-            elif other.state == attempt.state and before != cohort:
+            elif other.state == attempt.state and (before ^ cohort) - self.colluders:
                 hold(
                     "I2",
                     self.over(other),
