@@ -1,0 +1,136 @@
+"""Page: "Update and sum", "Checks on a sum", "The next state": what the collector adds, what members read, and what follows."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from tests.plain import floats
+from tests.plain.ciphers import HEADER
+from tests.plain.update import ONE, Code, Mask, bytes_of, mac_holds, masked, signed_values, tags, values_of
+
+
+def pieces_of(code: Code, data: bytes) -> list[tuple[int, int, list[int]]]:
+    """(chunk index, bits, ring elements) of an update or a sum: chunks, then the header."""
+    body, width = len(data) - 8 * code.header_words, code.bits // 8
+    step = code.chunk * width
+    found = [
+        (place, code.bits, values_of(data[at : min(at + step, body)], code.bits))
+        for place, at in enumerate(range(0, body, step))
+    ]
+    return [*found, (HEADER, 64, values_of(data[body:], 64))]
+
+
+def unmasked(code: Code, updates: Sequence[bytes], masks: Sequence[Mask]) -> bytes:
+    """The sum, as the collector publishes it: blind masks stay on. ``masks``: with the sign that takes them off."""
+    data = b""
+    for parts in zip(*(pieces_of(code, each) for each in updates), strict=True):
+        index, bits, _ = parts[0]
+        total = [sum(column) for column in zip(*(values for _, _, values in parts), strict=True)]
+        data += bytes_of(masked(total, masks, index, bits, code.cipher), bits)
+    return data
+
+
+@dataclass(frozen=True)
+class Sum:
+    chunks: list[list[int]]
+    """signed level sums"""
+    header: list[int]
+
+    @property
+    def levels(self) -> list[int]:
+        return [level for chunk in self.chunks for level in chunk]
+
+
+class Refused(Exception):
+    """``args[0]``: the check, as the page names it."""
+
+
+def opened(
+    code: Code,
+    data: bytes,
+    parameters: int,
+    blinds: Sequence[bytes],
+    tag_key: bytes,
+    pads: Sequence[bytes],
+    total_weight: int,
+) -> Sum:
+    """A member's reading. ``pads``: of the cohort; their number is its size. Raises Refused."""
+    size = len(pads)
+    if len(data) != parameters * code.bits // 8 + 8 * code.header_words:
+        raise Refused("sum-size")
+    masks = [(seed, -1) for seed in blinds]
+    found = [
+        signed_values(masked(values, masks, index, bits, code.cipher), bits)
+        for index, bits, values in pieces_of(code, data)
+    ]
+    chunks, head = found[:-1], found[-1]
+    if head[0] != total_weight:
+        raise Refused("sum-weight")
+    if not 0 <= head[1] <= size * ONE or not 0 <= head[2] <= size * parameters:
+        raise Refused("sum-header")
+    for place in range(3, len(head) - 4, 2):
+        value, share = head[place : place + 2]
+        if not 0 <= share <= total_weight * ONE // code.unit or abs(value) > 2**20 * share + size:
+            raise Refused("sum-header")
+    if any(abs(level) > size * code.bound for chunk in chunks for level in chunk):
+        raise Refused("sum-range")
+    if not mac_holds(tags(tag_key, chunks, head[:-4]), head[-4:], pads):
+        raise Refused("sum-mac")
+    return Sum(chunks, head)
+
+
+def mean(code: Code, total: Sum, scales: Sequence[int]) -> list[Fraction]:
+    """float64"""
+    return [
+        floats.double(level * Fraction(2) ** exponent * code.unit / total.header[0])
+        for chunk, exponent in zip(total.chunks, scales, strict=True)
+        for level in chunk
+    ]
+
+
+def next_scales(code: Code, total: Sum, scales: Sequence[int], cohort: int, lowest: int, highest: int) -> list[int]:
+    bound, saturated, found = cohort * code.bound, total.header[2], []
+    for chunk, exponent in zip(total.chunks, scales, strict=True):
+        peak = max(abs(level) for level in chunk)
+        if 2 * peak > bound or (4 * peak > bound and saturated > 0):
+            exponent += 1
+        elif 16 * peak < bound and saturated == 0 and peak > 0:
+            exponent -= 1
+        found.append(min(max(exponent, lowest), highest))
+    return found
+
+
+def averaged(weights: Sequence[Fraction], step: Sequence[Fraction]) -> list[Fraction]:
+    """The outer step of FedAvg and FedProx on float32 weights."""
+    return [floats.single(floats.double(weight + part)) for weight, part in zip(weights, step, strict=True)]
+
+
+# --------------------------------------------------------------------------------------------------------------- states
+
+
+def _framed(kind: bytes, data: bytes) -> bytes:
+    return kind + len(data).to_bytes(8, "big") + data
+
+
+def _stated(label: str, *fields: str | int | bytes) -> bytes:
+    found = _framed(b"L", label.encode())
+    for field in fields:
+        if isinstance(field, str):
+            found += _framed(b"S", field.encode())
+        elif isinstance(field, int):
+            found += _framed(b"I", field.to_bytes(8, "big"))
+        else:
+            found += _framed(b"B", field)
+    return found
+
+
+def state_digest(round_: int, arrays: Mapping[str, Sequence[Fraction]], scales: Sequence[int]) -> bytes:
+    """Of a state whose arrays are vectors of float32, without optimiser arrays."""
+    text = _stated("concord/state/v1", round_, len(arrays), 0)
+    for name, values in arrays.items():
+        text += _stated("array", name, "<f4", len(values)) + floats.bytes_of_singles(values)
+    text += _stated("scales", bytes(exponent % 256 for exponent in scales))
+    return hashlib.sha256(text).digest()
