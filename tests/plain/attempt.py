@@ -29,9 +29,7 @@ class Rules:
     highest: int = 8
 
     def code(self, epoch: Epoch) -> Code:
-        return Code(
-            epoch.n, self.bits, self.cipher, epoch.unit, Fraction(self.clip_norm), self.chunk, self.metrics
-        )
+        return Code(epoch.n, self.bits, self.cipher, epoch.unit, Fraction(self.clip_norm), self.chunk, self.metrics)
 
 
 @dataclass(frozen=True)
@@ -123,7 +121,9 @@ class Attempt:
             "epoch": epoch.number, "round": self.round, "attempt": self.number, "readies": self.readies,
             "receipts": self.receipts, "aborts": self.aborts, "void": self.void,
         }  # fmt: skip
-        self.drawn = {i: Drawn.of(f"{self.label}/{epoch.members[i - 1].id}", len(self.ready), self.q.t) for i in self.ready}
+        self.drawn = {
+            i: Drawn.of(f"{self.label}/{epoch.members[i - 1].id}", len(self.ready), self.q.t) for i in self.ready
+        }
         self.updates: dict[int, Update] = {}
         self.shares: dict[int, list[dict[int, bytes]]] = {}
         self.uploads: dict[int, Said] = {}
@@ -142,7 +142,9 @@ class Attempt:
                     self._recover(owner, holder)
         self.seeds = {index: self._seeds(index) for index in self.cohort}
         self.masks: list[Mask] = [
-            (seed, +1 if 0 < peer < owner else -1) for owner, known in self.seeds.items() for peer, seed in known.items()
+            (seed, +1 if 0 < peer < owner else -1)
+            for owner, known in self.seeds.items()
+            for peer, seed in known.items()
         ]
         self.sum = sums.unmasked(self.code, [self.updates[index].data for index in self.cohort], self.masks)
         self.close: Said = {

@@ -94,7 +94,9 @@ class Epoch:
     def roster(self, receiver: int) -> Said:
         """``receiver`` 0: for nobody in particular, without ciphertexts."""
         stripped = [{**each, "ciphertexts": []} for each in self.encapsulations]
-        own = [each["ciphertexts"][receiver - each["index"] - 1] for each in self.encapsulations[: max(receiver - 1, 0)]]
+        own = [
+            each["ciphertexts"][receiver - each["index"] - 1] for each in self.encapsulations[: max(receiver - 1, 0)]
+        ]
         return {**self.candidates(), "encapsulations": stripped, "ciphertexts": own}
 
     def certificate(self) -> Said:

@@ -119,7 +119,10 @@ def masked(values: Sequence[int], masks: Sequence[Mask], index: int, bits: int, 
     """Ring elements: integers mod 2^bits."""
     totals = list(values)
     for seed, sign in masks:
-        totals = [total + sign * word for total, word in zip(totals, words(seed, index, len(values), bits, cipher), strict=True)]
+        totals = [
+            total + sign * word
+            for total, word in zip(totals, words(seed, index, len(values), bits, cipher), strict=True)
+        ]
     return [total % 2**bits for total in totals]
 
 
