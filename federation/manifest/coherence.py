@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
+from math import sqrt
 from typing import TYPE_CHECKING, Final
 
 from federation.manifest.strategy import DEFAULTS
-from federation.secagg.parameters import MAX_MEMBERS, Encoding
+from federation.privacy.terms import (
+    DISCRETE_GAUSSIAN,
+    DP_SGD,
+    FIGURE_LEVELS,
+    LEAST_VARIANCE,
+    MEMBER,
+    MOST_VARIANCE,
+    RECORD,
+    SIGMAS,
+    givers,
+)
+from federation.secagg.parameters import MAX_MEMBERS, Encoding, Quorums, noise_room
 
 if TYPE_CHECKING:
-    from federation.manifest.document import Spec
+    from federation.manifest.document import Privacy, Spec
 
 MIN_LEVELS: Final = 7
 """with fewer, rounding is coarser than most updates"""
@@ -23,6 +35,7 @@ Problems = Iterator[tuple[str, tuple[str, ...], str]]
 def problems(spec: Spec) -> Problems:
     yield from _participants(spec)
     yield from _ring(spec)
+    yield from _privacy(spec)
     yield from _model(spec)
     yield from _release(spec)
     yield from _settings(spec)
@@ -60,13 +73,103 @@ def _ring(spec: Spec) -> Problems:
             ("secureAggregation", "scaleExponent"),
             "Move it or the bounds.",
         )
-    levels = Encoding.level_bound_of(ring.ring_bits, most)
+    noised = spec.privacy is not None and spec.privacy.mechanism != DP_SGD
+    bits = ring.ring_bits - noised  # half of the ring is for the noise
+    levels = Encoding.level_bound_of(bits, most)
     if levels < MIN_LEVELS:
         yield (
             f"{ring.ring_bits} bits leave {levels} levels to each of up to {most} members; it takes {MIN_LEVELS}.",
             ("secureAggregation", "ringBits"),
-            f"Use 16, or set participants.maxMembers to {Encoding.level_bound_of(ring.ring_bits, MIN_LEVELS)} or less.",
+            f"Use 16, or set participants.maxMembers to {Encoding.level_bound_of(bits, MIN_LEVELS)} or less.",
         )
+
+
+def _privacy(spec: Spec) -> Problems:
+    privacy, ring = spec.privacy, spec.secure_aggregation
+    if privacy is None:
+        return
+    if (privacy.unit == RECORD) != (privacy.mechanism == DP_SGD):
+        yield (
+            f"is {privacy.unit}, and {privacy.mechanism} hides a {RECORD if privacy.mechanism == DP_SGD else MEMBER}.",
+            ("privacy", "unit"),
+            "A member is hidden by skellam or discrete_gaussian, a record by dp_sgd.",
+        )
+    if privacy.epsilon is None and privacy.noise_multiplier is None:
+        yield "states neither epsilon nor noiseMultiplier.", ("privacy",), "State one; concord apply writes the other."
+    if privacy.mechanism == DP_SGD:
+        yield from _steps(spec, privacy)
+        return
+    for field, value in (("sampleRate", privacy.sample_rate), ("recordClip", privacy.record_clip)):
+        if value is not None:
+            yield f"is of dp_sgd, not of {privacy.mechanism}.", ("privacy", field), "Leave it out."
+    if privacy.figures is not None:
+        count = len({*spec.metrics.train}) + (len({*spec.metrics.evaluate}) if spec.evaluate else 0)
+        target = (privacy.figures.noise_multiplier * FIGURE_LEVELS) ** 2 * count
+        giving = [givers(quorums.m, quorums.f) for quorums in map(Quorums.of, rosters(spec))]
+        if count and not LEAST_VARIANCE <= target / max(giving) <= target / min(giving) <= MOST_VARIANCE:
+            yield (
+                "is beyond what the sampler draws.",
+                ("privacy", "figures", "noiseMultiplier"),
+                "Between 1 and 18, or declare fewer figures.",
+            )
+    stated = {"scale_exponent", "min_scale_exponent", "max_scale_exponent"} & ring.model_fields_set
+    if stated and len({getattr(ring, name) for name in stated}) > 1:
+        yield (
+            "must be one scale, fixed for all rounds, where updates carry noise: a scale that follows the data tells of it.",
+            ("secureAggregation", "minScaleExponent"),
+            "Leave scaleExponent and its bounds out: concord apply chooses them.",
+        )
+    elif stated and privacy.noise_multiplier is not None and (problem := unfit(spec)):
+        yield (
+            problem,
+            ("secureAggregation", "scaleExponent"),
+            "Leave it and its bounds out: concord apply chooses them.",
+        )
+
+
+def _steps(spec: Spec, privacy: Privacy) -> Problems:
+    for field, value in (("sampleRate", privacy.sample_rate), ("recordClip", privacy.record_clip)):
+        if value is None:
+            yield "is missing: dp_sgd needs it.", ("privacy", field), "See concord explain job.spec.privacy."
+    if spec.local_steps is None:
+        yield "is missing: dp_sgd is charged by the step.", ("localSteps",), "State how many steps a round has."
+    if privacy.figures is not None:
+        yield (
+            "are noised where updates are, and dp_sgd leaves the updates to the task.",
+            ("privacy", "figures"),
+            "Leave it out: the job then has no figures.",
+        )
+
+
+def rosters(spec: Spec) -> range:
+    """The sizes that the job's roster may have."""
+    return range(spec.participants.min_members, _most_members(spec) + 1)
+
+
+def unfit(spec: Spec) -> str:
+    """Why a fixed scale does not fit the noise; empty when it does. What rounding adds to the norm, which depends on the
+    model's size, a member checks when it has the model."""
+    assert spec.privacy is not None
+    ring, privacy = spec.secure_aggregation, spec.privacy
+    exponents = {"scale_exponent", "min_scale_exponent", "max_scale_exponent"} & ring.model_fields_set
+    norm = ring.clip_norm * 2.0 ** -getattr(ring, min(exponents))
+    sigma = (privacy.noise_multiplier or 0.0) * norm
+    for n in rosters(spec):
+        quorums = Quorums.of(n)
+        giving = givers(quorums.m, quorums.f)
+        if SIGMAS * sigma * sqrt(n / giving) > noise_room(ring.ring_bits):
+            return (
+                f"leaves no room for the noise in {ring.ring_bits} bits: {sigma:.4g} levels is the standard deviation of a "
+                f"sum, and {n} members' noise must lie within {noise_room(ring.ring_bits)}."
+            )
+        if sigma * sigma / giving > MOST_VARIANCE:
+            return f"is finer than the sampler: one member's noise would have a variance of {sigma * sigma / giving:.4g} levels."
+        if privacy.mechanism == DISCRETE_GAUSSIAN and sigma * sigma / giving < LEAST_VARIANCE:
+            return (
+                f"is too coarse for discrete_gaussian: one member's noise would have a variance of "
+                f"{sigma * sigma / giving:.3g} levels, and it takes {LEAST_VARIANCE:g}."
+            )
+    return ""
 
 
 def _model(spec: Spec) -> Problems:

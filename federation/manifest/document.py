@@ -32,6 +32,7 @@ from federation.manifest.schema import (
 )
 from federation.manifest.strategy import DEFAULTS, StrategySpec
 from federation.manifest.yaml_source import Source, read_yaml
+from federation.privacy.terms import MOST_PARAMETERS, SKELLAM
 from federation.sealing import MOST_RECIPIENTS
 from federation.secagg.parameters import AES_256_CTR, CHUNK_PARAMETERS, MAX_MEMBERS, MIN_MEMBERS
 
@@ -119,6 +120,47 @@ class SecureAggregation(Part):
     cipher: Literal["aes-256-ctr", "chacha20"] = Field(
         AES_256_CTR, description="the mask generator; chacha20 where some members have no AES hardware"
     )
+
+
+class FigureNoise(Part):
+    noise_multiplier: Number = Field(
+        gt=0, le=1e5, description="noise of a round's figures together, over their sensitivity"
+    )
+    bound: Number = Field(gt=0, le=1 << 12, description="each figure is held within plus and minus this")
+
+
+class Privacy(Part):
+    mechanism: Literal["skellam", "discrete_gaussian", "dp_sgd"] = Field(
+        SKELLAM,
+        description="noise that members add to their updates before masking, so that the sum has it (skellam, "
+        "discrete_gaussian); or the task's own on gradients, which the node charges for but cannot check (dp_sgd)",
+    )
+    unit: Literal["member", "record"] = Field(
+        description="whose traces are hidden: a whole member's (skellam, discrete_gaussian), or one record's (dp_sgd)"
+    )
+    delta: Number = Field(ge=1e-12, le=1e-2, description="the chance that epsilon does not hold")
+    epsilon: Number | None = Field(
+        None, gt=0, le=1e6, description="what all rounds spend; state this or noiseMultiplier, apply writes the other"
+    )
+    noise_multiplier: Number | None = Field(
+        None,
+        gt=0,
+        le=1e5,
+        description="standard deviation of a sum's noise over its sensitivity, which secureAggregation.clipNorm bounds",
+    )
+    figures: FigureNoise | None = Field(
+        None, description="noise on the declared figures; without it a job with privacy has none"
+    )
+    parameters: int = Field(
+        1 << 16,
+        ge=1,
+        le=MOST_PARAMETERS,
+        description="the scale is chosen with room for the noise of a model of so many parameters",
+    )
+    sample_rate: Number | None = Field(
+        None, gt=0, le=1, description="dp_sgd: the chance of each record to be in a step's batch"
+    )
+    record_clip: Number | None = Field(None, gt=0, le=1e12, description="dp_sgd: L2 bound of one record's gradient")
 
 
 class Deadlines(Part):
@@ -219,6 +261,7 @@ class Spec(Part):
     secure_aggregation: SecureAggregation = Field(
         SecureAggregation.model_validate({}), description="parameters of the masked sum"
     )
+    privacy: Privacy | None = Field(None, description="differential privacy; absent: none")
     deadlines: Deadlines = Field(Deadlines.model_validate({}), description="how long each step waits")
     runtime: Runtime = Field(Runtime.model_validate({}), description="what must be installed at a node")
     release: Release = Field(Release.model_validate({}), description="who may read what comes out")

@@ -21,9 +21,11 @@ from federation.identity.names import checked_label
 from federation.identity.roll import Roll, RollLead
 from federation.manifest.bundle import AppInfo, Bundle
 from federation.manifest.document import BundleReference, JobDocument, Recipient, Spec, validate
+from federation.manifest.privacy import check_settled, privacy_of, settled
 from federation.manifest.schema import bytes_of
 from federation.manifest.strategy import StrategySpec
 from federation.manifest.yaml_source import Source
+from federation.privacy.terms import Privacy
 from federation.sealing import PRIVATE_BYTES, is_recipient_key, recipient_key
 from federation.secagg.events import Windows
 from federation.secagg.parameters import Terms
@@ -105,6 +107,8 @@ class Manifest:
     @property
     def figures(self) -> tuple[str, ...]:
         """The figures that may leave as sums: "train/<name>" and "evaluate/<name>", sorted."""
+        if self.spec.privacy is not None and self.spec.privacy.figures is None:
+            return ()
         metrics = self.spec.metrics
         evaluate = metrics.evaluate if self.spec.evaluate else []
         return tuple(sorted({f"train/{name}" for name in metrics.train} | {f"evaluate/{name}" for name in evaluate}))
@@ -120,7 +124,9 @@ class Manifest:
             job=self.digest,
             federation=self.federation,
             rounds=self.spec.rounds,
-            final_evaluation=self.spec.final_evaluation and self.spec.evaluate,
+            final_evaluation=self.spec.final_evaluation
+            and self.spec.evaluate
+            and (self.spec.privacy is None or bool(self.figures)),
             ring_bits=ring.ring_bits,
             clip_norm=ring.clip_norm,
             weight_cap=ring.weight_cap,
@@ -133,7 +139,12 @@ class Manifest:
             chunk_parameters=ring.chunk_parameters,
             blind=self.spec.coordinator_view == "blind",
             cipher=ring.cipher,
+            privacy=self.privacy,
         )
+
+    @property
+    def privacy(self) -> Privacy | None:
+        return privacy_of(self.spec)
 
     def windows(self) -> Windows:
         limits = self.spec.deadlines
@@ -176,6 +187,7 @@ def seal_manifest(
 
     Raises InvalidManifest when the job names no first model, or would not read back as it was written.
     """
+    document = settled(document)
     resolved = document.resolved()
     spec = resolved["spec"]
     spec.pop("app", None)
@@ -243,6 +255,7 @@ def _read(opened: Opened) -> JobDocument:
                 hint="Submit it with concord apply; concord release key writes a recipient's key.",
                 field="spec.release.recipients",
             )
+    check_settled(job.spec)
     if job.spec.coordinator_view == "blind" and not job.spec.release.recipients:
         raise InvalidManifest(
             "A blind job names nobody who can open its release.",

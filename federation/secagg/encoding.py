@@ -9,33 +9,40 @@ then for each metric value * w/unit and w/unit (2^-32), then four of the sum MAC
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from math import isfinite
-from typing import Final
+from dataclasses import dataclass, replace
+from math import isfinite, sqrt
+from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from federation.errors import ProtocolViolation, TaskFailed
+from federation.privacy.noise import Noise as DrawnNoise
+from federation.privacy.sensitivity import TRIES, squared_norm
+from federation.privacy.terms import FIGURE_LEVELS, SIGMAS
 from federation.secagg import sum_mac
 from federation.secagg.events import FloatArray, MaskPlan
 from federation.secagg.masking import HEADER_INDEX, SIGNED, UNSIGNED, Buffer, Keystream
 from federation.secagg.merkle import MerkleRoot
 from federation.secagg.parameters import FIXED_WORDS, Encoding, Terms
+from federation.secagg.suite import STANDARD
 
 __all__ = [
     "Accumulator",
     "Buffer",
     "Header",
     "MerkleRoot",
+    "Noise",
     "Sum",
     "clip",
     "encode",
     "encoding_of",
     "header_words",
+    "noises_of",
     "open_sum",
     "read_sum",
     "root_of",
+    "settled_dither",
 ]
 
 WORD_BYTES: Final = 8
@@ -66,13 +73,43 @@ class Header:
                 )
         return Header(weight, squared_norm, {name: metrics.get(name) for name in terms.metrics})
 
-    def words(self, encoding: Encoding, saturated: int) -> npt.NDArray[np.int64]:
+    def words(self, encoding: Encoding, saturated: int, noise: Noise | None = None) -> npt.NDArray[np.int64]:
+        if encoding.privacy is not None:
+            return self._private(encoding, noise)
         share = self.weight * ONE // encoding.weight_unit
         words = [self.weight, round(min(1.0, self.squared_norm / encoding.clip_norm**2) * ONE), saturated]
         for value in self.metrics.values():
             held = 0.0 if value is None else min(max(value, -METRIC_BOUND), METRIC_BOUND)
             words += [round(held * share), 0 if value is None else share]
         return np.array(words, dtype="<i8")
+
+    def _private(self, encoding: Encoding, noise: Noise | None) -> npt.NDArray[np.int64]:
+        """Nothing that the data decides: the public weight, and figures with their noise, in steps of their bound."""
+        words = np.zeros(FIXED_WORDS + 2 * len(self.metrics), dtype="<i8")
+        words[0] = self.weight
+        if encoding.privacy is None or encoding.privacy.figures is None or not self.metrics:
+            return words
+        bound = encoding.privacy.figures.bound
+        share = self.weight / encoding.weight_unit
+        held = [0.0 if value is None else min(max(value, -bound), bound) / bound for value in self.metrics.values()]
+        steps = np.array([round(value * share * FIGURE_LEVELS) for value in held], dtype=np.int64)
+        if noise is None:
+            raise TaskFailed("The figures have no noise.", hint="Report it: nothing was sent.", phase="reply")
+        noise.add(steps, HEADER_INDEX)
+        words[FIXED_WORDS::2] = steps * figure_step(bound)
+        words[FIXED_WORDS + 1 :: 2] = self.weight * ONE // encoding.weight_unit
+        return words
+
+
+class Noise(Protocol):
+    """What is added to a chunk before it is masked (``federation.privacy.noise``)."""
+
+    def add(self, levels: npt.NDArray[np.signedinteger], index: int) -> None: ...
+
+
+def figure_step(bound: float) -> int:
+    """What one step of a noised figure stands for in its header word."""
+    return max(1, round(bound * ONE / FIGURE_LEVELS))
 
 
 def header_words(terms: Terms) -> int:
@@ -81,14 +118,17 @@ def header_words(terms: Terms) -> int:
 
 
 def encoding_of(terms: Terms, members: int, weight_unit: int) -> Encoding:
+    noised = terms.privacy is not None and terms.privacy.distributed  # half of the ring is for the noise
     return Encoding(
         ring_bits=terms.ring_bits,
-        level_bound=Encoding.level_bound_of(terms.ring_bits, members),
+        level_bound=Encoding.level_bound_of(terms.ring_bits - noised, members),
         clip_norm=terms.clip_norm,
         weight_unit=weight_unit,
         min_scale_exponent=terms.min_scale_exponent,
         max_scale_exponent=terms.max_scale_exponent,
         chunk_parameters=terms.chunk_parameters,
+        privacy=terms.privacy,
+        members=members,
     )
 
 
@@ -114,6 +154,47 @@ def clip(difference: FloatArray, norm: float) -> float:
         return squared
     np.multiply(difference, np.float32(norm / squared**0.5), out=difference)
     return norm * norm
+
+
+def settled_dither(
+    difference: FloatArray, weight: int, plan: MaskPlan, encoding: Encoding, scales: npt.NDArray[np.int8]
+) -> MaskPlan:
+    """The plan with a dither under which the rounded vector is within its sensitivity: conditional rounding, in a pass of
+    its own, so that memory stays one chunk. The plan itself without noise."""
+    if not encoding.noised or not difference.size:
+        return plan
+    size, bound = encoding.chunk_parameters, encoding.sensitivity(difference.size) ** 2
+    for again in range(TRIES):
+        tried = replace(plan, dither=_local(plan, f"dither {again}"))
+        quantiser = _Quantiser(encoding, weight, tried.dither, tried.cipher)
+        chunks = (
+            quantiser.levels_of(difference[index * size : (index + 1) * size], index, int(scales[index]))
+            for index in range(encoding.chunks(difference.size))
+        )
+        if squared_norm(chunks) <= bound:
+            return tried
+    raise TaskFailed(
+        "The update could not be rounded within its sensitivity.", hint="Report it: nothing was sent.", phase="reply"
+    )
+
+
+def noises_of(terms: Terms, encoding: Encoding, plan: MaskPlan, parameters: int) -> tuple[Noise | None, Noise | None]:
+    """This member's noise on the levels and on the figures of this attempt, where the job has such; keyed from the seed
+    that its journal holds before anything is encoded. Raises InvalidManifest when the ring has no room for it."""
+    privacy = encoding.privacy
+    if privacy is None or not privacy.distributed:
+        return None, None
+    levels = encoding.noise_variance(parameters)
+    figures = encoding.figure_variance(len(terms.metrics))
+    return (
+        DrawnNoise(privacy.mechanism, levels, _local(plan, "noise")),
+        DrawnNoise(privacy.mechanism, figures, _local(plan, "figure noise")),
+    )
+
+
+def _local(plan: MaskPlan, label: str) -> bytes:
+    """A key that never leaves the member."""
+    return STANDARD.expand(plan.dither, b"concord/secagg/v1/" + label.encode())
 
 
 class _Quantiser:
@@ -162,10 +243,18 @@ class _Quantiser:
 
 
 def encode(
-    difference: FloatArray | None, header: Header, plan: MaskPlan, encoding: Encoding, scales: npt.NDArray[np.int8]
+    difference: FloatArray | None,
+    header: Header,
+    plan: MaskPlan,
+    encoding: Encoding,
+    scales: npt.NDArray[np.int8],
+    noise: Noise | None = None,
+    figure_noise: Noise | None = None,
 ) -> Iterator[bytes]:
-    """One masked chunk each, header LAST. ``difference`` None or empty: header only. Raises TaskFailed on NaN or
-    Inf."""
+    """One masked chunk each, header LAST. ``difference`` None or empty: header only. ``noise`` goes onto the levels before
+    anything else does; where the job has privacy, nothing is encoded without it. Raises TaskFailed on NaN or Inf."""
+    if encoding.noised and noise is None and difference is not None:
+        raise TaskFailed("The update has no noise.", hint="Report it: nothing was sent.", phase="reply")
     saturated, size = 0, encoding.chunk_parameters
     held = 0 if difference is None else difference.size
     mac = sum_mac.SumMac(plan.tag.key, min(size, held)) if plan.tag is not None else None
@@ -178,12 +267,14 @@ def encode(
                     f"The scale of chunk {index} is outside the manifest's bounds.", check="scale-bounds"
                 )
             levels = quantiser.levels_of(difference[index * size : (index + 1) * size], index, exponent)
+            if noise is not None:
+                noise.add(levels, index)
             if mac is not None:
                 mac.add_chunk(index, levels)
             quantiser.keystream.apply(levels.view(UNSIGNED[encoding.ring_bits]), plan, index)
             yield levels.tobytes()
         saturated = quantiser.saturated
-    plain = header.words(encoding, saturated)
+    plain = header.words(encoding, saturated, figure_noise)
     tags = [0] * sum_mac.WORDS
     if mac is not None and plan.tag is not None:
         mac.add_header(plain.tolist())
@@ -323,14 +414,20 @@ def open_sum(
     if not 0 <= header[1] <= cohort_size * ONE or not 0 <= header[2] <= cohort_size * source.size:
         raise _bad("sum-header", "The sum's norm or saturation count is out of range")
     known = words - sum_mac.WORDS
+    largest, noisy = METRIC_BOUND, 0.0
+    if encoding.privacy is not None and encoding.privacy.figures is not None:
+        step = figure_step(encoding.privacy.figures.bound)
+        largest = 2 * encoding.privacy.figures.bound
+        noisy = step * (SIGMAS * sqrt(cohort_size * encoding.figure_variance(len(terms.metrics))) + cohort_size)
     for place in range(FIXED_WORDS, known, 2):
         value, share = header[place], header[place + 1]
         if (
             not 0 <= share <= total_weight * ONE // encoding.weight_unit
-            or abs(value) > METRIC_BOUND * share + cohort_size
+            or abs(value) > largest * share + cohort_size + noisy
         ):
             raise _bad("sum-header", "A metric of the sum is out of range")
-    bound = cohort_size * encoding.level_bound
+    variance = encoding.noise_variance(source.size)
+    bound = cohort_size * encoding.level_bound + int(SIGMAS * sqrt(cohort_size * variance))
     peaks = np.zeros(encoding.chunks(source.size), dtype=np.int64)
     tag = plan.tag
     mac = sum_mac.SumMac(tag.key, min(encoding.chunk_parameters, source.size)) if tag is not None else None

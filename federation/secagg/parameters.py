@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, sqrt
 from typing import Final
 
 from federation.errors import InvalidManifest
+from federation.privacy.sensitivity import rounded_bound
+from federation.privacy.terms import FIGURE_LEVELS, SIGMAS, Privacy, givers
 
 CHUNK_PARAMETERS: Final = 65_536
 FIRST_ROUND: Final = 1
@@ -48,6 +50,11 @@ class Quorums:
         return Quorums(n=n, f=f, q=q, t=n - q + f + 1, m=max(3, f + 2, ceil(2 * n / 3)))
 
 
+def noise_room(ring_bits: int) -> int:
+    """Levels of a sum that are kept for the noise of all n members: half of the ring."""
+    return (1 << (ring_bits - 2)) - 1
+
+
 @dataclass(frozen=True, slots=True)
 class Encoding:
     """How a clipped difference becomes ring elements; all of it is in the signed manifest."""
@@ -64,6 +71,42 @@ class Encoding:
     max_scale_exponent: int
     """a level stands for 2^exponent; each chunk has its own exponent within these bounds"""
     chunk_parameters: int = CHUNK_PARAMETERS
+    privacy: Privacy | None = None
+    """noise of the levels, and what the header may not say"""
+    members: int = 0
+    """n of the roster; the noise of one member follows from it"""
+
+    @property
+    def noised(self) -> bool:
+        return self.privacy is not None and self.privacy.distributed
+
+    def sensitivity(self, parameters: int) -> float:
+        """L2 bound of one member's levels, rounding included."""
+        return rounded_bound(self.clip_norm * 2.0**-self.min_scale_exponent, parameters)
+
+    def noise_variance(self, parameters: int) -> float:
+        """levels^2 of one member's noise in a model of so many parameters: those that give noise to the smallest cohort
+        reach the target together. 0 without noise. Raises InvalidManifest when the ring has no room for all n."""
+        if self.privacy is None or not self.privacy.distributed or not parameters:
+            return 0.0
+        quorums = Quorums.of(self.members)
+        target = (self.privacy.noise_multiplier * self.sensitivity(parameters)) ** 2
+        each = target / givers(quorums.m, quorums.f)
+        if SIGMAS * sqrt(self.members * each) > noise_room(self.ring_bits):
+            raise InvalidManifest(
+                f"A model of {parameters} parameters needs more noise than {self.ring_bits} bits have room for.",
+                hint="Raise spec.secureAggregation.scaleExponent and its bounds by a few, or use more ringBits.",
+                field="spec.secureAggregation.scaleExponent",
+            )
+        return each
+
+    def figure_variance(self, figures: int) -> float:
+        """Of one member's noise on each figure, in squared steps of 1/FIGURE_LEVELS of the bound."""
+        if self.privacy is None or self.privacy.figures is None:
+            return 0.0
+        quorums = Quorums.of(self.members)
+        target = (self.privacy.figures.noise_multiplier * FIGURE_LEVELS) ** 2 * figures
+        return target / givers(quorums.m, quorums.f)
 
     @staticmethod
     def level_bound_of(ring_bits: int, n: int) -> int:
@@ -98,6 +141,8 @@ class Terms:
     blind: bool = True
     """whether the coordinator sees neither sums nor models (``coordinatorView: blind``)"""
     cipher: str = AES_256_CTR
+    privacy: Privacy | None = None
+    """noise of updates and figures, or the task's own; None: none"""
 
     @property
     def last_round(self) -> int:

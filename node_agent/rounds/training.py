@@ -13,7 +13,7 @@ import structlog
 
 from federation.errors import Unavailable
 from federation.manifest.manifest import Manifest
-from federation.secagg.encoding import Header, clip, encode, encoding_of
+from federation.secagg.encoding import Header, clip, encode, encoding_of, noises_of, settled_dither
 from federation.secagg.events import Contribute
 from federation.secagg.merkle import MerkleRoot
 from federation.secagg.parameters import Terms
@@ -112,17 +112,19 @@ class Trainer:
         self, task: Contribute, state: ModelState, evaluated: Reply | None, trained: Reply | None, out: Path
     ) -> bytes:
         encoding = encoding_of(self.terms, task.members, task.weight_unit)
-        flat, squared = None, 0.0
+        flat, squared, plan = None, 0.0, task.plan
         if trained is not None:
             flat = difference(read_arrays(out), state.arrays)
             squared = clip(flat, self.terms.clip_norm)
+            plan = settled_dither(flat, task.weight, plan, encoding, state.scales)
         metrics = {**_named("evaluate", evaluated), **_named("train", trained)}
         header = Header.of(self.terms, task.weight, squared, metrics)
         tree = MerkleRoot()
         path = self.files.update(task.plan.context)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as stream:
-            for chunk in encode(flat, header, task.plan, encoding, state.scales):
+            noise, figure_noise = noises_of(self.terms, encoding, task.plan, 0 if flat is None else flat.size)
+            for chunk in encode(flat, header, plan, encoding, state.scales, noise, figure_noise):
                 tree.add(chunk)
                 stream.write(chunk)
         out.unlink(missing_ok=True)
