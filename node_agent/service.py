@@ -323,8 +323,22 @@ def serve(home: Home) -> None:
     for path in (home.identity_key, home.transport_key):
         if path.exists() and path.stat().st_mode & 0o077:
             raise InvalidUsage(f"The key {path} can be read by others.", hint=f"Run: chmod 600 {path}")
-    with _locked(home), Journal(home.journal) as journal:
+    with _locked(home), Journal(home.journal, now=moment_text(datetime.now(UTC))) as journal:
+        _say_restored(journal)
         asyncio.run(_serve(home, settings, journal))
+
+
+def _say_restored(journal: Journal) -> None:
+    """At each start: who runs this node must know that it has forgotten what it said."""
+    if journal.restored:
+        log.error(
+            "journal.restored",
+            found=journal.restored,
+            why=journal.why_restored,
+            detail="This journal was put back from a copy, or moved. What it remembered of running jobs is void and set aside.",
+            hint="Nothing to do for running jobs: the lab is asked anew, and takes part from their next epoch on. Do not put "
+            "journals back; what left since the copy was made is not in it.",
+        )
 
 
 async def _serve(home: Home, settings: NodeSettings, journal: Journal) -> None:

@@ -4,6 +4,9 @@ One SQLite file, readable by its owner alone. One process writes it, which holds
 read. Every write is fsynced before the call returns (``synchronous=FULL``); erased records are overwritten (``secure_delete``),
 and no write-ahead log keeps a copy of a secret. A second process that opens the same journal to write is refused: a node that
 runs twice would vote twice.
+
+A journal that was put back from a copy has forgotten votes. Its anchor shows it (``node_agent.store.anchor``); what it remembers of
+jobs that are under way is then void and set aside, and the lab is asked anew.
 """
 
 from __future__ import annotations
@@ -20,9 +23,10 @@ from types import TracebackType
 from typing import Final, Self
 
 from federation.errors import Unavailable
+from node_agent.store.anchor import Anchor, Identity, why_not
 from node_agent.store.files import PRIVATE_FILE, sync_folder
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 PATIENCE_SECONDS: Final = 30.0
 """how long a write waits for somebody who reads"""
@@ -57,6 +61,33 @@ CREATE TABLE records (
 ) STRICT, WITHOUT ROWID;
 """
 
+STEPS: Final = {
+    1: """
+-- One row. transactions: how many have changed this journal; its anchor knows the same number.
+-- restored: when it was found to have been put back from a copy (RFC 3339), empty if never; why: what showed it.
+-- From then on nothing in here is complete: not the votes, not the figures, not what was spent of a privacy budget.
+CREATE TABLE life (
+    one          INTEGER PRIMARY KEY CHECK (one = 1),
+    transactions INTEGER NOT NULL,
+    restored     TEXT NOT NULL,
+    why          TEXT NOT NULL
+) STRICT;
+INSERT INTO life VALUES (1, 0, '', '');
+
+-- Records of jobs that were under way when that was found; kept to be looked at, never used again, erased with the job.
+CREATE TABLE set_aside (
+    found TEXT NOT NULL,
+    job   BLOB NOT NULL,
+    key   TEXT NOT NULL,
+    value BLOB NOT NULL,
+    PRIMARY KEY (found, job, key)
+) STRICT, WITHOUT ROWID;
+""",
+}
+"""what each further form adds to the one before"""
+
+VOID: Final = "the journal was put back from a copy: this consent is void, and the lab is asked anew"
+
 
 @dataclass(frozen=True, slots=True)
 class ConsentRecord:
@@ -83,17 +114,24 @@ Run = Callable[..., sqlite3.Cursor]
 class Journal:
     """Open it once per process; safe to use from several threads, one write at a time.
 
-    Every method raises Unavailable when the file cannot be read or written; a write that failed has changed nothing.
+    Every method raises Unavailable when the file cannot be read or written; a write that failed has changed nothing, and may be
+    made again in any case.
     """
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
-        """Raises Unavailable when another process holds the journal. ``read_only`` takes no lock and makes no file."""
+    def __init__(self, path: Path, *, read_only: bool = False, now: str = "") -> None:
+        """Raises Unavailable when another process holds the journal. ``read_only`` takes no lock and makes no file.
+
+        ``now``: RFC 3339; when what a restored journal remembered was set aside.
+        """
         self._path = path
         self._guard = threading.Lock()
         self._lock: int | None = None
+        self._anchor = Anchor(path)
+        lost = False
         if not read_only:
             self._lock = self._locked(path)
             made = not path.exists()
+            lost = made and self._anchor.read() is not None
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, PRIVATE_FILE))
             path.chmod(PRIVATE_FILE)
             if made:
@@ -110,7 +148,7 @@ class Journal:
         if not read_only:
             try:
                 with _spoken(path):
-                    self._prepare()
+                    self._prepare("the journal was removed" if lost else "", now)
             except BaseException:
                 self.close()
                 raise
@@ -129,29 +167,52 @@ class Journal:
             ) from None
         return lock
 
-    def _prepare(self) -> None:
+    def _prepare(self, lost: str, now: str) -> None:
         run = self._database.execute
         run("PRAGMA journal_mode=TRUNCATE")
         run("PRAGMA synchronous=FULL")
         run("PRAGMA secure_delete=ON")
         run("BEGIN EXCLUSIVE")
         (version,) = run("PRAGMA user_version").fetchone()
-        if version == 0:
-            for statement in SCHEMA.split(";\n"):
-                if statement.strip():
-                    run(statement)
-            run(f"PRAGMA user_version={VERSION}")
-        elif version != VERSION:
+        if version > VERSION:
             run("ROLLBACK")
             raise Unavailable(
                 f"{self._path} has form {version}; this program reads form {VERSION}.",
                 hint="Run the version of concord-node that wrote it.",
             )
+        if version == 0:
+            self._run_all(SCHEMA)
+        for step in range(max(version, 1), VERSION):
+            self._run_all(STEPS[step])
+        run(f"PRAGMA user_version={VERSION}")
+        (transactions,) = run("SELECT transactions FROM life").fetchone()
+        why = lost or why_not(self._anchor.read(), Identity.of(self._path), transactions)
+        if why:
+            transactions = self._void(why, now)
         run("COMMIT")
+        self._anchor.begin(transactions)
+
+    def _run_all(self, statements: str) -> None:
+        for statement in statements.split(";\n"):
+            if statement.strip():
+                self._database.execute(statement)
+
+    def _void(self, why: str, now: str) -> int:
+        """Within the first transaction of a restored journal: what it remembers binds nobody, and may have been contradicted."""
+        run = self._database.execute
+        active = "SELECT job FROM jobs WHERE state='active'"
+        run("INSERT OR REPLACE INTO set_aside SELECT ?, job, key, value FROM records", (now,))
+        run("DELETE FROM records")
+        run(f"UPDATE consents SET granted=0, reasons=? WHERE job IN ({active})", (VOID,))  # noqa: S608 (fixed texts)
+        run("DELETE FROM jobs WHERE state='active'")
+        run("UPDATE life SET transactions=transactions+1, restored=?, why=?", (now or "at an unknown time", why))
+        (transactions,) = run("SELECT transactions FROM life").fetchone()
+        return int(transactions)
 
     def close(self) -> None:
         with self._guard:
             self._database.close()
+            self._anchor.close()
             if self._lock is not None:
                 os.close(self._lock)
                 self._lock = None
@@ -176,11 +237,35 @@ class Journal:
             run("BEGIN IMMEDIATE")
             try:
                 yield run
+                (transactions,) = run("UPDATE life SET transactions=transactions+1 RETURNING transactions").fetchall()[
+                    0
+                ]
                 run("COMMIT")
             except BaseException:
                 if self._database.in_transaction:
                     run("ROLLBACK")
                 raise
+            try:
+                self._anchor.write(transactions)
+            except OSError as error:
+                raise Unavailable(
+                    f"The anchor of the journal {self._path.name} cannot be written: {error.strerror}.",
+                    hint="What was to be kept is on disk; make the call again when the disk is in order.",
+                ) from error
+
+    @property
+    def restored(self) -> str:
+        """When this journal was found to have been put back from a copy; empty if never. Nothing in it is complete then."""
+        return self._life("restored")
+
+    @property
+    def why_restored(self) -> str:
+        return self._life("why")
+
+    def _life(self, column: str) -> str:
+        with self._asking() as run:
+            (value,) = run(f"SELECT {column} FROM life").fetchone()  # noqa: S608 (fixed texts)
+        return str(value)
 
     # ------------------------------------------------------------------------------------------------------ consents
 
@@ -242,6 +327,7 @@ class Journal:
         with self._change() as run:
             run("UPDATE jobs SET state=?, reason=? WHERE job=?", (state, reason, job))
             run("DELETE FROM records WHERE job=?", (job,))
+            run("DELETE FROM set_aside WHERE job=?", (job,))
 
     # ------------------------------------------------------------------------------------------------------- records
 

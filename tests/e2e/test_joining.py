@@ -39,18 +39,31 @@ def test_a_node_that_comes_late_joins_at_the_next_epoch(four: Runs, view: str) -
     assert (len(first), len(second)) == (3, 4)
 
 
-def test_a_node_that_lost_its_journal_comes_in_anew(four: Runs) -> None:
-    node = four.local.nodes["be"]
-    path = four.document("forgetful", rounds=ROUNDS, run_config={"pause": 0.4}, deadlines=DEADLINES)
-    with four.submitted(path) as (client, name):
-        watch(client, name, until=lambda job: job.current is not None and job.current.round >= 2)
+@pytest.mark.parametrize("restored", [False, True], ids=["lost", "put back from a copy"])
+def test_a_node_whose_journal_is_not_the_one_that_it_wrote_comes_in_anew(four: Runs, restored: bool) -> None:
+    node, name = four.local.nodes["be"], "restored" if restored else "forgetful"
+    path = four.document(name, rounds=ROUNDS, run_config={"pause": 0.4}, deadlines=DEADLINES)
+    journal = node.home / "journal.db"
+    with four.submitted(path) as (client, job_name):
+        watch(client, job_name, until=lambda job: job.current is not None and job.current.round >= 2)
+        copy = journal.read_bytes()
+        watch(client, job_name, until=lambda job: job.current is not None and job.current.round >= 3)
         node.kill()
-        for path in node.home.glob("journal*"):
-            path.unlink()
+        if restored:
+            journal.write_bytes(copy)
+        else:
+            for path in node.home.glob("journal*"):
+                path.unlink()
         node.start()
         node.wait_ready()
-        job = watch(client, name)
+        job = watch(client, job_name)
     assert job.state == "finished", job.reason
     assert any("be" not in cohort for cohort in cohorts(job).values())
     assert "be" in cohorts(job)[ROUNDS + 1]
     assert len(rosters(four, job)) == 2
+    said = node.log.read_text()
+    assert ("journal.restored" in said) == restored
+    if restored:
+        line = next(json.loads(line) for line in said.splitlines() if "journal.restored" in line)
+        assert "were made" in line["why"]
+        assert "asked anew" in line["hint"]
