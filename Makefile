@@ -8,10 +8,12 @@
 #   make clean   removes .venv and what the tools leave
 #   make help    these lines
 #
+# Tests run in TEST_PROCESSES processes (2), the tests of one file in one of them.
 # More flags for pip go in PIP_FLAGS, e.g. an index that has torch's CPU build.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PIP_FLAGS ?=
+TEST_PROCESSES ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
@@ -53,7 +55,7 @@ heart: setup
 	@exec $(BIN)/python -m examples.heart --data "$(DATA)"
 
 test: setup
-	@exec $(BIN)/python -m pytest
+	@exec $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 check: setup
 	$(BIN)/ruff check $(wildcard $(CHECKED))

@@ -1,18 +1,25 @@
 """Tests of the sandbox never pass by its absence: where it cannot run they fail.
 
 CONCORD_TEST_NO_SANDBOX=1 leaves out what asks for the fixture ``sandboxed``, and the end of the run says so.
+
+Tests run in several processes (``make test``), which must agree on their names.
 """
 
 import os
+import re
 
 import pytest
 
 from node_agent.runner.sandbox import detect_sandbox
 
 WITHOUT = os.environ.get("CONCORD_TEST_NO_SANDBOX") == "1"
+ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if ADDRESS.search(item.nodeid):
+            raise pytest.UsageError(f"{item.nodeid} is named after a place in memory: give that parameter an id.")
     if WITHOUT:
         left_out = [item for item in items if "sandboxed" in getattr(item, "fixturenames", ())]
         config.hook.pytest_deselected(items=left_out)

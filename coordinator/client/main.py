@@ -91,7 +91,10 @@ def apply(
         prepared = federation.prepare(draft, again=again)
         manifest = prepared.manifest
         if prepared.app.server_app is not None:
-            say(f"note: the app's ServerApp ({prepared.app.server_app}) is not run; spec.strategy names the outer step")
+            say(
+                f"note: the app's ServerApp ({prepared.app.server_app}) is not run; spec.strategy names the outer step, "
+                "and spec.messageConfig what else goes into its messages"
+            )
         data_set = manifest.data_set or "tagged data"
         what = f"{manifest.spec.rounds} rounds of {manifest.strategy.name} on {data_set}"
         bundle = f"{len(prepared.bundle.files)} files ({prepared.bundle.digest.hex()[:12]})"
@@ -161,6 +164,8 @@ def watch_job(job: JobName, home: HomeOption = DEFAULT_HOME_PATH) -> None:
         except KeyboardInterrupt:
             say(f"the job goes on; `concord watch {job}` shows it again")
             raise
+    if last is not None and last.state == "failed":
+        say(f"what the members said of it: concord logs {job}")
     raise typer.Exit(exit_code_of(last))
 
 

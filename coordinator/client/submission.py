@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import secrets
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +24,7 @@ from federation.manifest.bundle import AppInfo, Bundle, app_info, pack
 from federation.manifest.document import JobDocument, Recipient, load_job
 from federation.manifest.invitation import check_reachable
 from federation.manifest.manifest import Manifest, for_rehearsal, open_manifest, seal_manifest
+from federation.manifest.yaml_source import Source, read_yaml
 from federation.sealing import PUBLIC_BYTES, recipient_key
 from federation.weights.tensors import read_arrays
 
@@ -37,6 +40,18 @@ class Draft:
 
     document: JobDocument
     folder: Path
+    source: Source
+
+    @contextmanager
+    def placed(self) -> Iterator[None]:
+        """What is found wrong with a field later is told with its line too."""
+        try:
+            yield
+        except InvalidManifest as error:
+            if error.line or not error.field:
+                raise
+            message = error.message.removeprefix(f"{error.field}: ")
+            raise self.source.error(message, tuple(error.field.split(".")), error.hint) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +85,12 @@ class Prepared:
 def read_draft(path: Path) -> Draft:
     """The job at ``path``, "-" for stdin. Raises InvalidManifest, NotFound, InvalidUsage."""
     if str(path) == "-":
-        return Draft(load_job(_text(sys.stdin.buffer.read(DOCUMENT_LIMIT + 1), "stdin"), "stdin"), Path.cwd())
-    text = _text(read_file(path, what="The job document"), str(path))
-    return Draft(load_job(text, str(path)), path.resolve().parent)
+        return _draft(_text(sys.stdin.buffer.read(DOCUMENT_LIMIT + 1), "stdin"), "stdin", Path.cwd())
+    return _draft(_text(read_file(path, what="The job document"), str(path)), str(path), path.resolve().parent)
+
+
+def _draft(text: str, name: str, folder: Path) -> Draft:
+    return Draft(load_job(text, name), folder, read_yaml(text, name))
 
 
 def rehearse(draft: Draft) -> tuple[dict[str, Any], Bundle]:
@@ -80,21 +98,21 @@ def rehearse(draft: Draft) -> tuple[dict[str, Any], Bundle]:
 
     Raises InvalidManifest for all that ``prepare`` would, short of the keys and the roll.
     """
-    bundle, app = _read_app(draft)
-    snapshot = _snapshot(draft)
-    nobody = SigningKey.generate()
-    recipients = _with_keys(draft.document, draft.folder).spec.release.model_dump(by_alias=True, exclude_none=True)
-    envelope = seal_manifest(
-        for_rehearsal(draft.document),
-        bundle,
-        app,
-        "nobody",
-        "nobody",
-        nobody,
-        moment_text(datetime.now(UTC)),
-        bytes(NONCE_BYTES),
-        snapshot.digest if snapshot else None,
-    )
+    with draft.placed():
+        bundle, app = _read_app(draft)
+        snapshot = _snapshot(draft)
+        recipients = _with_keys(draft.document, draft.folder).spec.release.model_dump(by_alias=True, exclude_none=True)
+        envelope = seal_manifest(
+            for_rehearsal(draft.document),
+            bundle,
+            app,
+            "nobody",
+            "nobody",
+            SigningKey.generate(),
+            moment_text(datetime.now(UTC)),
+            bytes(NONCE_BYTES),
+            snapshot.digest if snapshot else None,
+        )
     resolved = {key: value for key, value in open_envelope(envelope, "manifest").document.items() if key in JOB_FIELDS}
     del resolved["spec"]["bundle"]
     resolved["spec"] = {"app": draft.document.spec.app, **resolved["spec"], "release": recipients}
@@ -115,6 +133,11 @@ def _text(data: bytes, source: str) -> str:
 
 def prepare(draft: Draft, home: Home, roll: Roll, *, again: bool = False) -> Prepared:
     """Sends nothing. ``again``: a new job, even if this very one was signed before. Raises InvalidManifest, InvalidIdentity."""
+    with draft.placed():
+        return _prepare(draft, home, roll, again)
+
+
+def _prepare(draft: Draft, home: Home, roll: Roll, again: bool) -> Prepared:
     document = draft.document
     lead = home.profile("lead")
     document = _with_keys(document, draft.folder)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 MIN_LEVELS: Final = 7
 """with fewer, rounding is coarser than most updates"""
 MAX_RATE: Final = 1e6
+OWN_IN_MESSAGES: Final = frozenset({"server-round", "proximal-mu", "local-steps"})
 
 Problems = Iterator[tuple[str, tuple[str, ...], str]]
 """(what is wrong, the field under spec, what to do)"""
@@ -197,10 +198,16 @@ def _release(spec: Spec) -> Problems:
 
 
 def _settings(spec: Spec) -> Problems:
-    for key in spec.run_config_floats:
-        value = spec.run_config.get(key)
-        if not isinstance(value, int) or isinstance(value, bool):
-            yield f"{key} is not a whole number of runConfig.", ("runConfigFloats",), "Submit it with concord apply."
+    for name, floats, values in (
+        ("runConfig", spec.run_config_floats, spec.run_config),
+        ("messageConfig", spec.message_config_floats, spec.message_config),
+    ):
+        for key in floats:
+            value = values.get(key)
+            if not isinstance(value, int) or isinstance(value, bool):
+                yield f"{key} is not a whole number of {name}.", (f"{name}Floats",), "Submit it with concord apply."
+    for key in sorted(OWN_IN_MESSAGES & set(spec.message_config)):
+        yield "is set by Concord itself.", ("messageConfig", key), "Leave it out."
 
 
 def _strategy(spec: Spec) -> Problems:

@@ -5,12 +5,14 @@ The same schema reads what people write (with ``app``) and what a lead signs (wi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
 
 from federation.manifest.coherence import problems
 from federation.manifest.schema import (
+    SNAPSHOT,
     DataSetName,
     DataSetNames,
     Hex32,
@@ -56,7 +58,7 @@ class Model(Part):
     seed: int = Field(0, ge=0, lt=2**32, description="seeds torch, numpy and random before the factory is called")
     snapshot: str | None = Field(
         None,
-        pattern=r"^sha256:[0-9a-f]{64}$",
+        pattern=SNAPSHOT,
         description="digest of a safetensors file to start from, instead of a factory",
     )
     snapshot_file: Name | None = Field(
@@ -245,6 +247,14 @@ class Spec(Part):
     run_config_floats: Names = Field(
         [], description="which of runConfig are fractions that happen to be whole; written by concord apply"
     )
+    message_config: dict[Name, Setting] = Field(
+        {},
+        description="what the app's ServerApp would put into the config of its messages (Flower's train_config and "
+        "evaluate_config); server-round and the strategy's values are added",
+    )
+    message_config_floats: Names = Field(
+        [], description="which of messageConfig are fractions that happen to be whole; written by concord apply"
+    )
     metrics: Metrics = Field(
         Metrics.model_validate({}), description="what may leave besides the masked update, as sums"
     )
@@ -276,9 +286,13 @@ class Spec(Part):
 
     @property
     def settings(self) -> dict[str, str | int | float | bool]:
-        """``run_config`` with every value of the type that was meant: canonical JSON writes 1.0 as 1."""
-        floats = set(self.run_config_floats)
-        return {key: float(value) if key in floats else value for key, value in self.run_config.items()}
+        """``run_config`` with every value of the type that was meant."""
+        return _as_meant(self.run_config, self.run_config_floats)
+
+    @property
+    def messages(self) -> dict[str, str | int | float | bool]:
+        """``message_config`` with every value of the type that was meant."""
+        return _as_meant(self.message_config, self.message_config_floats)
 
     @property
     def strategy_spec(self) -> StrategySpec:
@@ -289,6 +303,16 @@ class Spec(Part):
             self.strategy.name,
             {key: value if isinstance(defaults[key], bool) else float(value) for key, value in merged.items()},
         )
+
+
+def _as_meant(values: dict[str, Setting], floats: list[str]) -> dict[str, str | int | float | bool]:
+    """Canonical JSON writes 1.0 as 1."""
+    return {key: float(value) if key in floats else value for key, value in values.items()}
+
+
+def floats_of(values: Mapping[str, Any]) -> list[str]:
+    """Which of ``values`` canonical JSON would turn into whole numbers."""
+    return sorted(key for key, value in values.items() if isinstance(value, float) and value.is_integer())
 
 
 class JobDocument(Part):
@@ -314,7 +338,12 @@ def load_job(text: str, source: str) -> JobDocument:
     """A job as people write it. Raises InvalidManifest with file, line, field, and what to do."""
     read = read_yaml(text, source)
     document = validate(read)
-    for field, present in (("bundle", document.spec.bundle), ("runConfigFloats", document.spec.run_config_floats)):
+    written = {
+        "bundle": document.spec.bundle,
+        "runConfigFloats": document.spec.run_config_floats,
+        "messageConfigFloats": document.spec.message_config_floats,
+    }
+    for field, present in written.items():
         if present:
             raise read.error("this is written by concord apply, not by hand.", ("spec", field), "Leave it out.")
     if document.spec.app is None:

@@ -20,7 +20,7 @@ from federation.identity.keys import SigningKey
 from federation.identity.names import checked_label
 from federation.identity.roll import Roll, RollLead
 from federation.manifest.bundle import AppInfo, Bundle
-from federation.manifest.document import BundleReference, JobDocument, Recipient, Spec, validate
+from federation.manifest.document import BundleReference, JobDocument, Recipient, Spec, floats_of, validate
 from federation.manifest.privacy import check_settled, privacy_of, settled
 from federation.manifest.schema import bytes_of
 from federation.manifest.strategy import StrategySpec
@@ -201,9 +201,8 @@ def seal_manifest(
     if document.spec.local_steps is not None:
         settings["local-steps"] = document.spec.local_steps
     spec["runConfig"] = settings
-    spec["runConfigFloats"] = sorted(
-        key for key, value in settings.items() if isinstance(value, float) and value.is_integer()
-    )
+    spec["runConfigFloats"] = floats_of(settings)
+    spec["messageConfigFloats"] = floats_of(document.spec.message_config)
     _fill_model(spec["model"], app, snapshot)
     if not document.spec.runtime.packages:
         spec["runtime"]["packages"] = packages_of(app.dependencies)

@@ -92,6 +92,7 @@ def _once(value: list[str]) -> list[str]:
 _REFERENCE: Final = r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*"
 REFERENCE: Final = re.compile(_REFERENCE)
 """An object in a module: "package.module:name"."""
+SNAPSHOT: Final = r"^sha256:[0-9a-f]{64}$"
 
 Label = Annotated[str, Field(pattern=f"^{LABEL.pattern}$")]
 DataSetName = Annotated[str, Field(pattern=f"^{DATA_SET.pattern}$")]
@@ -121,6 +122,7 @@ RULES: Final = {
     f"^{JURISDICTION.pattern}$": JURISDICTION_RULE,
     r"^((train|evaluate)/)?[A-Za-z_][A-Za-z0-9_.\-]{0,63}$": "a metric such as loss, or one kind of it such as evaluate/loss",
     f"^{_REFERENCE}$": 'an object in a module, such as "package.task:Net"',
+    SNAPSHOT: "sha256: and the 64 hex digits of a file's SHA-256",
 }
 """what people read in place of a pattern"""
 
@@ -156,6 +158,8 @@ def explained(source: Source, error: ValidationError, root: type[Part], where: s
     message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
     if problem["type"] == "string_pattern_mismatch" and (rule := RULES.get(problem["ctx"]["pattern"])):
         message = f"should be {rule}"
+    elif problem["type"] in {"model_type", "dict_type"}:
+        message = "should be a mapping"
     return source.error(f"{message}{shown}.", path, see)
 
 

@@ -49,6 +49,7 @@ from federation.weights.outer_step import next_scales, outer_step
 from federation.weights.state import ModelState, read_state
 from node_agent.rounds.files import JobFiles
 from node_agent.rounds.training import Trainer
+from node_agent.runner.failure import for_the_lead
 from node_agent.store.journal import Journal
 
 log = structlog.get_logger()
@@ -301,7 +302,7 @@ class JobDriver:
         if isinstance(error, TaskFailed):
             failure.phase = error.phase or phase
         if self.manifest.spec.error_detail == "location" and isinstance(error, TaskFailed | Unavailable):
-            failure.exception = error.message[:300]
+            failure.exception = for_the_lead(error)[:300]
             if isinstance(error, TaskFailed):
                 failure.exception = error.exception or failure.exception
                 failure.file, failure.line = error.file, error.line

@@ -98,11 +98,12 @@ class Trainer:
             old.unlink(missing_ok=True)
         out = self.files.updates / f"trained-{task.plan.context.hex()}.safetensors"
         timeout = self.manifest.windows().round
+        given = self.manifest.spec.messages
         evaluated = trained = None
         if self.manifest.spec.evaluate and worker.evaluates:
-            evaluated = await worker.evaluate(model, {"server-round": task.round}, timeout)
+            evaluated = await worker.evaluate(model, {**given, "server-round": task.round}, timeout)
         if not task.header_only:
-            config = message_config(self.manifest.strategy, task.round)
+            config = {**given, **message_config(self.manifest.strategy, task.round)}
             if self.manifest.spec.local_steps is not None:
                 config["local-steps"] = self.manifest.spec.local_steps
             trained = await worker.train(model, out, config, timeout)

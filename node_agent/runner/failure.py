@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 from typing import Any, Final
 
-from federation.errors import TaskFailed
+from federation.errors import FederationError, TaskFailed
 
 DEFINED: Final = re.compile(rb"^\s*class\s+([A-Za-z_][A-Za-z0-9_]*)", re.MULTILINE)
 LIBRARIES: Final = frozenset({"OutOfMemoryError", "LinAlgError", "UnsupportedTensor", "SafetensorError"})
@@ -56,6 +56,16 @@ CHECKS: Final[dict[str, tuple[str, str]]] = {
     "reply-file": ("the reply's file of arrays is missing or not a plain file", "Leave the worker's files alone."),
 }
 """What the worker refused in a reply: what happened, and what to do. The keys are ``flower_app.Refused.check``."""
+
+
+ADVICE: Final = frozenset(hint for _what, hint in CHECKS.values())
+
+
+def for_the_lead(error: FederationError) -> str:
+    """The agent's own sentence, with what to do where that is one of ours; a hint may name what only the lab knows."""
+    phase = error.phase if isinstance(error, TaskFailed) else ""
+    text = error.message.removeprefix(f"The task failed in {phase}: ")
+    return f"{text} {error.hint}" if error.hint in ADVICE else text
 
 
 def task_failed(report: dict[str, Any], phase: str, bundle: Path, log: Path) -> TaskFailed:

@@ -11,23 +11,23 @@ from packaging.utils import canonicalize_name
 
 
 def missing_runtime(python: str, packages: Mapping[str, str]) -> tuple[str, ...]:
-    """``python``: a version specifier (">=3.11"); ``packages``: name to specifier ("" for any). One sentence a lack.
+    """``python``: a version specifier (">=3.11"); ``packages``: name to specifier ("" for any). What is lacking, and what is there.
 
     A name's extras ("flwr[simulation]") are not asked for: a node does not simulate.
     """
     lacks = []
     if not _satisfies(python, platform.python_version()):
-        lacks.append(f"Python {python} is asked for; this node has {platform.python_version()}.")
+        lacks.append(f"Python {python} (it has {platform.python_version()})")
     for name, specifier in packages.items():
         plain = name.partition("[")[0].strip()
         wanted = f"{plain}{specifier}"
         try:
             version = metadata.version(canonicalize_name(plain))
         except (metadata.PackageNotFoundError, ValueError):
-            lacks.append(f"{wanted} is asked for; this node does not have it.")
+            lacks.append(wanted)
             continue
         if not _satisfies(specifier, version):
-            lacks.append(f"{wanted} is asked for; this node has {version}.")
+            lacks.append(f"{wanted} (it has {version})")
     return tuple(lacks)
 
 

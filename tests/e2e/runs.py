@@ -22,6 +22,7 @@ APPS = Path(__file__).resolve().parents[1] / "apps"
 TINY = APPS / "tiny"
 FAULTY = APPS / "faulty"
 DATA = "numbers"
+LABELS = "labels"
 EXAMPLES = 100
 JOB_SECONDS = 90.0
 
@@ -29,19 +30,22 @@ JOB_SECONDS = 90.0
 def members_of(
     folder: Path, *places: tuple[str, str], policy: dict[str, dict[str, object]] | None = None
 ) -> list[Member]:
-    """Members with a data set each; ``places``: (member id, jurisdiction); ``policy``: replaced rules by member."""
+    """Members with two data sets each, a folder and a file. ``places``: (member id, jurisdiction); ``policy``: rules by member."""
     folder.mkdir(parents=True, exist_ok=True)
     made = []
     for name, code in places:
         data = folder / name
         data.mkdir(exist_ok=True)
         (data / "numbers.txt").write_text(f"{name} keeps this\n")
+        labels = folder / f"{name}-labels" / "labels.csv"
+        labels.parent.mkdir(exist_ok=True)
+        labels.write_text("0\n1\n")
         made.append(
             Member(
                 name,
                 f"Laboratory {name}",
                 code,
-                {DATA: DataSet(data, EXAMPLES, ("numbers",))},
+                {DATA: DataSet(data, EXAMPLES, ("numbers",)), LABELS: DataSet(labels, EXAMPLES)},
                 (policy or {}).get(name, {}),
             )
         )

@@ -119,7 +119,9 @@ def test_wherever_the_connection_breaks_the_story_is_the_same(breaks: list[int],
 @pytest.mark.parametrize(("state", "code"), [("finished", 0), ("failed", 1), ("withdrawn", 7), ("stopped", 7)])
 def test_the_exit_code_tells_how_the_job_ended(server: Coordinator, home: Home, state: str, code: int) -> None:
     server.watched = [running(server, state=state)]
-    assert concord("watch", "tiny", "--home", home.path).code == code
+    answer = concord("watch", "tiny", "--home", home.path)
+    assert answer.code == code
+    assert ("concord logs tiny" in answer.err) == (state == "failed")
 
 
 def test_a_job_that_is_not_there_is_not_waited_for(server: Coordinator, home: Home) -> None:

@@ -56,8 +56,23 @@ BAD = {
     "empty": ("", ("job.yaml",)),
     "not UTF-8": (b"\xff\xfe", ("job.yaml is not UTF-8 text", "Save it as UTF-8")),
     "control characters": (HEAD + '  "\\e[31m": 1\n', ("job.yaml:7",)),
-    "no app": (HEAD.replace("./app", "./nowhere"), ("spec.app", "does not exist", "relative to the job file")),
-    "no snapshot": (HEAD + "  model: {snapshotFile: first.safetensors}\n", ("first.safetensors does not exist",)),
+    "no app": (
+        HEAD.replace("./app", "./nowhere"),
+        ("job.yaml:5: spec.app", "does not exist", "relative to the job file"),
+    ),
+    "no snapshot": (
+        HEAD + "  rounds: 3\n  model: {snapshotFile: first.safetensors}\n",
+        ("job.yaml:8: spec.model.snapshotFile: ", "first.safetensors does not exist"),
+    ),
+    "no digest": (
+        HEAD + "  model: {snapshot: abc}\n",
+        ("job.yaml:7: spec.model.snapshot: should be sha256: and the 64",),
+    ),
+    "a strategy by name alone": (HEAD + "  strategy: FedAdam\n", ("job.yaml:7: spec.strategy: should be a mapping",)),
+    "a message's own word": (
+        HEAD + "  messageConfig: {lr: 0.1, server-round: 3}\n",
+        ("job.yaml:7: spec.messageConfig.server-round: is set by Concord itself", "Leave it out"),
+    ),
 }
 
 

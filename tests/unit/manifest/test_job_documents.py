@@ -29,6 +29,7 @@ spec:
   localSteps: 20
   strategy: {name: FedAdam, eta: 1e-2, biasCorrection: false}
   runConfig: {lr: 1e-3, momentum: 1.0, epochs: 2, nesterov: true, schedule: cosine}
+  messageConfig: {lr: 0.5, warm: 2.0}
   metrics:
     train: [loss]
     evaluate: [loss, accuracy]
@@ -67,6 +68,8 @@ def test_every_field_is_read_with_its_type() -> None:
     assert job.metadata.description == "Reads digits.\nTwo lines.\n"
     assert spec.settings == {"lr": 0.001, "momentum": 1.0, "epochs": 2, "nesterov": True, "schedule": "cosine"}
     assert [type(value) for value in spec.settings.values()] == [float, float, int, bool, str]
+    assert spec.messages == {"lr": 0.5, "warm": 2.0}
+    assert [type(value) for value in spec.messages.values()] == [float, float]
     assert spec.participants.jurisdictions == ["CH", "FR", "KE", "NO"]
     assert spec.secure_aggregation.clip_norm == 10.0
     assert spec.strategy_spec.parameters == {**DEFAULTS["FedAdam"], "eta": 0.01, "biasCorrection": False}

@@ -156,6 +156,8 @@ BAD_BUNDLE = {"digest": "00", "size": 1, "files": [], "clientApp": "a:b"}
         {"model": {"seed": 0}},
         {"runConfigFloats": ["nothing"]},
         {"runConfigFloats": ["size", "size"]},
+        {"messageConfigFloats": ["lr"]},
+        {"messageConfig": {"proximal-mu": 1}},
         {"participants": {"minMembers": 2}},
         {"secureAggregation": {"ringBits": 12}},
         {"runtime": {"python": "?", "packages": {}}},

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from node_agent.runner.failure import task_failed
+from federation.errors import TaskFailed, Unavailable
+from node_agent.runner.failure import CHECKS, broken_task, for_the_lead, task_failed
 
 LOG = Path("task.log")
 
@@ -64,3 +65,19 @@ def test_an_unknown_check_is_no_text_for_the_lead(bundle):
     assert "patient" not in f"{error.message}{error.hint}"
     error = task_failed({"check": ["no-weight"], "classes": []}, "train", bundle, LOG)
     assert error.exception == "Exception"
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_what_breaks_the_contract_is_told_to_the_lead_with_what_to_do(bundle, check):
+    error = task_failed({"check": check}, "load", bundle, LOG)
+    assert for_the_lead(error) == f"{CHECKS[check][0]}. {CHECKS[check][1]}"
+
+
+def test_no_other_hint_is_told_to_the_lead():
+    """It may name an array, a path, or what else only the lab knows."""
+    for error in (
+        TaskFailed("The trained model has arrays that the model does not have.", hint="patient-4711", phase="reply"),
+        Unavailable("The worker process died in train.", hint="patient-4711"),
+        broken_task("it took longer than 3 s", "train", exception="Timeout", hint="patient-4711"),
+    ):
+        assert "patient" not in for_the_lead(error)

@@ -35,6 +35,7 @@ async def main(place: Path, sandbox: str) -> None:
 
 
 if __name__ == "__main__":
-    if "ignore-interrupt" in sys.argv:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Also where the tests run in the background of a shell, which has SIGINT ignored.
+    ignored = "ignore-interrupt" in sys.argv
+    signal.signal(signal.SIGINT, signal.SIG_IGN if ignored else signal.default_int_handler)
     asyncio.run(main(Path(sys.argv[1]), sys.argv[2]))

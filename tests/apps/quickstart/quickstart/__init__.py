@@ -1,0 +1,1 @@
+"""As Flower's users write apps."""
