@@ -419,6 +419,8 @@ class MemberMachine:
             return []
         if (event.round, event.state_digest) == (held.round, held.state_digest):
             return self._settle(event.round - 1)
+        if self._catching_up is not None and event.round < self._catching_up.round:
+            return []  # a later one is on its way
         key = self._state_key(seat, event)
         self._catching_up = event
         return [FetchState(event.round, event.state_digest, event.state_blob, key)]

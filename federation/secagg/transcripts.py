@@ -40,16 +40,19 @@ def _bytes_of(field: Field) -> bytes:
         return field.encode()
     if isinstance(field, int):
         return field.to_bytes(8, "big")
-    return b"".join(_prefixed(item) for item in field)
+    return _prefixed(field)
 
 
-def _prefixed(field: Field) -> bytes:
-    data = _bytes_of(field)
-    return len(data).to_bytes(8, "big") + data
+def _prefixed(fields: Sequence[Field]) -> bytes:
+    parts = []
+    for field in fields:
+        data = field if isinstance(field, bytes) else _bytes_of(field)
+        parts += (len(data).to_bytes(8, "big"), data)
+    return b"".join(parts)
 
 
 def transcript(label: str, *fields: Field) -> bytes:
-    return DOMAIN + label.encode() + b"\x00" + b"".join(_prefixed(field) for field in fields)
+    return DOMAIN + label.encode() + b"\x00" + _prefixed(fields)
 
 
 def fields_of(text: bytes) -> tuple[str, tuple[bytes, ...]]:

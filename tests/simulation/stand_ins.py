@@ -8,9 +8,13 @@ alone, a share is a real share, a derived key depends on all its inputs. They hi
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
+from federation.secagg.collector import CollectorMachine
 from federation.secagg.member import Me, MemberMachine
+from federation.secagg.messages import Ready
 from federation.secagg.suite import CIPHERTEXT_BYTES, KEM_KEY_BYTES, STANDARD, Suite
 from tests.simulation.harness import Signer, World, random_of, stand_in_verify
 
@@ -85,3 +89,38 @@ class Quick(World):
             verify=stand_in_verify if self.stand_in else None,
             suite=self.suite,
         )
+
+
+class Seated(Quick):
+    """A world whose setup is behind it, for enumerations: its journals and the collector's checkpoint are made once for each n.
+    Its collector keeps no log, so it cannot be restarted."""
+
+    def __init__(self, n: int, **changes: Any) -> None:
+        super().__init__(n, **changes)
+        made = tuple(sorted(changes.items()))
+        journals, checkpoint = _seated(n, made)
+        for lab in self.labs.values():
+            lab.journal = dict(journals[lab.name])
+            lab.machine.restore(journals[lab.name])
+        self.collector = CollectorMachine.from_checkpoint(
+            self.terms, self.windows, self.verify_credential, checkpoint, verify=self.collector._verify
+        )
+
+    def begin(self, names: Sequence[str] = ()) -> World:
+        for lab in self.labs.values():
+            self._connected(lab)
+        return self
+
+    def tell_collector(self, event: Any) -> None:
+        instructions = self.collector.handle(event, self.now)
+        self.collector.validate()
+        self.perform(instructions)
+
+
+@cache
+def _seated(n: int, changes: tuple[tuple[str, Any], ...]) -> tuple[dict[str, dict[str, bytes]], bytes]:
+    world = Quick(n, **dict(changes))
+    world.tamper = lambda member, message: None if isinstance(message, Ready) else message
+    world.begin().run()
+    assert all(lab.machine.phase == "training" for lab in world.labs.values())
+    return {lab.name: dict(lab.journal) for lab in world.labs.values()}, world.collector.checkpoint()

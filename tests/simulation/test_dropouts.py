@@ -6,23 +6,33 @@ The harness compares each published sum with plain integers; these tests say whe
 
 from __future__ import annotations
 
+import random
 from collections import Counter
+from collections.abc import Sequence
 from itertools import combinations_with_replacement, product
+from typing import Any
 
 import pytest
 
 from federation.secagg.events import StateReady
+from federation.secagg.suite import STANDARD
 from tests.simulation.harness import World
+from tests.simulation.stand_ins import Quick, Seated
 
 MOMENTS = ("Ready", "Upload", "Ack", "Reveal", "Receipt")
 """killed just before the member's first message of this kind"""
+SETUP = ("KeyMessage", "Encapsulation", "RosterSignature", "Opening", "Confirmation")
 
 
-def kill_pattern(n: int, moments: tuple[str, ...], *, back: bool) -> World:
-    """Members m1.. are killed at these moments, in round 1; with ``back`` they start again when nothing more
-    happens."""
-    world = World(n, stand_in=True, rounds=2, size=4, chunk_parameters=4)
-    for name, moment in zip(world.names, moments, strict=False):
+def kill_pattern(n: int, moments: Sequence[str], *, back: bool, naming: int | None = None, **changes: Any) -> World:
+    """As many members are killed, at these moments, in round 1; with ``back`` they start again when nothing more
+    happens. ``naming``: seed of who they are; None: m1 and on."""
+    kind = Quick if set(moments) & set(SETUP) or "suite" in changes else Seated
+    world = kind(n, **{"rounds": 2, "size": 2, "chunk_parameters": 4, "blind": False, **changes})
+    names = list(world.names)
+    if naming is not None:
+        random.Random(naming).shuffle(names)
+    for name, moment in zip(names, moments, strict=False):
         world.kill_before.add((name, moment))
     world.begin().run()
     while back and world.done is None and any(not lab.alive for lab in world.labs.values()):
@@ -41,13 +51,50 @@ def test_any_one_of_five_may_be_killed_at_any_moment_and_every_round_closes(mome
     assert all(phase.phase != "aborted" for phase in world.phases)
 
 
+def patterns(n: int, moments: Sequence[str] = MOMENTS) -> list[tuple[str, ...]]:
+    """Up to renaming: how many are killed at each moment."""
+    return [found for gone in range(1, n + 1) for found in combinations_with_replacement(moments, gone)]
+
+
+@pytest.mark.parametrize(("n", "part"), [(3, 0), (4, 0), (5, 0), (6, 0), (7, 0), (7, 1)])
+def test_every_pattern_of_drop_outs_waits_cleanly_and_finishes_when_all_return(n: int, part: int) -> None:
+    """Attack 32: at every phase of a round, each in a random naming, which the failure tells. Every sum that is closed is
+    compared with plain integers over its cohort; nobody applies another."""
+    parts = 2 if n == 7 else 1
+    for place, moments in enumerate(patterns(n)):
+        if place % parts != part:
+            continue
+        world = kill_pattern(n, moments, back=True, naming=place, rounds=2 if n < 5 else 1)
+        story = (n, moments, f"naming={place}", world.collector.story)
+        assert world.done is not None, story
+        assert [closed.round for closed in world.closed] == list(range(1, world.terms.rounds + 1)), story
+        assert {closed.context for closed in world.closed} == world.judged, story
+        assert not world.misconduct, story
+
+
 @pytest.mark.parametrize("n", [3, 4, 5])
-def test_every_pattern_of_drop_outs_waits_cleanly_and_finishes_when_all_return(n: int) -> None:
-    for gone in range(1, n + 1):
-        for moments in combinations_with_replacement(MOMENTS, gone):
-            world = kill_pattern(n, moments, back=True)
-            assert world.done is not None, (moments, world.collector.story)
-            assert [closed.round for closed in world.closed] == [1, 2], moments
+def test_every_pattern_of_drop_outs_in_the_setup_leaves_out_or_waits_and_closes_no_wrong_sum(n: int) -> None:
+    """Two at most: with more gone there is no roster, which the bounded number of formations shows."""
+    for place, moments in enumerate(patterns(2, SETUP)):
+        world = kill_pattern(n, moments, back=True, naming=place, rounds=1)
+        story = (n, moments, f"naming={place}", world.collector.story)
+        assert (world.done is not None) != (world.stuck is not None), story
+        if world.stuck is not None:
+            assert n - len(moments) < world.terms.min_members, story
+            assert not world.closed, story
+        else:
+            assert {closed.context for closed in world.closed} == world.judged, story
+
+
+@pytest.mark.parametrize("place", range(8))
+def test_patterns_of_drop_outs_with_the_real_ciphers_in_blind_mode(place: int) -> None:
+    """A sample, drawn with its seed."""
+    dice = random.Random(place)
+    n = dice.choice((3, 4, 5, 7))
+    moments = dice.choice(patterns(n))
+    world = kill_pattern(n, moments, back=True, naming=place, suite=STANDARD, blind=True, rounds=1)
+    assert world.done is not None, (n, moments, world.collector.story)
+    assert {closed.context for closed in world.closed} == world.judged
 
 
 def test_patterns_of_two_of_five_close_or_wait_without_anybody_returning() -> None:

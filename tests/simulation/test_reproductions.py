@@ -75,3 +75,17 @@ def test_an_aborted_attempt_after_a_void_one_does_not_forget_whom_the_void_one_b
     cohorts = [closed.certificate.survivors.cohort for closed in world.closed if closed.round == 1]
     assert len(cohorts) == 2
     assert len(set(cohorts)) == 1
+
+
+def test_a_member_that_is_offered_an_older_state_while_it_fetches_a_newer_one_takes_the_newer() -> None:
+    """m2 was told to catch up with round 3, then with round 2: it forgot the first, and when the state of round 3 was there its
+    machine raised."""
+    scenario = Scenario(
+        n=5,
+        colluders=(5,),
+        guests=1,
+        ops=(Op("round", spare=2), Op("round"), Op("catch_up"), Op("catch_up", pick=1), Op("round")),
+    )
+    outcome = scenario.outcome()
+    assert not isinstance(outcome, Broken)
+    assert outcome.peers["m2"].machine.position.round == 4
