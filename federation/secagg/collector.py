@@ -88,7 +88,7 @@ LEGAL: Final[dict[type, frozenset[str]]] = {
     Ack: frozenset({"certifying", "revealing", "unmasking"}),
     Reveal: frozenset({"revealing"}),
     RecoverReply: frozenset({"revealing"}),
-    Abort: frozenset({"aborting"}),
+    Abort: frozenset({"aborting", "revealing", "unmasking"}),
     Begin: frozenset({"new"}),
     SumReady: frozenset({"unmasking"}),
     SumFailed: frozenset({"unmasking"}),
@@ -417,11 +417,13 @@ class CollectorMachine:
     @property
     def _rooted(self) -> bool:
         """Whether the present epoch has certified a state of its own: only then may another follow it, since a member
-        looks one epoch back and no further."""
+        looks one epoch back and no further. Members must have seen it, too: an announcement tells them."""
         if self._bench is None:
             return False
-        certified = self._book.certified
-        return self._epoch == FIRST_EPOCH or bool(certified and certified[0].epoch == self._epoch)
+        if self._epoch == FIRST_EPOCH:
+            return True
+        known = self._book.announcement or self._book.closed
+        return bool(known and known.receipts and known.receipts[0].epoch == self._epoch)
 
     def _step_forming(self, now: float) -> Out | None:
         formation = self._formation
@@ -1037,23 +1039,44 @@ class CollectorMachine:
         book.replies[message.owner, message.index] = message
         return []
 
-    def _take_abort(self, member: str, message: Abort) -> Out:  # noqa: ARG002
+    def _take_abort(self, member: str, message: Abort) -> Out:
         book = self._book
         if (message.round, message.attempt) != (book.round, book.attempt):
             return []
         self._certain.check_abort(message)
-        book.aborts[message.index] = message
-        return []
+        if book.phase == "aborting":
+            book.aborts[message.index] = message
+            return []
+        released = [
+            transcripts.reveal_transcript(each) + each.signature
+            for index, each in book.reveals.items()
+            if index == message.index
+        ] + [
+            transcripts.recover_transcript(each) + each.signature
+            for (_, holder), each in book.replies.items()
+            if holder == message.index
+        ]
+        if not released:
+            return []  # it may still sign it, and is asked by nobody
+        text = transcripts.abort_transcript(self._terms.job, self._certain.roster_hash, message)
+        book.convicted.add(member)
+        wrong = violation(
+            "abort-after-release",
+            f"{member} signed the ABORT of an attempt for which it had released.",
+            evidence=released[0] + text + message.signature,
+        )
+        return [Misconduct(member, wrong, proof=True)]
 
     # -------------------------------------------------------------------------------- members that return or are behind
 
     def _tell_again(self, member: str, now: float) -> Out:  # noqa: ARG002
         book = self._book
         only = (member,)
-        out: Out = [] if self._formation is None else self._formation.tell_again(member)
+        out: Out = []
+        forming: Out = [] if self._formation is None else self._formation.tell_again(member)
         index = self.index_of.get(member)
         if index is None or book.phase not in _ROUND:
-            return out
+            return forming
         assert book.standing is not None
         out.append(Tell(only, book.standing.confirmations))
         if member in self._newcomers and book.before is not None:
@@ -1076,7 +1099,7 @@ class CollectorMachine:
                     out += self._ask_shares(owner, [index])
             elif book.survivors is not None:
                 out.append(Tell(only, book.survivors))
-        return out + self._help_behind(member)
+        return [*out, *self._help_behind(member), *forming]
 
     def _voids_again(self, member: str) -> Out:
         """Every void attempt of this round, in order: each binds, less those that are convicted in it."""

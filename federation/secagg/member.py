@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -86,6 +86,7 @@ from federation.secagg.votes import (
     BEFORE,
     HELD,
     PRESENT,
+    ROOTED,
     Aborted,
     Bound,
     Contribution,
@@ -93,6 +94,7 @@ from federation.secagg.votes import (
     Held,
     Known,
     Present,
+    Rooted,
     Seated,
     Votes,
     binding,
@@ -287,6 +289,10 @@ class MemberMachine:
         newest = self._votes.get(seat_key(max(self._votes.epochs(), default=0)), Seated)
         if newest is not None and event.epoch <= newest.epoch:
             raise violation("formation", f"Epoch {event.epoch} stands already: no other roster is formed for it.")
+        if newest is not None and newest.epoch > max(FIRST_EPOCH, self._rooted):
+            raise violation(
+                "formation", f"Epoch {newest.epoch} has certified no state of its own yet: no other follows it."
+            )
         out = self._candidate.handle(event, self._bench_of(newest) if newest is not None else None)
         return [*out, *self._entered(event.epoch)] if isinstance(event, Confirmations) else out
 
@@ -337,6 +343,16 @@ class MemberMachine:
             self._before = Bench(
                 self._terms.job, known.epoch, known.roster_hash, known.predecessor, known.seats, self._verify
             )
+
+    @property
+    def _rooted(self) -> int:
+        record = self._votes.get(ROOTED, Rooted)
+        return record.epoch if record is not None else 0
+
+    def _root_in(self, receipts: Sequence[Receipt]) -> list[MemberInstruction]:
+        """q receipts, which have been checked: the epoch that they are of has certified a state of its own."""
+        epoch = receipts[0].epoch
+        return [self._votes.put(ROOTED, Rooted(epoch))] if epoch > self._rooted else []
 
     def _bench_of(self, seat: Seated) -> Bench:
         return Bench(self._terms.job, seat.epoch, seat.roster_hash, seat.predecessor, seat.seats, self._verify)
@@ -417,13 +433,14 @@ class MemberMachine:
         held = self._held
         if event.round < held.round:
             return []
+        rooted = self._root_in(event.receipts)
         if (event.round, event.state_digest) == (held.round, held.state_digest):
-            return self._settle(event.round - 1)
+            return [*rooted, *self._settle(event.round - 1)]
         if self._catching_up is not None and event.round < self._catching_up.round:
-            return []  # a later one is on its way
+            return rooted  # a later one is on its way
         key = self._state_key(seat, event)
         self._catching_up = event
-        return [FetchState(event.round, event.state_digest, event.state_blob, key)]
+        return [*rooted, FetchState(event.round, event.state_digest, event.state_blob, key)]
 
     def _state_key(self, seat: Seated, state: CatchUp | ProvideState) -> bytes:
         group = self._at(seat.round, seat.group_key, state.round)
@@ -530,6 +547,7 @@ class MemberMachine:
         if announced.round != held.round:
             return out
         if announced.round > FIRST_ROUND:
+            out += self._root_in(event.receipts)
             out += self._settle(announced.round - 1)
         return out if self._said_abort(announced) else out + self._contribute(announced)
 

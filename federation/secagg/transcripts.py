@@ -44,7 +44,7 @@ def _bytes_of(field: Field) -> bytes:
 
 
 def _prefixed(fields: Sequence[Field]) -> bytes:
-    parts = []
+    parts: list[bytes] = []
     for field in fields:
         data = field if isinstance(field, bytes) else _bytes_of(field)
         parts += (len(data).to_bytes(8, "big"), data)

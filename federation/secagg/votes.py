@@ -85,6 +85,13 @@ class Present:
 
 
 @dataclass(frozen=True, slots=True)
+class Rooted:
+    """The newest epoch of which we saw q receipts: only then may another follow it."""
+
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
 class Held:
     round: int
     state_digest: bytes
@@ -128,12 +135,14 @@ class Convicted:
 CANDIDACY = "candidacy"
 PRESENT = "epoch"
 BEFORE = "before"
+ROOTED = "rooted"
 HELD = "state"
 
 _KINDS: dict[str, type] = {
     CANDIDACY: Candidacy,
     PRESENT: Present,
     BEFORE: Known,
+    ROOTED: Rooted,
     "seat": Seated,
     HELD: Held,
     "ready": Ready,

@@ -34,13 +34,15 @@ class Workshop:
         assert world.collector.announced is not None
         self.announced = world.collector.announced
         self.context = self.announced.context
-        self.roster_hash = world.labs["m1"].machine.position.roster_hash
+        self.roster_hash = world.labs[world.names[0]].machine.position.roster_hash
 
     def sign(self, index: int, message: bytes) -> bytes:
-        return self.world.labs[f"m{index}"].signer(message)
+        return self.world.labs[self.world.names[index - 1]].signer(message)
 
     def entry(self, index: int) -> SurvivorEntry:
-        upload = next(m for m in self.world.labs[f"m{index}"].sent if getattr(m, "root", None) is not None)
+        upload = next(
+            m for m in self.world.labs[self.world.names[index - 1]].sent if getattr(m, "root", None) is not None
+        )
         return SurvivorEntry(index, upload.root, transcripts.trailer_hash(upload.trailer), upload.signature)
 
     def survivors(self, cohort: Iterable[int]) -> Survivors:
@@ -84,7 +86,7 @@ class Workshop:
 
     def tell(self, index: int, message: Any) -> list[MemberInstruction]:
         """Straight to the member's machine; what it remembers is on its disk, what it says stays here."""
-        lab = self.world.labs[f"m{index}"]
+        lab = self.world.labs[self.world.names[index - 1]]
         instructions = lab.machine.handle(message, 0.0)
         lab.machine.validate()
         for instruction in instructions:

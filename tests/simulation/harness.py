@@ -161,7 +161,7 @@ class World:
         self.difference = difference or self._random_difference
         self.min_cohort = min_cohort or {}
         self.now = 0.0
-        self.names = [f"m{place}" for place in range(1, n + 1)]
+        self.names = [f"m{place:0{len(str(n))}d}" for place in range(1, n + 1)]
         self.cards: dict[bytes, Card] = {}
         self.labs: dict[str, Lab] = {}
         for place, name in enumerate(self.names):

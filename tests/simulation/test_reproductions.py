@@ -89,3 +89,19 @@ def test_a_member_that_is_offered_an_older_state_while_it_fetches_a_newer_one_ta
     outcome = scenario.outcome()
     assert not isinstance(outcome, Broken)
     assert outcome.peers["m2"].machine.position.round == 4
+
+
+def test_an_epoch_does_not_follow_one_that_nobody_has_moved_to() -> None:
+    """In round 1 there are no receipts that say where a job stands. Attempt 1 was certified in epoch 1, and two honest members had
+    released; epoch 2 was formed with two newcomers and never opened; epoch 3 followed it, and needed q of the members of
+    epoch 2, newcomers included: another cohort was certified for the same state. Members, too, now wait until the epoch that a
+    roster follows has certified a state of its own."""
+    scenario = Scenario(
+        n=4,
+        colluders=(2,),
+        guests=2,
+        ops=(Op("abort", spare=2), Op("attempt"), Op("epoch"), Op("epoch"), Op("work"), Op("without")),
+    )
+    outcome = scenario.outcome()
+    assert not isinstance(outcome, Broken)
+    assert set(outcome.eras) == {1, 2}
