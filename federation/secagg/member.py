@@ -72,7 +72,7 @@ from federation.secagg.messages import (
     Upload,
     Void,
 )
-from federation.secagg.parameters import FIRST_ROUND, Terms
+from federation.secagg.parameters import FIRST_ROUND, MAX_ATTEMPTS, Terms
 from federation.secagg.setup import (
     FIRST_EPOCH,
     Credential,
@@ -853,8 +853,11 @@ class MemberMachine:
 
     def _abort_request(self, event: AbortRequest) -> list[MemberInstruction]:
         held = self._held
-        if event.epoch != self._epoch or event.round < held.round or event.round > self._terms.last_round:
+        last = min(held.round + 1, self._terms.last_round)
+        if event.epoch != self._epoch or not held.round <= event.round <= last:
             raise violation("stale-round", "The coordinator asked to abort a round that is not open.")
+        if event.attempt > MAX_ATTEMPTS:
+            raise violation("stale-attempt", f"A round has no attempt {event.attempt}.")
         key = vote("abort", self._epoch, event.round, event.attempt)
         abort = self._votes.get(key, Abort)
         out: list[MemberInstruction] = []

@@ -16,6 +16,8 @@ FIXED_WORDS: Final = 3
 """of a header: weight, squared norm, saturated count"""
 MIN_MEMBERS: Final = 3
 MAX_MEMBERS: Final = 200
+MAX_ATTEMPTS: Final = 1000
+"""of one round: more than any manifest allows; whatever is asked of a later one is refused, so that votes stay bounded"""
 AES_256_CTR: Final = "aes-256-ctr"
 CHACHA20: Final = "chacha20"
 CIPHERS: Final = (AES_256_CTR, CHACHA20)

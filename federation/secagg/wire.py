@@ -20,7 +20,7 @@ from federation.errors import ProtocolViolation
 from federation.sealing import WRAPPED_BYTES
 from federation.secagg import codec, events, messages, proof
 from federation.secagg.events import CollectorEvent
-from federation.secagg.parameters import MAX_MEMBERS, Quorums
+from federation.secagg.parameters import MAX_ATTEMPTS, MAX_MEMBERS, Quorums
 from federation.secagg.shamir import SHARE_BYTES
 from federation.secagg.suite import CIPHERTEXT_BYTES, KEM_KEY_BYTES
 from federation.v1 import rounds_pb2
@@ -72,7 +72,7 @@ _RANGE: Final[dict[str, tuple[int, int]]] = {
     "epoch": (1, _ROUND_LIMIT),
     "formation": (0, _ROUND_LIMIT),
     "round": (1, _ROUND_LIMIT),
-    "attempt": (0, _ROUND_LIMIT),
+    "attempt": (0, MAX_ATTEMPTS),
     "weight": (1, 1 << 40),
     "sum_size": (1, 1 << 62),
     "ready": (1, MAX_MEMBERS),
