@@ -35,15 +35,17 @@ from node_agent.enrolment import check_certificate, check_credential
 from node_agent.link.channel import Credentials
 from node_agent.link.enrolment import renew
 from node_agent.link.stream import Link
+from node_agent.rounds.disclosure import FigureBook
 from node_agent.rounds.driver import JobDriver, Lab, event_of
 from node_agent.rounds.files import JobFiles
-from node_agent.rounds.spec import worker_spec
+from node_agent.rounds.spec import data_paths, worker_spec
 from node_agent.rounds.training import Trainer
 from node_agent.runner.devices import local_offer
 from node_agent.runner.runtime import missing_runtime
 from node_agent.runner.sandbox import detect_sandbox
 from node_agent.runner.worker import WorkerSpec
 from node_agent.settings import Home, NodeSettings
+from node_agent.store.data_version import DataVersions
 from node_agent.store.files import write_whole
 from node_agent.store.journal import ConsentRecord, Journal
 from node_agent.telemetry.metrics import MetricsServer, NodeMetrics
@@ -65,6 +67,7 @@ class NodeAgent:
         self.sandbox = detect_sandbox()
         self.offer = local_offer()
         self.jobs: dict[bytes, JobDriver] = {}
+        self.versions = DataVersions()
         self._tasks: set[asyncio.Task[None]] = set()
         self._asked: dict[bytes, asyncio.Task[None]] = {}
         route = route_to(settings.address, os.environ)
@@ -78,6 +81,7 @@ class NodeAgent:
             self.policy.rules.minimum_cohort,
             self.link,
             self.metrics.count,
+            FigureBook.of(journal.figures()),
         )
 
     # ---------------------------------------------------------------------------------------------------------- running
@@ -271,12 +275,14 @@ class NodeAgent:
         if fetch or not files.bundle.exists():
             await self._fetch_bundle(manifest)
         consent = open_consent(record.envelope, self.credential)
+        paths = data_paths(manifest, consent.data_set, self.settings).values()
         driver = JobDriver(
             self.lab,
             manifest,
             consent,
             Trainer(manifest, manifest.terms(), files, self._spec(manifest, consent, files)),
             files,
+            lambda: tuple(self.versions.of(path) for path in paths),
         )
         self.jobs[manifest.digest] = driver
         driver.start()

@@ -29,7 +29,7 @@ class Consent:
     weight: int
     """the public bucket with which this member counts; 0 in a denial"""
     figures: tuple[str, ...]
-    """the figures that may leave as sums"""
+    """what this member declares public: figures that may leave as exact sums"""
     lacks: tuple[str, ...]
     """what the job's runtime names and this node has not"""
     issued: datetime

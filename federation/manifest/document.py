@@ -36,7 +36,15 @@ from federation.manifest.strategy import DEFAULTS, StrategySpec
 from federation.manifest.yaml_source import Source, read_yaml
 from federation.privacy.terms import MOST_PARAMETERS, SKELLAM
 from federation.sealing import MOST_RECIPIENTS
-from federation.secagg.parameters import AES_256_CTR, CHUNK_PARAMETERS, MAX_MEMBERS, MIN_MEMBERS
+from federation.secagg.parameters import (
+    AES_256_CTR,
+    CHUNK_PARAMETERS,
+    EVALUATION_JOB,
+    MAX_MEMBERS,
+    MIN_MEMBERS,
+    STATISTICS_JOB,
+    TRAINING_JOB,
+)
 
 
 class Metadata(Part):
@@ -317,7 +325,9 @@ def floats_of(values: Mapping[str, Any]) -> list[str]:
 
 class JobDocument(Part):
     api_version: Literal["concord/v1"] = Field(description="concord/v1")
-    kind: Literal["TrainingJob"] = Field(description="TrainingJob")
+    kind: Literal["TrainingJob", "EvaluationJob", "StatisticsJob"] = Field(
+        description="TrainingJob; the others are words of a later version, and refused in this one"
+    )
     metadata: Metadata = Field(description="name and words about the job")
     spec: Spec = Field(description="what is trained, on what, by whom, and how")
 
@@ -357,6 +367,12 @@ def validate(source: Source) -> JobDocument:
     """Schema and cross-field checks. Raises InvalidManifest."""
     if not isinstance(source.value, dict):
         raise source.error("a job document is a mapping.", (), "Start with apiVersion: concord/v1.")
+    if source.value.get("kind") in (EVALUATION_JOB, STATISTICS_JOB):
+        raise source.error(
+            f"{source.value['kind']} is not in this version.",
+            ("kind",),
+            f"This version runs jobs of kind {TRAINING_JOB}.",
+        )
     try:
         document = JobDocument.model_validate(source.value)
     except ValidationError as error:

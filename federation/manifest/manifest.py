@@ -115,8 +115,13 @@ class Manifest:
 
     @property
     def exact_figures(self) -> tuple[str, ...]:
-        """Those that leave as exact sums, so that each member must have declared them public. This version adds no noise."""
-        return self.figures
+        """Those that leave as exact sums, without noise: each member must have declared them public."""
+        return self.figures if self.spec.privacy is None else ()
+
+    @property
+    def exact_update(self) -> bool:
+        """Whether members' updates leave without noise."""
+        return self.spec.privacy is None
 
     def terms(self) -> Terms:
         ring = self.spec.secure_aggregation
@@ -140,6 +145,7 @@ class Manifest:
             blind=self.spec.coordinator_view == "blind",
             cipher=ring.cipher,
             privacy=self.privacy,
+            kind=self.job.kind,
         )
 
     @property

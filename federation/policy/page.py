@@ -34,6 +34,7 @@ def reference_page() -> str:
         "",
         "`figures` are what this lab declares public in its consent: metrics that may leave as exact sums over a cohort. Name",
         "means here, such as a loss or an accuracy, and no counts: a sum of `rows` over a cohort, and over the same cohort without",
-        "one member, differ by that member's count. `concord-node try` warns of figures that are whole numbers.",
+        "one member, differ by that member's count. The node lets figures of one model out over one cohort only, in all jobs",
+        '([protocol](../protocol/secure-aggregation.md), "Figures"); `concord-node try` warns of figures that are whole numbers.',
     ]
     return "\n".join(lines) + "\n"

@@ -14,7 +14,7 @@ from federation.identity.roll import Roll
 from federation.manifest.manifest import Manifest
 from federation.manifest.schema import FigureNames, Jurisdictions, Labels, Names, Part, Quantity, bytes_of, explained
 from federation.manifest.yaml_source import read_yaml
-from federation.secagg.parameters import MAX_MEMBERS, MIN_MEMBERS
+from federation.secagg.parameters import MAX_MEMBERS, MIN_MEMBERS, TRAINING_JOB
 
 HOURS: Final = r"(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)-(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)"
 ALWAYS: Final = "00:00-24:00"
@@ -128,6 +128,14 @@ def _listed(name: str, allowed: list[Any] | None, values: tuple[str, ...], what:
     return tuple(f"rules.{name}: {what} {value} is not allowed" for value in values if value not in allowed)
 
 
+def _kind(_policy: Policy, question: Question) -> tuple[str, ...]:
+    """The rules below are about training; what they do not know they deny."""
+    kind = question.manifest.job.kind
+    return (
+        () if kind == TRAINING_JOB else (f"kind: these rules know of {TRAINING_JOB}s alone, and the job is a {kind}",)
+    )
+
+
 def _leads(policy: Policy, question: Question) -> tuple[str, ...]:
     return _listed("leads", policy.rules.leads, (question.manifest.lead.id,), "lead")
 
@@ -223,4 +231,16 @@ def _asked(_policy: Policy, question: Question) -> tuple[str, ...]:
     return ()
 
 
-CHECKS: Final = (_asked, _leads, _jurisdictions, _data_sets, _cohort, _figures, _spread, _optional, _sandbox, _hours)
+CHECKS: Final = (
+    _kind,
+    _asked,
+    _leads,
+    _jurisdictions,
+    _data_sets,
+    _cohort,
+    _figures,
+    _spread,
+    _optional,
+    _sandbox,
+    _hours,
+)

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from federation.errors import ProtocolViolation
+from federation.secagg.cohorts import FigureEntry
 from federation.secagg.messages import (
     Abort,
     Ack,
@@ -286,6 +287,14 @@ class Remember:
 
 
 @dataclass(frozen=True, slots=True)
+class RememberFigures:
+    """As Remember, in the lab's journal of figures, which outlives the job."""
+
+    put: tuple[FigureEntry, ...] = ()
+    erase: tuple[FigureEntry, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Send:
     message: Said
 
@@ -374,6 +383,7 @@ class RoundSettled:
 
 MemberInstruction = (
     Remember
+    | RememberFigures
     | Send
     | ComputeInitialState
     | FetchState

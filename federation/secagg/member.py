@@ -20,6 +20,7 @@ from federation.errors import OutOfOrder, ProtocolViolation
 from federation.secagg import boxes, transcripts
 from federation.secagg.candidate import Candidate, Me
 from federation.secagg.certificate import Announced, Bench, Ed25519Verifier, Verify, violation
+from federation.secagg.cohorts import Attempt, CohortRule
 from federation.secagg.events import (
     AbortRequest,
     Candidates,
@@ -153,7 +154,7 @@ class Place:
 
 class MemberMachine:
     """``sign`` takes a transcript; ``verify_credential`` raises a FederationError for what no officer on the roll
-    signed."""
+    signed; ``cohorts`` is the lab's rule over all its jobs, without which figures leave over any certified cohort."""
 
     def __init__(
         self,
@@ -165,6 +166,7 @@ class MemberMachine:
         *,
         verify: Verify | None = None,
         suite: Suite = STANDARD,
+        cohorts: CohortRule | None = None,
     ) -> None:
         self._terms = terms
         self._me = me
@@ -173,6 +175,7 @@ class MemberMachine:
         self._random = random
         self._verify = verify or Ed25519Verifier()
         self._suite = suite
+        self._cohorts = cohorts
         self._votes = Votes()
         self._candidate = Candidate(terms, me, sign, verify_credential, random, self._verify, suite, self._votes)
         self._bench: Bench | None = None
@@ -561,7 +564,10 @@ class MemberMachine:
             if (known.round, known.attempt) == (round_number, attempt)
         ]
         stopped = self._stop() if self._computing in over else []
-        return [self._votes.put(key, Aborted(attempt)), *stopped]
+        retracted: list[MemberInstruction] = []
+        if self._cohorts is not None:
+            retracted += self._cohorts.retract(self._attempt(round_number, attempt, self._held.state_digest))
+        return [self._votes.put(key, Aborted(attempt)), *retracted, *stopped]
 
     def _see_void(self, void: Void, round_number: int, state_digest: bytes) -> list[MemberInstruction]:
         """A certified attempt gave no sum: whoever learns of it is bound to its cohort, as if it had released, and to it
@@ -597,6 +603,8 @@ class MemberMachine:
         if self._votes.get(key, Bound) is None:
             digest = transcripts.survivors_digest(void.certificate.survivors)
             out.append(self._votes.put(key, Bound(self._epoch, round_number, void.attempt, digest, cohort)))
+            if self._cohorts is not None and round_number == self._held.round:
+                out += self._cohorts.close(self._attempt(round_number, void.attempt, state_digest), cohort)
         return out
 
     def _reopen(self, event: Reopen) -> list[MemberInstruction]:
@@ -619,6 +627,8 @@ class MemberMachine:
         key = vote("contribution", self._epoch, announced.round, announced.attempt)
         known = self._votes.get(key, Contribution)
         if known is None:
+            if (refused := self._kept_in(announced)) is not None:
+                return [Refuse(refused)]  # said, not raised, as below
             seeds = Contribution(announced.context, self._random(32), self._random(32))
             self._computing = announced.context
             return [self._votes.put(key, seeds), self._work(announced, seeds)]
@@ -633,6 +643,28 @@ class MemberMachine:
             hint="Nothing to do: the round goes on without it, and it takes part in the next one.",
         )
         return [Refuse(lost)]  # said, not raised: the attempt is known all the same, and this member can ACK it
+
+    def _attempt(self, round_number: int, attempt: int, state_digest: bytes) -> Attempt:
+        return Attempt(self._epoch, round_number, attempt, state_digest)
+
+    def _leave(self, announced: Announced, cohort: tuple[int, ...], *, opened: bool) -> list[MemberInstruction]:
+        """Our figures are about to leave over this cohort: as the lab's rule allows. Raises ProtocolViolation. Of a model that
+        is behind or ahead of ours nothing is known; what opens it is q ACKs of members that hold it."""
+        if self._cohorts is None or announced.round != self._held.round:
+            return []
+        attempt = self._attempt(announced.round, announced.attempt, announced.state_digest)
+        return [*self._cohorts.enter(attempt, tuple(map(self._name, cohort)), opened=opened)]
+
+    def _kept_in(self, announced: Announced) -> ProtocolViolation | None:
+        """Why nothing of ours is uploaded for this attempt: our figures of this model have left over another cohort."""
+        if self._cohorts is None:
+            return None
+        try:
+            attempt = self._attempt(announced.round, announced.attempt, announced.state_digest)
+            self._cohorts.check(attempt, tuple(map(self._name, announced.ready)))
+        except ProtocolViolation as refused:
+            return refused
+        return None
 
     def _work(self, announced: Announced, seeds: Contribution) -> Contribute:
         masks = [Mask(seeds.self_seed, +1)]
@@ -779,9 +811,16 @@ class MemberMachine:
                 raise violation("two-survivor-sets", "The coordinator showed a second survivor set for one attempt.")
             return [Send(known)]
         self._check_binding(announced, digest, event.cohort)
+        if self._cohorts is not None and announced.round != self._held.round:
+            raise violation(
+                "behind",
+                f"This member does not hold the model of round {announced.round}, and cannot tell which figures would leave.",
+                hint="Nothing to do: it acknowledges again when it has caught up.",
+            )
+        entered = self._leave(announced, event.cohort, opened=False)
         ack = Ack(self._index, announced.context, digest, b"")
         ack = replace(ack, signature=self._sign(transcripts.ack_transcript(ack)))
-        return [self._votes.put(key, ack), Send(ack), *self._left_out(event.cohort, announced)]
+        return [*entered, self._votes.put(key, ack), Send(ack), *self._left_out(event.cohort, announced)]
 
     def _left_out(self, cohort: tuple[int, ...], announced: Announced) -> list[MemberInstruction]:
         return self._stop() if self._computing == announced.context and self._index not in cohort else []
@@ -805,8 +844,9 @@ class MemberMachine:
         key = binding(announced.state_digest, self._epoch, announced.attempt)
         if self._votes.get(key, Bound) is not None:
             return []
+        entered = self._leave(announced, cohort, opened=True)
         names = tuple(map(self._name, cohort))
-        return [self._votes.put(key, Bound(self._epoch, announced.round, announced.attempt, digest, names))]
+        return [*entered, self._votes.put(key, Bound(self._epoch, announced.round, announced.attempt, digest, names))]
 
     def _certificate(self, event: Certificate) -> list[MemberInstruction]:
         announced = self._attempt_of(event.survivors.context)
@@ -911,7 +951,11 @@ class MemberMachine:
             members=len(self.seats),
             ready=announced.ready,
         )
-        return [*self._left_out(cohort, announced), self._applying]
+        entered: list[MemberInstruction] = []
+        if self._cohorts is not None:
+            attempt = self._attempt(announced.round, announced.attempt, announced.state_digest)
+            entered += self._cohorts.close(attempt, tuple(map(self._name, cohort)))
+        return [*entered, *self._left_out(cohort, announced), self._applying]
 
     def _sum_applied(self, event: SumApplied) -> list[MemberInstruction]:
         applying = self._applying

@@ -18,6 +18,9 @@ MIN_MEMBERS: Final = 3
 MAX_MEMBERS: Final = 200
 MAX_ATTEMPTS: Final = 1000
 """of one round: more than any manifest allows; whatever is asked of a later one is refused, so that votes stay bounded"""
+TRAINING_JOB: Final = "TrainingJob"
+EVALUATION_JOB: Final = "EvaluationJob"
+STATISTICS_JOB: Final = "StatisticsJob"
 AES_256_CTR: Final = "aes-256-ctr"
 CHACHA20: Final = "chacha20"
 CIPHERS: Final = (AES_256_CTR, CHACHA20)
@@ -145,6 +148,8 @@ class Terms:
     cipher: str = AES_256_CTR
     privacy: Privacy | None = None
     """noise of updates and figures, or the task's own; None: none"""
+    kind: str = TRAINING_JOB
+    """what the rounds are for; the machines do not ask: ``rounds`` may be 0, and the header-only round the only one"""
 
     @property
     def last_round(self) -> int:

@@ -15,6 +15,7 @@ from federation.identity.keys import transcript
 from federation.weights.tensors import Array, read_file, write_arrays
 
 LABEL: Final = "concord/state/v1"
+WEIGHTS_LABEL: Final = "concord/weights/v1"
 SCALES: Final = "scales"
 WEIGHTS: Final = "weights/"
 OPTIMISER: Final = "optimiser/"
@@ -36,15 +37,25 @@ class ModelState:
         """H(state_r): SHA-256 over the label, r, each array's name, type, shape and bytes in order, and the scales."""
         if not self._digest:
             hasher = hashlib.sha256(transcript(LABEL, self.round, len(self.arrays), len(self.optimiser)))
-            for group in (self.arrays, self.optimiser):
-                for name, array in group.items():
-                    hasher.update(transcript("array", name, array.dtype.newbyteorder("<").str, *array.shape))
-                    flat = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).reshape(-1)
-                    if flat.nbytes:
-                        hasher.update(flat.view(np.uint8).data)
+            _absorb(hasher, self.arrays)
+            _absorb(hasher, self.optimiser)
             hasher.update(transcript("scales", self.scales.tobytes()))
             self._digest.append(hasher.digest())
         return self._digest[0]
+
+    def weights_digest(self) -> bytes:
+        """Of the model alone: two states of other rounds, jobs or optimisers may hold the same one."""
+        hasher = hashlib.sha256(transcript(WEIGHTS_LABEL, len(self.arrays)))
+        _absorb(hasher, self.arrays)
+        return hasher.digest()
+
+
+def _absorb(hasher: hashlib._Hash, arrays: dict[str, Array]) -> None:
+    for name, array in arrays.items():
+        hasher.update(transcript("array", name, array.dtype.newbyteorder("<").str, *array.shape))
+        flat = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).reshape(-1)
+        if flat.nbytes:
+            hasher.update(flat.view(np.uint8).data)
 
 
 def write_state(path: Path, state: ModelState) -> None:

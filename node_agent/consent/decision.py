@@ -82,7 +82,7 @@ def decide(manifest: Manifest, at: Situation) -> Consent:
         reasons=denials or verdict.reasons,
         data_set=names[0] if names else "",
         weight=0 if denials else weight,
-        figures=manifest.figures,
+        figures=manifest.exact_figures,
         lacks=lacks,
         issued=at.now.replace(microsecond=0),
         expires=(at.now + VALID).replace(microsecond=0),

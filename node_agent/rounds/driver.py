@@ -42,11 +42,12 @@ from federation.secagg.audit import Place, Shown, check_audit, leaves_of
 from federation.secagg.encoding import Buffer, encoding_of, open_sum
 from federation.secagg.figures import public_words
 from federation.secagg.member import Me, MemberMachine
-from federation.secagg.messages import Close, Upload
+from federation.secagg.messages import Announcement, Certificate, Close, Recover, Survivors, Upload
 from federation.v1 import rounds_pb2
 from federation.weights.layout import Layout
 from federation.weights.outer_step import next_scales, outer_step
 from federation.weights.state import ModelState, read_state
+from node_agent.rounds.disclosure import Disclosure, FigureBook, exact_in
 from node_agent.rounds.files import JobFiles
 from node_agent.rounds.training import Trainer
 from node_agent.runner.failure import for_the_lead
@@ -61,6 +62,9 @@ SEND_TRIES: Final = 4
 FIRST_PAUSE: Final = 1.0
 LONGEST_PAUSE: Final = 30.0
 """seconds between attempts to write the journal"""
+
+
+_ABOUT_AN_ATTEMPT: Final = (Announcement, Survivors, Certificate, Recover, events.Reopen, Close)
 
 
 class Way(Protocol):
@@ -89,14 +93,29 @@ class Lab:
     way: Way
     count: Callable[[str], None]
     """metrics: one more of ..."""
+    figures: FigureBook
+    """what left exactly, over all jobs"""
 
 
 class JobDriver:
-    def __init__(self, lab: Lab, manifest: Manifest, consent: Consent, trainer: Trainer, files: JobFiles) -> None:
+    def __init__(
+        self,
+        lab: Lab,
+        manifest: Manifest,
+        consent: Consent,
+        trainer: Trainer,
+        files: JobFiles,
+        data: Callable[[], tuple[bytes, ...]],
+    ) -> None:
+        """``data``: reads which versions the data sets are that the job uses here. Raises OSError."""
         self._lab, self.manifest, self._trainer, self._files = lab, manifest, trainer, files
         self._terms = manifest.terms()
         me = Me(lab.credential.member, lab.credential.node, lab.credential.envelope, consent.weight, lab.min_cohort)
-        self.machine = MemberMachine(self._terms, me, lab.key.sign, self._credential)
+        self._data = data
+        exact = {last: exact_in(manifest, self._terms, self._terms.rounds + last) for last in (False, True)}
+        self._rule = Disclosure(lab.figures, manifest.digest, exact, self._terms.rounds)
+        self._knowing: asyncio.Task[None] | None = None
+        self.machine = MemberMachine(self._terms, me, lab.key.sign, self._credential, cohorts=self._rule)
         self._queue: asyncio.Queue[events.MemberEvent] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
         self._contributing: dict[bytes, asyncio.Task[None]] = {}
@@ -160,8 +179,14 @@ class JobDriver:
             self._log.error("driver.failed", error=type(error).__name__, detail=str(error), exc_info=error)
 
     async def _run(self) -> None:
+        await self._read_data()
+        if self.machine.position.round:
+            with contextlib.suppress(VerificationFailed):  # said where the state is used
+                self._know(await asyncio.to_thread(self._held))
         while True:
             event = await self._queue.get()
+            if isinstance(event, _ABOUT_AN_ATTEMPT) and self._knowing is not None:
+                await self._knowing
             try:
                 instructions = self.machine.handle(event, time.time())
             except OutOfOrder as error:
@@ -171,25 +196,45 @@ class JobDriver:
                 continue
             await self._perform(instructions)
 
+    def _know(self, state: ModelState) -> None:
+        """Has the model's digest made beside the rounds; whatever is said of an attempt waits for it."""
+
+        async def know() -> None:
+            self._rule.hold(state.digest(), await asyncio.to_thread(state.weights_digest))
+
+        before = self._knowing
+        self._knowing = self._spawn(know()) if before is None or before.done() else self._spawn(_after(before, know()))
+
+    async def _read_data(self) -> None:
+        try:
+            self._rule.data = await asyncio.to_thread(self._data)
+        except OSError as error:
+            self._rule.data = None
+            self._log.error("data.not-read", detail=str(error), hint="No figure leaves until it can be read.")
+
     async def _perform(self, instructions: list[events.MemberInstruction]) -> None:
         pending: dict[str, bytes | None] = {}
+        figures: list[events.RememberFigures] = []
         for instruction in instructions:
             if isinstance(instruction, events.Remember):
                 pending[instruction.key] = instruction.value
                 continue
-            if pending:
-                await self._remember(pending)
-                pending = {}
+            if isinstance(instruction, events.RememberFigures):
+                figures.append(instruction)
+                continue
+            if pending or figures:
+                await self._remember(pending, figures)
+                pending, figures = {}, []
             self._do(instruction)
-        if pending:
-            await self._remember(pending)
+        if pending or figures:
+            await self._remember(pending, figures)
 
-    async def _remember(self, records: dict[str, bytes | None]) -> None:
+    async def _remember(self, records: dict[str, bytes | None], figures: list[events.RememberFigures]) -> None:
         """Returns when they are on disk, and not before: what follows from them is not said until then."""
         pause = FIRST_PAUSE
         while True:
             try:
-                await asyncio.to_thread(self._lab.journal.remember, self.manifest.digest, records)
+                await asyncio.to_thread(self._lab.journal.remember, self.manifest.digest, records, figures)
             except Unavailable as error:
                 self._log.error("journal.not-written", detail=error.message, hint=error.hint, again_in=pause)
             else:
@@ -264,6 +309,7 @@ class JobDriver:
             self._failed(error, 1, "initial-model")
             return
         digest = await asyncio.to_thread(self._state.digest)
+        self._know(self._state)
         self._queue.put_nowait(events.StateReady(1, digest))
 
     async def _contribute(self, task: events.Contribute) -> None:
@@ -271,6 +317,7 @@ class JobDriver:
         try:
             self._check_consent()
             state = self._held()
+            await self._read_data()
             self._send(rounds_pb2.Progress(round=task.round, activity="training"))
             root = await self._trainer.contribute(task, state)
         except FederationError as error:
@@ -287,6 +334,11 @@ class JobDriver:
         if consent is None or consent.job != self.manifest.digest or not consent.valid_at(datetime.now(UTC)):
             raise PolicyDenied(
                 "This lab has not consented to the job, or its consent has expired.", hint="Nothing was trained."
+            )
+        if undeclared := set(self.manifest.exact_figures) - set(consent.figures):
+            raise PolicyDenied(
+                f"This lab's consent does not declare {', '.join(sorted(undeclared))} public.",
+                hint="Nothing was trained.",
             )
 
     def _failed(self, error: FederationError, round_number: int, phase: str) -> None:
@@ -347,6 +399,7 @@ class JobDriver:
             self._log.error("state.not-fetched", round=wanted.round, detail=error.message)
             return
         self._state = state
+        self._know(state)
         self._queue.put_nowait(events.StateReady(wanted.round, wanted.state_digest))
 
     async def _apply(self, fetch: events.FetchSum) -> None:
@@ -363,6 +416,7 @@ class JobDriver:
             return
         self._lab.count("rounds")
         self._state = stepped
+        self._know(stepped)
         self._queue.put_nowait(events.SumApplied(close.context, stepped.digest(), figures))
 
     async def _next(self, fetch: events.FetchSum, state: ModelState) -> tuple[ModelState, tuple[int, ...]]:
@@ -451,6 +505,11 @@ class JobDriver:
             self._log.warning("state.not-provided", detail=str(error))
             return b""
         return blob
+
+
+async def _after(before: asyncio.Task[None], work: Coroutine[Any, Any, None]) -> None:
+    await before
+    await work
 
 
 def _digest_of(path: Path) -> bytes:

@@ -12,15 +12,20 @@ from node_agent.runner.worker import WorkerSpec
 from node_agent.settings import NodeSettings
 
 
+def data_paths(manifest: Manifest, data_set: str, settings: NodeSettings) -> dict[str, Path]:
+    """The data sets that the job uses here, the one that the lab agreed to first."""
+    names = [data_set, *(name for name in chosen_data(manifest, settings.data_sets) if name != data_set)]
+    return {name: Path(settings.data_sets[name].path) for name in names}
+
+
 def worker_spec(
     manifest: Manifest, data_set: str, settings: NodeSettings, files: JobFiles, roll: Roll, sandbox: str
 ) -> WorkerSpec:
     """What the job's worker sees: its data sets, its devices, its limits; the member's index on the roll as partition-id."""
-    names = [data_set, *(name for name in chosen_data(manifest, settings.data_sets) if name != data_set)]
     members = [member.id for member in roll.members]
     return WorkerSpec(
         bundle=files.bundle,
-        data_sets={name: Path(settings.data_sets[name].path) for name in names},
+        data_sets=data_paths(manifest, data_set, settings),
         scratch=files.scratch,
         log=files.task_log,
         client_app=manifest.client_app,

@@ -15,7 +15,7 @@ import fcntl
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +23,12 @@ from types import TracebackType
 from typing import Final, Self
 
 from federation.errors import Unavailable
+from federation.secagg.cohorts import FigureEntry
+from federation.secagg.events import RememberFigures
 from node_agent.store.anchor import Anchor, Identity, why_not
 from node_agent.store.files import PRIVATE_FILE, sync_folder
 
-VERSION: Final = 2
+VERSION: Final = 3
 
 PATIENCE_SECONDS: Final = 30.0
 """how long a write waits for somebody who reads"""
@@ -81,6 +83,23 @@ CREATE TABLE set_aside (
     key   TEXT NOT NULL,
     value BLOB NOT NULL,
     PRIMARY KEY (found, job, key)
+) STRICT, WITHOUT ROWID;
+""",
+    2: """
+-- What left exactly, over which cohort, in any job (federation.secagg.cohorts). It outlives the jobs.
+-- weights: digest of the model; data: of this lab's data set; cohort, figures: names, one a line.
+-- opened: 1 when this node released for it or saw its sum, 0 when it has acknowledged it.
+CREATE TABLE figures (
+    weights BLOB NOT NULL CHECK (length(weights) = 32),
+    data    BLOB NOT NULL CHECK (length(data) = 32),
+    job     BLOB NOT NULL CHECK (length(job) = 32),
+    epoch   INTEGER NOT NULL,
+    round   INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    cohort  TEXT NOT NULL,
+    figures TEXT NOT NULL,
+    opened  INTEGER NOT NULL CHECK (opened IN (0, 1)),
+    PRIMARY KEY (weights, data, job, epoch, round, attempt)
 ) STRICT, WITHOUT ROWID;
 """,
 }
@@ -331,11 +350,34 @@ class Journal:
 
     # ------------------------------------------------------------------------------------------------------- records
 
-    def remember(self, job: bytes, records: Mapping[str, bytes | None]) -> None:
+    def remember(
+        self, job: bytes, records: Mapping[str, bytes | None], figures: Sequence[RememberFigures] = ()
+    ) -> None:
         """Writes (or, with None, erases) several records in one transaction: one fsync, all or nothing."""
-        if not records:
+        if not records and not figures:
             return
         with self._change() as run:
+            for change in figures:
+                for entry in change.erase:
+                    run(
+                        "DELETE FROM figures WHERE weights=? AND data=? AND job=? AND epoch=? AND round=? AND attempt=?",
+                        (entry.weights, entry.data, job, entry.epoch, entry.round, entry.attempt),
+                    )
+                for entry in change.put:
+                    run(
+                        "INSERT OR REPLACE INTO figures VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                        (
+                            entry.weights,
+                            entry.data,
+                            job,
+                            entry.epoch,
+                            entry.round,
+                            entry.attempt,
+                            "\n".join(entry.cohort),
+                            "\n".join(entry.figures),
+                            int(entry.opened),
+                        ),
+                    )
             for key, value in records.items():
                 if value is None:
                     run("DELETE FROM records WHERE job=? AND key=?", (job, key))
@@ -344,6 +386,29 @@ class Journal:
                         "INSERT INTO records VALUES (?, ?, ?) ON CONFLICT (job, key) DO UPDATE SET value=excluded.value",
                         (job, key, value),
                     )
+
+    def figures(self) -> tuple[tuple[bytes, FigureEntry], ...]:
+        """(job, entry) of all jobs: what may not leave over another cohort."""
+        with self._asking() as run:
+            rows = run(
+                "SELECT job, weights, data, epoch, round, attempt, cohort, figures, opened FROM figures ORDER BY job, round"
+            ).fetchall()
+        return tuple(
+            (
+                job,
+                FigureEntry(
+                    weights,
+                    data,
+                    epoch,
+                    number,
+                    attempt,
+                    tuple(cohort.split("\n")),
+                    tuple(figures.split("\n")),
+                    bool(opened),
+                ),
+            )
+            for job, weights, data, epoch, number, attempt, cohort, figures, opened in rows
+        )
 
     def records(self, job: bytes) -> dict[str, bytes]:
         """What ``MemberMachine.restore`` needs."""

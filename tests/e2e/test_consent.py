@@ -174,6 +174,23 @@ def test_a_policy_file_that_cannot_be_read_denies_and_the_lead_is_told(four: Run
     assert not (home(four, "be") / "jobs" / job.digest.hex()).exists()
 
 
+def test_figures_of_one_model_leave_over_one_cohort_in_all_jobs(four: Runs) -> None:
+    """The second job evaluates the same first model, and asks one member less; its own would be the difference."""
+    model = {"seed": 4711}
+    assert four.run(four.document("whole", model=model)).state == "finished"
+    asked = {"members": ["ar", "be", "ch"]}
+    deadlines = {"attempts": 2, "readySeconds": 5, "phaseSeconds": 5}
+    less = four.run(four.document("less", model=model, participants=asked, deadlines=deadlines))
+    assert less.state == "failed"
+    assert all(item.phase != "closed" for item in less.rounds)
+    lines = said("concord", "logs", less.name, "--home", four.local.lead_home).out
+    assert "figure-cohort" in lines
+    assert "of this model left this lab in job" in lines
+    assert "spec.model.seed" in lines
+    other = four.run(four.document("other", model={"seed": 4712}, participants=asked))
+    assert other.state == "finished", other.reason
+
+
 def test_with_the_old_policies_all_take_part_again(four: Runs) -> None:
     job = four.run(four.document("again", participants={"minMembers": 4}))
     assert job.state == "finished", job.reason

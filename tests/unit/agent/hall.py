@@ -9,7 +9,7 @@ import asyncio
 import dataclasses
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -32,6 +32,7 @@ from federation.secagg.messages import Upload
 from federation.v1 import rounds_pb2
 from federation.weights.state import read_state
 from federation.weights.tensors import read_arrays, write_arrays
+from node_agent.rounds.disclosure import FigureBook
 from node_agent.rounds.driver import JobDriver, Lab
 from node_agent.rounds.files import JobFiles
 from node_agent.rounds.training import Trainer
@@ -64,12 +65,14 @@ class MortalJournal(Journal):
         super().__init__(path)
         self._database.execute("PRAGMA synchronous=OFF")  # a kill, not a power cut: test_journal has those
 
-    def remember(self, job: bytes, records: Mapping[str, bytes | None]) -> None:
+    def remember(
+        self, job: bytes, records: Mapping[str, bytes | None], figures: Sequence[events.RememberFigures] = ()
+    ) -> None:
         self.writes += bool(records)
         mine = bool(records) and self.writes == self.kill_at
         if mine and not self.after:
             raise Killed
-        super().remember(job, records)
+        super().remember(job, records, figures)
         if mine:
             raise Killed
 
@@ -159,6 +162,9 @@ class Office:
         self.credential = verify_credential(envelope, hall.parties.roll, datetime.now(UTC))
         self.files = JobFiles(self.folder / "job")
         self.files.prepare()
+        self.data = hashlib.sha256(name.encode()).digest()
+        """which version its data set is"""
+        self.versions: Callable[[], tuple[bytes, ...]] = lambda: (self.data,)
         self.life, self.kills = 0, 0
         self.kill_at, self.after = 0, False
         self.alive = False
@@ -179,7 +185,7 @@ class Office:
             reasons=("yes",),
             data_set="digits",
             weight=1 << PEOPLE.index(self.name),
-            figures=(),
+            figures=self.hall.manifest.figures,
             lacks=(),
             issued=now - timedelta(hours=1),
             expires=now + DAY,
@@ -205,10 +211,13 @@ class Office:
         self.kill_at = 0
         roll, life = self.hall.parties.roll, self.life
         way = Mail(self, life)
-        lab = Lab(self.journal, self.key, self.credential, roll, None, way, lambda name: self.counted.update([name]))
+        book = FigureBook.of(self.journal.figures())
+        lab = Lab(
+            self.journal, self.key, self.credential, roll, None, way, lambda name: self.counted.update([name]), book
+        )
         manifest = self.hall.manifest
         trainer = Trainer(manifest, manifest.terms(), self.files, self.worker)  # type: ignore[arg-type]
-        self.driver = JobDriver(lab, manifest, self.consent(), trainer, self.files)
+        self.driver = JobDriver(lab, manifest, self.consent(), trainer, self.files, lambda: self.versions())
         self.driver._queue = self.inbox = Inbox()
         self.driver.start()
         place = self.driver.machine.position

@@ -19,6 +19,8 @@ from structlog.testing import capture_logs
 from federation.errors import NotFound, TaskFailed, Unavailable
 from federation.identity.keys import SigningKey
 from federation.secagg import wire
+from federation.secagg.cohorts import FigureEntry
+from federation.secagg.events import RememberFigures
 from federation.secagg.messages import Ack, Ready, Receipt, Upload
 from federation.v1 import rounds_pb2
 from federation.weights.state import ModelState, read_state, write_state
@@ -177,8 +179,12 @@ def to_another_job(office: Office) -> None:
     office.agree(job=bytes(32))
 
 
+def without_figures(office: Office) -> None:
+    office.agree(figures=())
+
+
 ONE = JOB + "  rounds: 1\n  finalEvaluation: false\n"
-CLAIMS = [none, denied, expired, by_another_key, to_another_job]
+CLAIMS = [none, denied, expired, by_another_key, to_another_job, without_figures]
 
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.__name__)
@@ -328,14 +334,19 @@ AUDITS = {
 }
 
 
+def refused(office: Office) -> list[str]:
+    """Which checks a lab's refusals name; while it is behind it can judge no cohort, and says that, too."""
+    codes = [refusal.code.removeprefix("protocol-violation/") for refusal in office.told(rounds_pb2.Refusal)]
+    return [code for code in codes if code != "behind"]
+
+
 @pytest.mark.parametrize("how", AUDITS)
 def test_a_sum_that_does_not_pass_the_audit_is_not_applied(tmp_path: Path, how: str) -> None:
     hall = Hall(tmp_path / "hall", LONGER)
     office = hall.offices["fr"]
     hall.on_audit = lambda audited, parts: AUDITS[how](parts) if audited is office and len(hall.closed) == 1 else parts
     hall.play().finished()
-    refusals = office.told(rounds_pb2.Refusal)
-    assert {refusal.code for refusal in refusals} == {"protocol-violation/sum-refused"}
+    assert set(refused(office)) == {"sum-refused"}
     assert len(set(hall.states(4).values())) == 1, "it takes the state that a quorum certified"
 
 
@@ -350,7 +361,7 @@ def test_a_lab_that_is_shown_nothing_signs_nothing_for_that_sum(tmp_path: Path) 
 
     hall.on_audit = nothing
     hall.play().finished()
-    assert {refusal.code for refusal in office.told(rounds_pb2.Refusal)} == {"protocol-violation/sum-not-applied"}
+    assert set(refused(office)) == {"sum-not-applied"}
     assert not [receipt for receipt in office.told(rounds_pb2.Receipt) if receipt.round == 1]
     assert len(set(hall.states(4).values())) == 1
 
@@ -369,10 +380,8 @@ def test_a_sum_other_than_the_announced_one_is_refused_and_the_lab_catches_up(tm
 
     hall.carry = carry
     hall.play().finished()
-    refusals = office.told(rounds_pb2.Refusal)
-    assert len(refusals) == 1
-    assert {refusal.code for refusal in refusals} == {"protocol-violation/sum-refused"}
-    assert office.counted["refusals"] == len(refusals)
+    assert refused(office) == ["sum-refused"]
+    assert office.counted["refusals"] == len(office.told(rounds_pb2.Refusal))
     assert len(set(hall.states(4).values())) == 1
     assert len(office.told(rounds_pb2.Upload)) >= 2
 
@@ -562,3 +571,72 @@ def test_an_event_carries_each_message_in_the_field_of_its_kind() -> None:
     for kind, name in kinds.items():
         event = event_of(b"job", getattr(rounds_pb2, kind)())
         assert (event.WhichOneof("event"), event.job) == (name, b"job")
+
+
+# ------------------------------------------------------------------------------------------------------------------- figures
+
+
+def entries(office: Office) -> dict[int, FigureEntry]:
+    """By round, from the lab's own disk."""
+    with Journal(office.journal_path, read_only=True) as journal:
+        found = [entry for job, entry in journal.figures() if job == office.hall.manifest.digest]
+    assert len({entry.round for entry in found}) == len(found)
+    return {entry.round: entry for entry in found}
+
+
+def test_the_journal_says_what_left_of_which_model_over_which_cohort(tmp_path: Path) -> None:
+    hall = Hall(tmp_path / "hall", JOB + "  rounds: 2\n")
+    acked: set[str] = set()
+
+    def entered(office: Office, proto: Any) -> None:
+        if isinstance(proto, rounds_pb2.Ack):
+            assert entries(office), "on disk before it is said"
+            acked.add(office.name)
+
+    hall.on_send = entered
+    hall.play().finished()
+    assert acked == set(PEOPLE)
+    for office in hall.offices.values():
+        found = entries(office)
+        assert {number: entry.cohort for number, entry in found.items()} == dict.fromkeys((1, 2, 3), PEOPLE)
+        assert all(entry.opened and entry.data == office.data for entry in found.values())
+        assert "update" in found[1].figures
+        assert "train/train_loss" in found[1].figures
+        assert all(name.startswith("evaluate/") for name in found[3].figures), "the last round does not train"
+        assert len({entry.weights for entry in found.values()}) == 3
+        assert read_state(office.files.state(3)).weights_digest() == found[3].weights
+
+
+def test_a_lab_does_not_let_figures_of_a_model_out_over_another_cohort(tmp_path: Path) -> None:
+    """Its journal says that an earlier job evaluated the first model over five members; the others have no such journal."""
+    hall = Hall(tmp_path / "hall", LONGER)
+    office = hall.offices["fr"]
+    office.agree()
+    first = ModelState(1, model(), {}, np.zeros(1, np.int8)).weights_digest()
+    before = FigureEntry(first, office.data, 1, 1, 0, (*PEOPLE, "xk"), ("evaluate/loss",), True)
+    with Journal(office.journal_path) as journal:
+        journal.remember(bytes(32), {}, [RememberFigures(put=(before,))])
+    hall.play().finished()
+    assert "figure-cohort" in refused(office)
+    assert not [upload for upload in office.told(rounds_pb2.Upload) if upload.context == hall.closed[0].context]
+    cohorts = [closed.certificate.survivors.cohort for closed in hall.closed]
+    assert cohorts[0] == (1, 3, 4), "the others are enough"
+    assert cohorts[1:] == [(1, 2, 3, 4)] * (len(cohorts) - 1), "the next model is another"
+    assert len(set(hall.states(4).values())) == 1
+    text = office.told(rounds_pb2.Refusal)[0].text
+    assert "left this lab in job 000000000000 as sums over ch, fr, ke, us, xk" in text
+    assert "spec.model.seed" in text
+
+
+def test_where_the_data_cannot_be_read_nothing_leaves(tmp_path: Path) -> None:
+    hall = Hall(tmp_path / "hall", ONE)
+    office = hall.offices["fr"]
+
+    def gone() -> tuple[bytes, ...]:
+        raise FileNotFoundError("data/digits")
+
+    office.versions = gone
+    hall.play().finished()
+    assert refused(office) == ["figure-cohort"] * len(refused(office)) != []
+    assert office.told(rounds_pb2.Upload) == office.told(rounds_pb2.Ack) == []
+    assert hall.closed[0].certificate.survivors.cohort == (1, 3, 4)

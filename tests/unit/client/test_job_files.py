@@ -52,6 +52,10 @@ BAD = {
     "alias": (HEAD + "  labels: &a {}\n  more: *a\n", ("job.yaml:7",)),
     "not YAML": (HEAD + "  rounds: [3\n", ("job.yaml",)),
     "another kind": (HEAD.replace("TrainingJob", "NodePolicy"), ("job.yaml:2: kind", "TrainingJob")),
+    "a kind of a later version": (
+        HEAD.replace("TrainingJob", "EvaluationJob") + "  queries: []\n",
+        ("job.yaml:2: kind: EvaluationJob is not in this version", "TrainingJob"),
+    ),
     "a list": ("- 1\n", ("job.yaml",)),
     "empty": ("", ("job.yaml",)),
     "not UTF-8": (b"\xff\xfe", ("job.yaml is not UTF-8 text", "Save it as UTF-8")),

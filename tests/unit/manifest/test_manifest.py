@@ -107,6 +107,15 @@ def spec(**changes: Any) -> dict[str, Any]:
     return {key: value for key, value in document.items() if value is not None}
 
 
+@pytest.mark.parametrize("kind", ["EvaluationJob", "StatisticsJob"])
+def test_a_signed_job_of_a_later_version_is_refused_by_its_kind(kind: str) -> None:
+    with pytest.raises(InvalidManifest, match=f"{kind} is not in this version"):
+        read(kind=kind)
+    with pytest.raises(InvalidManifest, match=f"{kind} is not in this version"):
+        read(kind=kind, spec={"queries": []})
+    assert read().terms().kind == "TrainingJob"
+
+
 def test_the_tests_forger_writes_manifests_that_open() -> None:
     assert read() == PARTIES.job()
     assert read(spec=spec(rounds=3)).spec.rounds == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -138,6 +139,14 @@ def test_a_figure_leaves_exactly_where_the_lab_has_named_it(
         (reason,) = said.reasons
         assert f"the job lets {denied} leave as exact sums; " in reason
         assert "have the lead take them out of spec.metrics" in reason
+
+
+@pytest.mark.parametrize("kind", ["EvaluationJob", "StatisticsJob"])
+def test_a_kind_of_job_that_the_rules_do_not_know_is_denied(kind: str) -> None:
+    """No such manifest can be opened in this version; one that could be would not be agreed to."""
+    job = MANIFEST.job.model_copy(update={"kind": kind})
+    denied = verdict(WIDE, question(manifest=dataclasses.replace(MANIFEST, job=job)))
+    assert denied.reasons == (f"kind: these rules know of TrainingJobs alone, and the job is a {kind}",)
 
 
 def test_only_the_policy_permits_going_without_a_sandbox() -> None:

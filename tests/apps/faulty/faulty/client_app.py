@@ -28,7 +28,8 @@ class RowRefused(Exception):
 
 
 def initial_arrays():
-    return {"vector": np.zeros(10, dtype=np.float32), "steps": np.zeros((), dtype=np.int64)}
+    """``steps`` follows from the job's seed and stays: models of jobs with other seeds are other models."""
+    return {"vector": np.zeros(10, dtype=np.float32), "steps": np.random.randint(2**31, size=(), dtype=np.int64)}
 
 
 def _path(message, context):

@@ -21,9 +21,10 @@ def train(message: Message, context: Context) -> Message:
     round_ = int(message.content["config"]["server-round"])
     rate = context.run_config["rate"]
     time.sleep(context.run_config["pause"])
-    reply = ArrayRecord({name: Array(step(array, partition_id, round_, rate)) for name, array in arrays.items()})
     figures = {"train_loss": loss(arrays["vector"], partition_id), "rows": examples, "num-examples": examples}
     metrics = MetricRecord(figures)
+    arrays["vector"] = step(arrays["vector"], partition_id, round_, rate)
+    reply = ArrayRecord({name: Array(array) for name, array in arrays.items()})
     return Message(RecordDict({"arrays": reply, "metrics": metrics}), reply_to=message)
 
 

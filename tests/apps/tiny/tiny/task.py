@@ -4,7 +4,11 @@ import numpy as np
 
 
 def initial_arrays(run_config):
-    return {"vector": np.zeros(int(run_config["size"]), dtype=np.float32)}
+    """``mark`` follows from the job's seed and stays: models of jobs with other seeds are other models."""
+    return {
+        "vector": np.zeros(int(run_config["size"]), dtype=np.float32),
+        "mark": np.random.randint(2**31, size=1, dtype=np.int64),
+    }
 
 
 def target(partition_id):
