@@ -648,9 +648,9 @@ class MemberMachine:
         return Attempt(self._epoch, round_number, attempt, state_digest)
 
     def _leave(self, announced: Announced, cohort: tuple[int, ...], *, opened: bool) -> list[MemberInstruction]:
-        """Our figures are about to leave over this cohort: as the lab's rule allows. Raises ProtocolViolation. Of a model that
-        is behind or ahead of ours nothing is known; what opens it is q ACKs of members that hold it."""
-        if self._cohorts is None or announced.round != self._held.round:
+        """Our figures are about to leave over this cohort: as the lab's rule allows. Raises ProtocolViolation. Whoever is behind
+        answers for others against a certificate all the same: q members that hold the model have entered it."""
+        if self._cohorts is None or (opened and announced.round != self._held.round):
             return []
         attempt = self._attempt(announced.round, announced.attempt, announced.state_digest)
         return [*self._cohorts.enter(attempt, tuple(map(self._name, cohort)), opened=opened)]
@@ -811,12 +811,6 @@ class MemberMachine:
                 raise violation("two-survivor-sets", "The coordinator showed a second survivor set for one attempt.")
             return [Send(known)]
         self._check_binding(announced, digest, event.cohort)
-        if self._cohorts is not None and announced.round != self._held.round:
-            raise violation(
-                "behind",
-                f"This member does not hold the model of round {announced.round}, and cannot tell which figures would leave.",
-                hint="Nothing to do: it acknowledges again when it has caught up.",
-            )
         entered = self._leave(announced, event.cohort, opened=False)
         ack = Ack(self._index, announced.context, digest, b"")
         ack = replace(ack, signature=self._sign(transcripts.ack_transcript(ack)))

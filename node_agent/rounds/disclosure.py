@@ -18,6 +18,7 @@ from federation.secagg.events import RememberFigures
 from federation.secagg.parameters import Terms
 
 CHECK = "figure-cohort"
+BEHIND = "behind"
 SHOWN = 6
 """members of a cohort that a sentence names"""
 
@@ -80,10 +81,16 @@ class Disclosure:
         if not self._leaving(attempt):
             return
         weights = self._weights.get(attempt.state_digest)
-        if weights is None or self.data is None:
+        if weights is None:
+            raise violation(
+                BEHIND,
+                f"This lab does not hold the model of round {attempt.round}, and cannot tell what would be let out.",
+                hint="Nothing to do: it acknowledges again when it has caught up.",
+            )
+        if self.data is None:
             raise violation(
                 CHECK,
-                f"This lab cannot tell what it would let out in round {attempt.round}: its model or its data cannot be read.",
+                "This lab cannot read its data, and so not tell what it would let out.",
                 hint="See the node's log: it names the file.",
             )
         for data in self.data:

@@ -186,7 +186,7 @@ class JobDriver:
         while True:
             event = await self._queue.get()
             if isinstance(event, _ABOUT_AN_ATTEMPT) and self._knowing is not None:
-                await self._knowing
+                await asyncio.wait({self._knowing})
             try:
                 instructions = self.machine.handle(event, time.time())
             except OutOfOrder as error:

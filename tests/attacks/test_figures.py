@@ -18,10 +18,10 @@ import pytest
 from federation.errors import ProtocolViolation
 from federation.secagg import encoding as codes
 from federation.secagg.cohorts import Attempt, CohortRule
-from federation.secagg.events import Contribute, Encoded, FetchSum, Remember, RememberFigures, SumApplied
+from federation.secagg.events import CatchUp, Contribute, Encoded, FetchSum, Remember, RememberFigures, SumApplied
 from federation.secagg.figures import public_words
 from federation.secagg.member import Me, MemberMachine
-from federation.secagg.messages import Ack
+from federation.secagg.messages import Ack, Close
 from node_agent.rounds.disclosure import Disclosure, FigureBook
 from node_agent.store.journal import Journal
 from tests.simulation.harness import Lab, Signer, random_of, stand_in_verify
@@ -363,13 +363,33 @@ def test_an_aborted_attempt_let_nothing_out(tmp_path: Path) -> None:
 EXACT = {False: (*METRICS, "update"), True: METRICS}
 
 
-def test_a_lab_that_cannot_tell_lets_nothing_out(tmp_path: Path) -> None:
+def check_of(rule: Disclosure, attempt: Attempt) -> str:
+    with pytest.raises(ProtocolViolation) as refused:
+        rule.enter(attempt, ALL, opened=False)
+    return refused.value.check
+
+
+def test_a_lab_that_cannot_tell_lets_nothing_out() -> None:
     rule = Disclosure(FigureBook(), digest("job"), EXACT, 1)
     attempt = Attempt(1, 1, 0, digest("state"))
-    with pytest.raises(ProtocolViolation, match="cannot be read"):
-        rule.check(attempt, ALL)
     rule.data = (digest("data"),)
-    with pytest.raises(ProtocolViolation, match="cannot be read"):
-        rule.check(attempt, ALL)
+    assert check_of(rule, attempt) == "behind"
     rule.hold(digest("state"), digest("weights"))
-    rule.check(attempt, ALL)
+    rule.data = None
+    assert check_of(rule, attempt) == "figure-cohort"
+    rule.data = (digest("data"),)
+    assert rule.enter(attempt, ALL, opened=False)
+    noised = Disclosure(FigureBook(), digest("job"), {False: (), True: ()}, 1)
+    assert noised.enter(attempt, ALL, opened=False) == [], "what carries noise is for the accountant"
+
+
+def test_a_member_that_is_behind_acknowledges_nothing(tmp_path: Path) -> None:
+    """It takes no part in the quorum for a model that it cannot look up in its journal."""
+    world = Clinic(Nodes(tmp_path), "job", final_evaluation=False)
+    world.forge = lambda name, message: None if name == "m5" and isinstance(message, Close | CatchUp) else message
+    world.begin().run()
+    assert world.done is not None
+    assert world.closed[1].certificate.survivors.cohort == (1, 2, 3, 4)
+    assert "behind" in world.labs["m5"].refused
+    acked = [each for each in world.labs["m5"].sent if isinstance(each, Ack)]
+    assert len(acked) == 1
