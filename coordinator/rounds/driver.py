@@ -22,7 +22,7 @@ from typing import Any, Final, Protocol
 import structlog
 
 from coordinator.rounds.chronicle import Chronicle
-from coordinator.rounds.sums import MadeSum, make_sum
+from coordinator.rounds.sums import make_sum
 from coordinator.rounds.uploads import Uploads
 from coordinator.rounds.views import RoundViews
 from coordinator.store.blobs import Blobs
@@ -41,8 +41,6 @@ from federation.weights.state import read_state
 log = structlog.get_logger()
 
 INLINE_SUM: Final = 256 << 10
-SMALL_SUM: Final = 64 << 10
-"""bytes of a sum that is kept in memory and in the database, since it rides along with Close"""
 BATCH: Final = 256
 FLUSH_SECONDS: Final = 1.0
 
@@ -360,18 +358,15 @@ class JobDriver:
         members = [seats[index - 1].member for index in unmask.cohort]
         unit = max(seat.weight for seat in seats)
         try:
-            made = await asyncio.to_thread(make_sum, self._uploads, self._terms, unmask, members, unit)
+            made = await asyncio.to_thread(
+                make_sum, self._uploads, self._desk.blobs, self._terms, unmask, members, unit
+            )
         except FederationError as error:
             self.say(events.SumFailed(unmask.plan.context, error.message))
             return
-        blob = await asyncio.to_thread(self._keep, made)
-        self.say(events.SumReady(unmask.plan.context, blob, made.data.nbytes))
-
-    def _keep(self, made: MadeSum) -> bytes:
-        if made.data.nbytes > SMALL_SUM:
-            return self._desk.blobs.put(made.data)
-        self._small_sum = bytes(made.data)
-        return hashlib.sha256(made.data).digest()
+        if made.small:
+            self._small_sum = made.small
+        self.say(events.SumReady(unmask.plan.context, made.digest, made.size))
 
     def _small_sum_of(self, digest: bytes) -> bytes:
         """Empty when the sum of this digest is a blob."""

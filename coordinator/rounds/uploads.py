@@ -11,6 +11,7 @@ members (one honest, at least) have uploaded, and from the first closed round on
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,16 +22,19 @@ from coordinator.store.database import Change
 from coordinator.store.spool import Spool
 from federation.errors import NotFound, ProtocolViolation
 from federation.secagg.audit import Place
-from federation.secagg.encoding import Buffer, encoding_of, header_words, root_of
-from federation.secagg.merkle import leaf_hash, path_of
+from federation.secagg.encoding import encoding_of, header_words, root_of
+from federation.secagg.merkle import path_of
 from federation.secagg.messages import Upload
 from federation.secagg.parameters import MIN_MEMBERS, Quorums, Terms
+from federation.secagg.summing import InMemory, Stored, leaves_of_stored, root_of_stored
 
 INLINE_UPDATE: Final = 512 << 10
 SMALL: Final = 64 << 10
 """bytes of an update that is kept in memory and in the database"""
 AT_ONCE: Final = 256 << 10
 """updates up to this size are hashed without a thread"""
+LANES: Final = min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+"""threads that hash an update, and that make a sum"""
 
 Key = tuple[bytes, str]
 """(context, member)"""
@@ -127,14 +131,14 @@ class Uploads:
         self._counted = {key for key in self._counted if key[0] != context}
 
     @contextmanager
-    def open(self, context: bytes, member: str) -> Iterator[Buffer]:
-        """The bytes of a counted update. Raises NotFound."""
+    def open(self, context: bytes, member: str) -> Iterator[Stored]:
+        """A counted update. Raises NotFound."""
         kept = self._kept.get((context, member))
         if kept is not None:
-            yield kept
+            yield InMemory(kept)
             return
-        with self._spool.open(self._job, context, member) as mapped:
-            yield mapped
+        with self._spool.open(self._job, context, member) as spooled:
+            yield spooled
 
     def shown(self, context: bytes, member: str, leaf: int) -> tuple[bytes, tuple[bytes, ...]]:
         """One piece of a counted update, and its path to the root. Raises NotFound, or ProtocolViolation for no such piece.
@@ -143,13 +147,12 @@ class Uploads:
         """
         key = (context, member)
         with self.open(context, member) as update:
-            place = Place.of(leaf, len(update), self._terms, self._encoding)
+            place = Place.of(leaf, update.size, self._terms, self._encoding)
             if key not in self._leaves:
-                pieces = (Place.of(each, len(update), self._terms, self._encoding) for each in range(place.leaves))
-                view = memoryview(update)
-                self._leaves[key] = [leaf_hash(view[piece.start : piece.end]) for piece in pieces]
-                view.release()
-            return bytes(update[place.start : place.end]), path_of(self._leaves[key], leaf)
+                self._leaves[key] = list(leaves_of_stored(update, self._terms, self._encoding, LANES))
+            data = bytearray(place.end - place.start)
+            update.read(place.start, memoryview(data))
+            return bytes(data), path_of(self._leaves[key], leaf)
 
     def _agree(self, context: bytes, enough: int) -> Verdict:
         held = {key: good for key, good in self._waiting.items() if key[0] == context}
@@ -182,4 +185,4 @@ class Uploads:
     def _root(self, key: Key) -> bytes:
         self._spool.settle(self._job, *key)
         with self._spool.open(self._job, *key) as update:
-            return root_of(update, self._terms, self._encoding)
+            return root_of_stored(update, self._terms, self._encoding, LANES)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
+from collections.abc import Iterable
 from pathlib import Path
 
 from federation.errors import InvalidUsage, NotFound, VerificationFailed
@@ -43,6 +45,23 @@ class Blobs:
                 os.fsync(stream.fileno())
             temporary.replace(self._whole(digest))
         return digest
+
+    def put_pieces(self, pieces: Iterable[bytes | memoryview]) -> tuple[bytes, int]:
+        """Stores what comes piece by piece; returns digest and size. When ``pieces`` raises, nothing is stored."""
+        hasher, size = hashlib.sha256(), 0
+        temporary = self._root / "partial" / f"{secrets.token_hex(16)}.new"
+        try:
+            with temporary.open("wb", buffering=1 << 20) as stream:
+                for piece in pieces:
+                    hasher.update(piece)
+                    stream.write(piece)
+                    size += len(piece)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(self._whole(hasher.digest()))
+        finally:
+            temporary.unlink(missing_ok=True)
+        return hasher.digest(), size
 
     def append(self, digest: bytes, size: int, offset: int, data: bytes) -> tuple[int, bool]:
         """One part of an upload; returns as ``held``. Raises InvalidUsage for a gap, VerificationFailed for other bytes."""

@@ -2,12 +2,39 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from federation.errors import InvalidUsage, NotFound
+
+
+@dataclass(slots=True)
+class Spooled:
+    """One update in the spool, read where it is asked for: not mapped, so that a process holds nothing of what it has read."""
+
+    size: int
+    _descriptor: int
+
+    def read(self, start: int, out: memoryview) -> None:
+        """Fills ``out`` from byte ``start`` on. From any thread. Raises NotFound when the file is shorter than it was."""
+        done = 0
+        while done < len(out):
+            count = os.preadv(self._descriptor, [out[done:]], start + done)
+            if not count:
+                raise NotFound("An update in the spool is shorter than it was.")
+            done += count
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._descriptor)
 
 
 class Spool:
@@ -40,13 +67,13 @@ class Spool:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
 
-    def open(self, job: bytes, context: bytes, member: str) -> mmap.mmap:
-        """The update, mapped. Raises NotFound."""
+    def open(self, job: bytes, context: bytes, member: str) -> Spooled:
+        """The update; to be closed. Raises NotFound."""
         path = self._path(job, context, member)
         if not path.exists() or path.stat().st_size == 0:
             raise NotFound(f"The update of {member} is not in the spool.")
-        with path.open("rb") as stream:
-            return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        descriptor = os.open(path, os.O_RDONLY)
+        return Spooled(os.fstat(descriptor).st_size, descriptor)
 
     def drop(self, job: bytes, context: bytes, member: str) -> None:
         """What was received is worthless: the member may send it again from the beginning."""

@@ -8,10 +8,11 @@ then for each metric value * w/unit and w/unit (2^-32), then four of the sum MAC
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass, replace
 from math import isfinite, sqrt
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +23,10 @@ from federation.privacy.sensitivity import TRIES, squared_norm
 from federation.privacy.terms import FIGURE_LEVELS, SIGMAS
 from federation.secagg import sum_mac
 from federation.secagg.events import FloatArray, MaskPlan
+from federation.secagg.lanes import in_order, stations_for
+from federation.secagg.levels import Held, Quantiser, Source, clip, clipped
 from federation.secagg.masking import HEADER_INDEX, SIGNED, UNSIGNED, Buffer, Keystream
-from federation.secagg.merkle import MerkleRoot
+from federation.secagg.merkle import MerkleRoot, leaf_hash
 from federation.secagg.parameters import FIXED_WORDS, Encoding, Terms
 from federation.secagg.suite import STANDARD
 
@@ -33,8 +36,10 @@ __all__ = [
     "Header",
     "MerkleRoot",
     "Noise",
+    "Source",
     "Sum",
     "clip",
+    "clipped",
     "encode",
     "encoding_of",
     "header_words",
@@ -44,6 +49,8 @@ __all__ = [
     "root_of",
     "settled_dither",
 ]
+
+P = TypeVar("P")
 
 WORD_BYTES: Final = 8
 ONE: Final = 1 << 32
@@ -104,7 +111,9 @@ class Header:
 class Noise(Protocol):
     """What is added to a chunk before it is masked (``federation.privacy.noise``)."""
 
-    def add(self, levels: npt.NDArray[np.signedinteger], index: int) -> None: ...
+    def add(self, levels: npt.NDArray[np.signedinteger], index: int) -> None:
+        """In place, to the levels of chunk ``index``, in any order of chunks. Each thread has a copy (``copy.copy``)."""
+        ...
 
 
 def figure_step(bound: float) -> int:
@@ -137,41 +146,26 @@ def update_size(terms: Terms, encoding: Encoding, parameters: int) -> int:
     return parameters * encoding.ring_bits // 8 + WORD_BYTES * header_words(terms)
 
 
-def clip(difference: FloatArray, norm: float) -> float:
-    """Clips to the L2 norm, in place; returns the squared norm after it. Raises TaskFailed on NaN or Inf."""
-    step = 1 << 20
-    squared = sum(
-        float(np.einsum("i,i->", part, part))
-        for part in (difference[start : start + step].astype(np.float64) for start in range(0, difference.size, step))
-    )
-    if not isfinite(squared):
-        raise TaskFailed(
-            "The update holds NaN or infinite values.",
-            hint="Lower the learning rate, or look at the data.",
-            phase="reply",
-        )
-    if squared <= norm * norm:
-        return squared
-    np.multiply(difference, np.float32(norm / squared**0.5), out=difference)
-    return norm * norm
-
-
 def settled_dither(
-    difference: FloatArray, weight: int, plan: MaskPlan, encoding: Encoding, scales: npt.NDArray[np.int8]
+    difference: FloatArray | Source,
+    weight: int,
+    plan: MaskPlan,
+    encoding: Encoding,
+    scales: npt.NDArray[np.int8],
+    lanes: int = 1,
 ) -> MaskPlan:
     """The plan with a dither under which the rounded vector is within its sensitivity: conditional rounding, in a pass of
-    its own, so that memory stays one chunk. The plan itself without noise."""
-    if not encoding.noised or not difference.size:
+    its own, so that memory stays a few chunks. The plan itself without noise."""
+    source = Held(difference) if isinstance(difference, np.ndarray) else difference
+    if not encoding.noised or not source.size:
         return plan
-    size, bound = encoding.chunk_parameters, encoding.sensitivity(difference.size) ** 2
+    bound = encoding.sensitivity(source.size) ** 2
     for again in range(TRIES):
         tried = replace(plan, dither=_local(plan, f"dither {again}"))
-        quantiser = _Quantiser(encoding, weight, tried.dither, tried.cipher)
-        chunks = (
-            quantiser.levels_of(difference[index * size : (index + 1) * size], index, int(scales[index]))
-            for index in range(encoding.chunks(difference.size))
-        )
-        if squared_norm(chunks) <= bound:
+        work = _Work(source, weight, tried, encoding, scales, hashed=False)
+        stretches = -(-encoding.chunks(source.size) // STRETCH)
+        stations = [_Station(work, None, None) for _ in range(stations_for(lanes, stretches))]
+        if squared_norm(row for rows in in_order(stations, work.levels, stretches) for row in rows) <= bound:
             return tried
     raise TaskFailed(
         "The update could not be rounded within its sensitivity.", hint="Report it: nothing was sent.", phase="reply"
@@ -197,91 +191,133 @@ def _local(plan: MaskPlan, label: str) -> bytes:
     return STANDARD.expand(plan.dither, b"concord/secagg/v1/" + label.encode())
 
 
-class _Quantiser:
-    """Buffers of one chunk, reused."""
+STRETCH: Final = sum_mac.TOGETHER
+"""chunks that a thread takes at a time: few enough for its caches, and enough that handing over costs nothing"""
 
-    def __init__(self, encoding: Encoding, weight: int, dither: bytes, cipher: str) -> None:
-        size = encoding.chunk_parameters
-        self._encoding = encoding
-        self._weight = weight
-        self._dither = dither
-        wide = encoding.ring_bits == 32
-        self._values = np.empty(size, dtype=np.float64 if wide else np.float32)
-        self._fixed = np.empty(size, dtype=np.int64 if wide else np.int32)
-        self.levels = np.empty(size, dtype=SIGNED[encoding.ring_bits])
-        self.keystream = Keystream(size * 4, cipher)
-        self.saturated = 0
 
-    def levels_of(self, chunk: FloatArray, index: int, exponent: int) -> npt.NDArray[np.signedinteger]:
-        """Levels of one chunk: a view that the next call overwrites."""
-        count, bound = chunk.size, self._encoding.level_bound
-        values, fixed, levels = self._values[:count], self._fixed[:count], self.levels[:count]
-        factor = self._weight / self._encoding.weight_unit * 2.0**-exponent
-        np.multiply(chunk, values.dtype.type(factor), out=values)
-        high, low = float(values.max()), float(values.min())
-        if not isfinite(high - low) and not (isfinite(high) and isfinite(low)):
-            raise TaskFailed(
-                "The update holds NaN or infinite values.",
-                hint="Lower the learning rate, or look at the data.",
-                phase="reply",
-            )
-        if high > bound or low < -bound:
-            self.saturated += int(np.count_nonzero(np.abs(values) > bound))
-            np.clip(values, -bound, bound, out=values)
-        if self._encoding.ring_bits == 32:
-            dither = self.keystream.fill(self._dither, index, count * 4).view("<u4")
-            shift = 32
-        else:
-            dither = self.keystream.fill(self._dither, index, count * 2).view("<u2")
-            shift = 16
-        np.multiply(values, values.dtype.type(2**shift), out=values)
-        np.copyto(fixed, values, casting="unsafe")
-        np.add(fixed, dither, out=fixed, casting="unsafe")
-        np.right_shift(fixed, shift, out=fixed)
-        np.copyto(levels, fixed, casting="unsafe")
-        return levels
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A masked chunk, or the header, which comes last. ``data`` stands until the next piece is asked for."""
+
+    data: memoryview
+    leaf: bytes
+    """its hash in the Merkle tree; empty when nobody asked for it"""
+
+
+class _Station:
+    """What a thread needs to encode a stretch of chunks."""
+
+    def __init__(self, work: _Work, mac: sum_mac.SumMac | None, noise: Noise | None) -> None:
+        encoding, longest = work.encoding, min(work.encoding.chunk_parameters, work.source.size)
+        self.mac, self.noise = mac, copy(noise)
+        self.keystream = Keystream(longest * max(2, encoding.ring_bits // 8), work.plan.cipher)
+        self.quantiser = Quantiser(encoding, work.weight, longest, self.keystream, work.plan.dither)
+        self.levels = np.empty((min(STRETCH, encoding.chunks(work.source.size)), longest), SIGNED[encoding.ring_bits])
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """The encoding of one update: what does not change from chunk to chunk."""
+
+    source: Source
+    weight: int
+    plan: MaskPlan
+    encoding: Encoding
+    scales: npt.NDArray[np.int8]
+    hashed: bool
+
+    def levels(self, station: _Station, number: int) -> list[npt.NDArray[np.signedinteger]]:
+        """Of a stretch of chunks, a row each, before noise and masks."""
+        size, first = self.encoding.chunk_parameters, number * STRETCH
+        rows = []
+        for index in range(first, min(first + STRETCH, self.encoding.chunks(self.source.size))):
+            start, stop = index * size, min((index + 1) * size, self.source.size)
+            chunk = self.source.part(start, stop, station.quantiser.difference)
+            levels = station.levels[index - first, : stop - start]
+            station.quantiser.quantise(chunk, index, int(self.scales[index]), levels)
+            rows.append(levels)
+        return rows
+
+    def stretch(self, station: _Station, number: int) -> list[Piece]:
+        first, rows = number * STRETCH, self.levels(station, number)
+        if station.noise is not None:
+            for index, levels in enumerate(rows, first):
+                station.noise.add(levels, index)
+        if station.mac is not None:
+            station.mac.add_rows(first, rows)
+        pieces = []
+        for index, levels in enumerate(rows, first):
+            station.keystream.apply(levels.view(UNSIGNED[self.encoding.ring_bits]), self.plan, index)
+            data = levels.view(np.uint8).data
+            pieces.append(Piece(data, leaf_hash(data) if self.hashed else b""))
+        return pieces
 
 
 def encode(
-    difference: FloatArray | None,
+    difference: FloatArray | Source | None,
     header: Header,
     plan: MaskPlan,
     encoding: Encoding,
     scales: npt.NDArray[np.int8],
     noise: Noise | None = None,
     figure_noise: Noise | None = None,
+    lanes: int = 1,
 ) -> Iterator[bytes]:
     """One masked chunk each, header LAST. ``difference`` None or empty: header only. ``noise`` goes onto the levels before
     anything else does; where the job has privacy, nothing is encoded without it. Raises TaskFailed on NaN or Inf."""
+    for piece in pieces_of(difference, header, plan, encoding, scales, noise, figure_noise, lanes, hashed=False):
+        yield piece.data.tobytes()
+
+
+def pieces_of(
+    difference: FloatArray | Source | None,
+    header: Header,
+    plan: MaskPlan,
+    encoding: Encoding,
+    scales: npt.NDArray[np.int8],
+    noise: Noise | None = None,
+    figure_noise: Noise | None = None,
+    lanes: int = 1,
+    *,
+    hashed: bool = True,
+) -> Iterator[Piece]:
+    """As ``encode``, without a copy, each with its leaf of the Merkle tree; the same bytes for any number of lanes.
+
+    Memory: about 2 MiB for each lane and one more, whatever the size (chunks of 65,536; twice that in the 32-bit ring).
+    """
     if encoding.noised and noise is None and difference is not None:
         raise TaskFailed("The update has no noise.", hint="Report it: nothing was sent.", phase="reply")
-    saturated, size = 0, encoding.chunk_parameters
-    held = 0 if difference is None else difference.size
-    mac = sum_mac.SumMac(plan.tag.key, min(size, held)) if plan.tag is not None else None
-    if difference is not None and difference.size:
-        quantiser = _Quantiser(encoding, header.weight, plan.dither, plan.cipher)
-        for index in range(encoding.chunks(difference.size)):
-            exponent = int(scales[index])
-            if not encoding.min_scale_exponent <= exponent <= encoding.max_scale_exponent:
-                raise ProtocolViolation(
-                    f"The scale of chunk {index} is outside the manifest's bounds.", check="scale-bounds"
-                )
-            levels = quantiser.levels_of(difference[index * size : (index + 1) * size], index, exponent)
-            if noise is not None:
-                noise.add(levels, index)
-            if mac is not None:
-                mac.add_chunk(index, levels)
-            quantiser.keystream.apply(levels.view(UNSIGNED[encoding.ring_bits]), plan, index)
-            yield levels.tobytes()
-        saturated = quantiser.saturated
+    source = Held(difference) if isinstance(difference, np.ndarray) else difference
+    held, saturated = 0 if source is None else source.size, 0
+    tag = plan.tag
+    mac = sum_mac.SumMac(tag.key, min(encoding.chunk_parameters, held)) if tag is not None else None
+    if source is not None and held:
+        chunks = encoding.chunks(held)
+        used = scales[:chunks]
+        if len(used) < chunks or used.min() < encoding.min_scale_exponent or used.max() > encoding.max_scale_exponent:
+            raise ProtocolViolation(
+                "A chunk's scale is missing, or outside the manifest's bounds.", check="scale-bounds"
+            )
+        work = _Work(source, header.weight, plan, encoding, scales, hashed)
+        stretches = -(-chunks // STRETCH)
+        stations = [
+            _Station(work, None if mac is None else mac.sibling(), noise) for _ in range(stations_for(lanes, stretches))
+        ]
+        for pieces in in_order(stations, work.stretch, stretches):
+            yield from pieces
+        saturated = sum(station.quantiser.saturated for station in stations)
+        for station in stations:
+            if mac is not None and station.mac is not None:
+                mac.merge(station.mac)
     plain = header.words(encoding, saturated, figure_noise)
     tags = [0] * sum_mac.WORDS
-    if mac is not None and plan.tag is not None:
+    if mac is not None and tag is not None:
         mac.add_header(plain.tolist())
-        tags = sum_mac.words_of(mac.tag, sum_mac.pad_of(plan.tag.pads[0]))
+        tags = sum_mac.words_of(mac.tag, sum_mac.pad_of(tag.pads[0]))
     words = np.concatenate([plain, np.array(tags, dtype="<i8")]).view("<u8")
     Keystream(words.nbytes, plan.cipher).apply(words, plan, HEADER_INDEX)
-    yield words.tobytes()
+    data = words.view(np.uint8).data
+    yield Piece(data, leaf_hash(data) if hashed else b"")
 
 
 def root_of(update: Buffer, terms: Terms, encoding: Encoding) -> bytes:
@@ -345,41 +381,90 @@ class Sum:
     plan: MaskPlan
     """what is left on them"""
     encoding: Encoding
+    lanes: int = 1
 
     def chunks(self) -> Iterator[npt.NDArray[np.signedinteger]]:
         """Signed level sums, chunk by chunk: views that the next overwrites."""
-        yield from _open_chunks(self.source, self.plan, self.encoding)
+        yield from self._each(lambda _station, rows, _first: rows)
 
     def mean(self, scales: npt.NDArray[np.int8]) -> npt.NDArray[np.float64]:
         """The weighted mean difference, float64[parameters]: S * 2^exponent * unit (exact) / sum of weights (one IEEE
         division)."""
         mean = np.empty(self.parameters, dtype=np.float64)
-        for index, chunk in enumerate(self.chunks()):
-            start = index * self.encoding.chunk_parameters
-            part = mean[start : start + chunk.size]
-            np.multiply(chunk, 2.0 ** int(scales[index]) * self.encoding.weight_unit, out=part)
-            np.divide(part, float(self.header[0]), out=part)
+        at = 0
+        for part in self.means(scales):
+            mean[at : at + part.size] = part
+            at += part.size
         return mean
 
+    def means(self, scales: npt.NDArray[np.int8]) -> Iterator[npt.NDArray[np.float64]]:
+        """``mean`` chunk by chunk: views that the next overwrites."""
 
-def _open_chunks(
-    source: npt.NDArray[np.unsignedinteger], plan: MaskPlan, encoding: Encoding
-) -> Iterator[npt.NDArray[np.signedinteger]]:
-    """Without the masks of ``plan``. Memory: one chunk."""
-    size, signed = encoding.chunk_parameters, SIGNED[encoding.ring_bits]
-    if not plan.masks:
-        for start in range(0, source.size, size):
-            yield source[start : start + size].view(signed)
-        return
-    longest = min(size, source.size)
-    keystream = Keystream(longest * source.itemsize, plan.cipher)
-    buffer = np.empty(longest, dtype=source.dtype)
-    for index in range(encoding.chunks(source.size)):
-        chunk = source[index * size : (index + 1) * size]
-        held = buffer[: chunk.size]
-        np.copyto(held, chunk)
-        keystream.apply(held, plan, index)
-        yield held.view(signed)
+        def divide(
+            station: _Opening, rows: list[npt.NDArray[np.signedinteger]], first: int
+        ) -> list[npt.NDArray[np.float64]]:
+            parts = []
+            for place, row in enumerate(rows):
+                part = station.wide(place)[: row.size]
+                np.multiply(row, 2.0 ** int(scales[first + place]) * self.encoding.weight_unit, out=part)
+                np.divide(part, float(self.header[0]), out=part)
+                parts.append(part)
+            return parts
+
+        yield from self._each(divide)
+
+    def _each(self, work: Callable[[_Opening, list[npt.NDArray[np.signedinteger]], int], list[P]]) -> Iterator[P]:
+        stretches = -(-self.encoding.chunks(self.parameters) // STRETCH)
+        stations = [
+            _Opening(self.source, self.plan, self.encoding, None) for _ in range(stations_for(self.lanes, stretches))
+        ]
+
+        def opened(station: _Opening, number: int) -> list[P]:
+            return work(station, station.open(self.source, self.plan, self.encoding, number), number * STRETCH)
+
+        for parts in in_order(stations, opened, stretches):
+            yield from parts
+
+
+class _Opening:
+    """What a thread needs to take the masks off a stretch of chunks."""
+
+    def __init__(
+        self,
+        source: npt.NDArray[np.unsignedinteger],
+        plan: MaskPlan,
+        encoding: Encoding,
+        mac: sum_mac.SumMac | None,
+    ) -> None:
+        self.mac = mac
+        self._longest = min(encoding.chunk_parameters, source.size)
+        self._rows = min(STRETCH, encoding.chunks(source.size))
+        self._keystream = Keystream(self._longest * source.itemsize if plan.masks else 0, plan.cipher)
+        self._held = np.empty((self._rows, self._longest) if plan.masks else (0, 0), dtype=source.dtype)
+        self._wide: npt.NDArray[np.float64] | None = None
+
+    def open(
+        self, source: npt.NDArray[np.unsignedinteger], plan: MaskPlan, encoding: Encoding, number: int
+    ) -> list[npt.NDArray[np.signedinteger]]:
+        """Stretch ``number``: views, of the sum itself where no mask is left on it."""
+        size, signed = encoding.chunk_parameters, SIGNED[encoding.ring_bits]
+        first = number * STRETCH
+        rows = []
+        for index in range(first, min(first + STRETCH, encoding.chunks(source.size))):
+            chunk = source[index * size : (index + 1) * size]
+            if plan.masks:
+                held = self._held[index - first, : chunk.size]
+                np.copyto(held, chunk)
+                self._keystream.apply(held, plan, index)
+                chunk = held
+            rows.append(chunk.view(signed))
+        return rows
+
+    def wide(self, place: int) -> npt.NDArray[np.float64]:
+        if self._wide is None:
+            self._wide = np.empty((self._rows, self._longest), dtype=np.float64)
+        row: npt.NDArray[np.float64] = self._wide[place]
+        return row
 
 
 def read_sum(
@@ -397,9 +482,10 @@ def open_sum(
     cohort_size: int,
     total_weight: int,
     parameters: int | None = None,
+    lanes: int = 1,
 ) -> Sum:
     """A member's reading: takes off what only members can, checks size, ranges, weights and the sum MAC; raises
-    ProtocolViolation. ``parameters``: how many the layout has (0 when header-only). Memory: one chunk."""
+    ProtocolViolation. ``parameters``: how many the layout has (0 when header-only). Memory: some chunks for each lane."""
     words = header_words(terms)
     body = memoryview(data).nbytes - WORD_BYTES * words
     width = encoding.ring_bits // 8
@@ -407,18 +493,57 @@ def open_sum(
         raise _bad("sum-size", "The sum has the wrong size")
     tail = np.frombuffer(data, dtype="<u8", offset=body).copy()
     Keystream(tail.nbytes, plan.cipher).apply(tail, plan, HEADER_INDEX)
-    header = tuple(int(word) for word in tail.view("<i8"))
     source = np.frombuffer(data, dtype=np.uint8, count=body).view(UNSIGNED[encoding.ring_bits])
+    header = check_header(tail, encoding, cohort_size, total_weight, source.size)
+    peaks = np.zeros(encoding.chunks(source.size), dtype=np.int64)
+    bound, tag = level_sum_bound(encoding, cohort_size, source.size), plan.tag
+    mac = sum_mac.SumMac(tag.key, min(encoding.chunk_parameters, source.size)) if tag is not None else None
+
+    def judge(station: _Opening, number: int) -> None:
+        first = number * STRETCH
+        rows = station.open(source, plan, encoding, number)
+        for place, row in enumerate(rows, first):
+            peaks[place] = peak_within(row, bound)
+        if station.mac is not None:
+            station.mac.add_rows(first, rows)
+
+    stretches = -(-encoding.chunks(source.size) // STRETCH)
+    stations = [
+        _Opening(source, plan, encoding, None if mac is None else mac.sibling())
+        for _ in range(stations_for(lanes, stretches))
+    ]
+    for _ in in_order(stations, judge, stretches):
+        pass
+    if mac is not None and tag is not None:
+        for station in stations:
+            if station.mac is not None:
+                mac.merge(station.mac)
+        known = words - sum_mac.WORDS
+        mac.add_header(header[:known])
+        if not sum_mac.agrees(mac.tag, header[known:], tag.pads):
+            raise _bad("sum-mac", "The sum is not that of its cohort")
+    return Sum(source.size, header, header[2], peaks, source, plan, encoding, lanes)
+
+
+def check_header(
+    tail: npt.NDArray[np.uint64],
+    encoding: Encoding,
+    cohort_size: int,
+    total_weight: int,
+    parameters: int,
+) -> tuple[int, ...]:
+    """A sum's header as signed words, when it can be that of its cohort. Raises ProtocolViolation."""
+    header = tuple(int(word) for word in tail.view("<i8"))
     if header[0] != total_weight or total_weight < 1:
         raise _bad("sum-weight", "The sum's weight is not that of its cohort")
-    if not 0 <= header[1] <= cohort_size * ONE or not 0 <= header[2] <= cohort_size * source.size:
+    if not 0 <= header[1] <= cohort_size * ONE or not 0 <= header[2] <= cohort_size * parameters:
         raise _bad("sum-header", "The sum's norm or saturation count is out of range")
-    known = words - sum_mac.WORDS
-    largest, noisy = METRIC_BOUND, 0.0
+    known, largest, noisy = len(header) - sum_mac.WORDS, METRIC_BOUND, 0.0
     if encoding.privacy is not None and encoding.privacy.figures is not None:
         step = figure_step(encoding.privacy.figures.bound)
         largest = 2 * encoding.privacy.figures.bound
-        noisy = step * (SIGMAS * sqrt(cohort_size * encoding.figure_variance(len(terms.metrics))) + cohort_size)
+        variance = encoding.figure_variance((known - FIXED_WORDS) // 2)
+        noisy = step * (SIGMAS * sqrt(cohort_size * variance) + cohort_size)
     for place in range(FIXED_WORDS, known, 2):
         value, share = header[place], header[place + 1]
         if (
@@ -426,22 +551,21 @@ def open_sum(
             or abs(value) > largest * share + cohort_size + noisy
         ):
             raise _bad("sum-header", "A metric of the sum is out of range")
-    variance = encoding.noise_variance(source.size)
-    bound = cohort_size * encoding.level_bound + int(SIGMAS * sqrt(cohort_size * variance))
-    peaks = np.zeros(encoding.chunks(source.size), dtype=np.int64)
-    tag = plan.tag
-    mac = sum_mac.SumMac(tag.key, min(encoding.chunk_parameters, source.size)) if tag is not None else None
-    for index, chunk in enumerate(_open_chunks(source, plan, encoding)):
-        peaks[index] = max(int(chunk.max()), -int(chunk.min()))
-        if peaks[index] > bound:
-            raise _bad("sum-range", "The sum of the models is out of range")
-        if mac is not None:
-            mac.add_chunk(index, chunk)
-    if mac is not None and tag is not None:
-        mac.add_header(header[:known])
-        if not sum_mac.agrees(mac.tag, header[known:], tag.pads):
-            raise _bad("sum-mac", "The sum is not that of its cohort")
-    return Sum(source.size, header, header[2], peaks, source, plan, encoding)
+    return header
+
+
+def level_sum_bound(encoding: Encoding, cohort_size: int, parameters: int) -> int:
+    """No element of a sum of ``cohort_size`` contributions is larger, but with a chance that SIGMAS makes negligible."""
+    variance = encoding.noise_variance(parameters)
+    return cohort_size * encoding.level_bound + int(SIGMAS * sqrt(cohort_size * variance))
+
+
+def peak_within(levels: npt.NDArray[np.signedinteger], bound: int) -> int:
+    """The largest size of a chunk's level sums. Raises ProtocolViolation when it is above ``bound``."""
+    peak = max(int(levels.max()), -int(levels.min()))
+    if peak > bound:
+        raise _bad("sum-range", "The sum of the models is out of range")
+    return peak
 
 
 def _bad(check: str, text: str) -> ProtocolViolation:

@@ -19,13 +19,17 @@ def _node(left: bytes, right: bytes) -> bytes:
 
 
 class MerkleRoot:
-    """``add`` each piece that ``encoding.encode`` yields, then ``root``. Memory: one hash for each power of two."""
+    """``add`` each piece that ``encoding.encode`` yields, or its hash, then ``root``. Memory: one hash for each power of two."""
 
     def __init__(self) -> None:
         self._peaks: list[tuple[int, bytes]] = []
 
     def add(self, chunk: Buffer) -> None:
-        size, node = 1, leaf_hash(chunk)
+        self.add_leaf(leaf_hash(chunk))
+
+    def add_leaf(self, leaf: bytes) -> None:
+        """A piece that was hashed already (``leaf_hash``)."""
+        size, node = 1, leaf
         while self._peaks and self._peaks[-1][0] == size:
             _, left = self._peaks.pop()
             size, node = size * 2, _node(left, node)

@@ -31,6 +31,8 @@ WORDS: Final = 2 * KEYS
 _LIMBS: Final = 3
 _LIMB: Final = 21
 _BLOCK: Final = 1 << 13
+TOGETHER: Final = 4
+"""chunks whose products are taken at once"""
 _HALF: Final = 16
 _WIDE: Final = 32
 _SIGMA: Final = 4
@@ -41,9 +43,13 @@ Tag = tuple[int, int]
 
 def _elements(key: bytes, stream: int, count: int) -> npt.NDArray[np.uint64]:
     """61 bits each of AES-256-CTR(key, IV = stream || 0); p itself counts as 0: a bias of 2^-61."""
-    cipher = Cipher(AES(key), CTR(stream.to_bytes(8, "big") + bytes(8))).encryptor()
+    cipher = Cipher(AES(key), CTR(_nonce(stream))).encryptor()
     words = np.frombuffer(cipher.update(bytes(8 * count)), dtype="<u8") & np.uint64(PRIME)
     return np.where(words == PRIME, np.uint64(0), words)
+
+
+def _nonce(stream: int) -> bytes:
+    return stream.to_bytes(8, "big") + bytes(8)
 
 
 def pad_of(seed: bytes) -> Tag:
@@ -52,48 +58,85 @@ def pad_of(seed: bytes) -> Tag:
     return a, b
 
 
+def _limbs(key: bytes, longest: int) -> list[npt.NDArray[np.float64]]:
+    """Of rho, for each block of places: float64[keys * limbs, places]."""
+    rows = []
+    for which in range(KEYS):
+        rho = _elements(key, which, longest)
+        for limb in range(_LIMBS):
+            rows.append((rho >> np.uint64(_LIMB * limb)) & np.uint64((1 << _LIMB) - 1))
+    table = np.array(rows, dtype=np.float64)
+    return [np.ascontiguousarray(table[:, start : start + _BLOCK]) for start in range(0, longest, _BLOCK)]
+
+
 class SumMac:
     """The tag of one vector: chunks in any order, then the header. ``longest``: parameters of the longest chunk."""
 
     def __init__(self, key: bytes, longest: int) -> None:
-        self._key = key
-        self._limbs: list[list[npt.NDArray[np.float64]]] = []
-        """[block][key and limb]"""
-        columns = []
-        for which in range(KEYS):
-            rho = _elements(key, which, longest)
-            for limb in range(_LIMBS):
-                part = (rho >> np.uint64(_LIMB * limb)) & np.uint64((1 << _LIMB) - 1)
-                columns.append(part.astype(np.float64))
-        for start in range(0, longest, _BLOCK):
-            self._limbs.append([column[start : start + _BLOCK] for column in columns])
-        self._values = np.empty(min(longest, _BLOCK), dtype=np.float64)
+        self._setup(key, _limbs(key, longest))
+
+    def _setup(self, key: bytes, limbs: list[npt.NDArray[np.float64]]) -> None:
+        self._key, self._limbs = key, limbs
+        self._values = np.zeros((TOGETHER, min(limbs[0].shape[1], _BLOCK) if limbs else 0), dtype=np.float64)
+        self._sigma = Cipher(AES(key), CTR(bytes(16))).encryptor()
         self._tag = [0] * KEYS
+
+    def sibling(self) -> SumMac:
+        """One more for the same vector, for another thread: it counts other chunks, and ``merge`` puts the tags together."""
+        other = SumMac.__new__(SumMac)
+        other._setup(self._key, self._limbs)
+        return other
+
+    def merge(self, other: SumMac) -> None:
+        self._tag = [(mine + its) % PRIME for mine, its in zip(self._tag, other._tag, strict=True)]
 
     def add_chunk(self, index: int, levels: npt.NDArray[np.signedinteger]) -> None:
         """``levels``: signed, of at most 32 bits; no more than ``longest``."""
-        if levels.dtype.itemsize * 8 == _WIDE:
-            low, high = self._products(levels & 0xFFFF), self._products(levels >> _HALF)
-            products = [one + (other << _HALF) for one, other in zip(low, high, strict=True)]
-        else:
-            products = self._products(levels)
-        sigma = _elements(self._key, _SIGMA + index, KEYS).tolist()
+        self.add_rows(index, [levels])
+
+    def add_rows(self, first: int, rows: Sequence[npt.NDArray[np.signedinteger]]) -> None:
+        """Chunks from index ``first`` on: ``TOGETHER`` of them read the key once."""
+        for start in range(0, len(rows), TOGETHER):
+            some = rows[start : start + TOGETHER]
+            if some[0].dtype.itemsize * 8 == _WIDE:
+                low = self._products([row & 0xFFFF for row in some])
+                high = self._products([row >> _HALF for row in some])
+                products = [
+                    [one + (other << _HALF) for one, other in zip(*pair, strict=True)]
+                    for pair in zip(low, high, strict=True)
+                ]
+            else:
+                products = self._products(some)
+            for place, product in enumerate(products, first + start):
+                self._add(place, product)
+
+    def _add(self, index: int, products: list[int]) -> None:
+        self._sigma.reset_nonce(_nonce(_SIGMA + index))
+        drawn = self._sigma.update(bytes(8 * KEYS))
         for which in range(KEYS):
+            sigma = int.from_bytes(drawn[8 * which : 8 * which + 8], "little") & PRIME
             mine = products[which * _LIMBS : (which + 1) * _LIMBS]
             inner = sum(product << (_LIMB * limb) for limb, product in enumerate(mine))
-            self._tag[which] = (self._tag[which] + sigma[which] * inner) % PRIME
+            self._tag[which] = (self._tag[which] + sigma * inner) % PRIME  # p counts as 0 by itself
 
-    def _products(self, levels: npt.NDArray[np.signedinteger]) -> list[int]:
-        totals = [0] * (KEYS * _LIMBS)
-        for block, columns in enumerate(self._limbs):
-            part = levels[block * _BLOCK : (block + 1) * _BLOCK]
-            if not part.size:
+    def _products(self, rows: Sequence[npt.NDArray[np.signedinteger]]) -> list[list[int]]:
+        """For each row: its inner product with every limb of both keys. What a row lacks is zero, so that the product is one
+        of matrices, which is small enough for a BLAS to stay on this thread."""
+        totals = np.zeros((TOGETHER, KEYS * _LIMBS), dtype=np.int64)
+        longest = max(row.size for row in rows)
+        for block, limbs in enumerate(self._limbs):
+            start = block * _BLOCK
+            width = min(_BLOCK, longest - start)
+            if width <= 0:
                 break
-            values = self._values[: part.size]
-            np.copyto(values, part)
-            for place, column in enumerate(columns):
-                totals[place] += int(np.dot(values, column[: part.size]))
-        return totals
+            values = self._values[:, :width]
+            for value, row in zip(values, rows, strict=False):
+                part = row[start : start + width]
+                np.copyto(value[: part.size], part)
+                value[part.size :] = 0
+            values[len(rows) :] = 0
+            totals += np.matmul(limbs[:, :width], values.T).T.astype(np.int64)
+        return [row.tolist() for row in totals[: len(rows)]]
 
     def add_header(self, words: Iterable[int]) -> None:
         """Signed words, without those of the MAC."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -46,8 +47,42 @@ def is_floating(array: Array) -> bool:
     return bool(np.issubdtype(array.dtype, np.floating))
 
 
-def difference(trained: Mapping[str, Array], base: Mapping[str, Array]) -> npt.NDArray[np.float32]:
-    """trained - base, float32[size]. Raises TaskFailed for other names, shapes or types, and for NaN or infinite values."""
+class Difference:
+    """trained - base as one flat float32 vector, computed part by part when it is asked for: nothing of model size is held.
+
+    Raises TaskFailed for other names, shapes or types. What is NaN or infinite stays so: ``secagg.encoding.clipped`` sees it.
+    """
+
+    def __init__(self, trained: Mapping[str, Array], base: Mapping[str, Array]) -> None:
+        _same_arrays(trained, base)
+        layout = Layout.of(base)
+        self.size = layout.size
+        self._starts = [entry.start for entry in layout.entries]
+        self._pairs = [
+            (np.asarray(trained[entry.name]).reshape(-1), np.asarray(base[entry.name]).reshape(-1))
+            for entry in layout.entries
+        ]
+
+    def part(self, start: int, stop: int, out: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """float32[stop - start], in ``out``; any number of threads, each with its own ``out``."""
+        place = bisect_right(self._starts, start) - 1
+        at = start
+        with np.errstate(over="ignore", invalid="ignore"):
+            while at < stop:
+                trained, base = self._pairs[place]
+                first = at - self._starts[place]
+                count = min(stop - at, base.size - first)
+                np.subtract(
+                    trained[first : first + count],
+                    base[first : first + count],
+                    out=out[at - start : at - start + count],
+                    casting="same_kind",
+                )
+                at, place = at + count, place + 1
+        return out[: stop - start]
+
+
+def _same_arrays(trained: Mapping[str, Array], base: Mapping[str, Array]) -> None:
     if list(trained) != list(base):
         missing, extra = [name for name in base if name not in trained], [name for name in trained if name not in base]
         what = (
@@ -58,24 +93,12 @@ def difference(trained: Mapping[str, Array], base: Mapping[str, Array]) -> npt.N
             else "has another order"
         )
         raise _wrong(f"The trained model {what}.", f"Besides: {', '.join(extra[:3])}. " if extra else "")
-    layout = Layout.of(base)
-    flat = np.empty(layout.size, dtype=np.float32)
     for name, array in base.items():
         if trained[name].shape != array.shape or trained[name].dtype != array.dtype:
             raise _wrong(
                 f"The trained array {name} is of another type or shape than the model's {array.dtype}{list(array.shape)}.",
                 f"It is {trained[name].dtype}{list(trained[name].shape)}. ",
             )
-    with np.errstate(over="ignore", invalid="ignore"):
-        for entry, part in layout.split(flat):
-            np.subtract(trained[entry.name], base[entry.name], out=part, casting="same_kind")
-    if not np.isfinite(flat).all():
-        raise TaskFailed(
-            "The update holds NaN or infinite values.",
-            hint="Lower the learning rate, or look at the data.",
-            phase="reply",
-        )
-    return flat
 
 
 def _wrong(text: str, detail: str) -> TaskFailed:

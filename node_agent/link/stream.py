@@ -21,6 +21,7 @@ from federation.errors import FederationError, ProtocolViolation, Unavailable, V
 from federation.route import Route
 from federation.v1 import blobs_pb2, blobs_pb2_grpc, rounds_pb2, rounds_pb2_grpc
 from node_agent.link.channel import CALL_SECONDS, Credentials, error_of, open_channel, spoken
+from node_agent.rounds.growing import GrowingUpdate
 
 log = structlog.get_logger()
 
@@ -122,10 +123,12 @@ class Link:
             )
         return self._channel
 
-    async def put_update(self, job: bytes, context: bytes, path: Path) -> None:
-        """Streams a masked update, from where the coordinator has it. Raises Unavailable or what the coordinator says."""
-        query = rounds_pb2.UpdateQuery(job=job, context=context)
-        size = path.stat().st_size
+    async def put_update(self, job: bytes, context: bytes, update: GrowingUpdate) -> None:
+        """Streams a masked update, from where the coordinator has it; what is not written yet follows when it is.
+
+        Raises Unavailable or what the coordinator says.
+        """
+        query, size = rounds_pb2.UpdateQuery(job=job, context=context), update.size
         stub = rounds_pb2_grpc.NodeLinkStub(self._open())
         with spoken(self.route):
             held = (await stub.HeldUpdate(query, timeout=CALL_SECONDS)).held
@@ -133,10 +136,14 @@ class Link:
                 return
 
             async def parts() -> AsyncIterator[rounds_pb2.UpdatePart]:
-                with path.open("rb") as stream:
+                with update.path.open("rb", buffering=0) as stream:
                     stream.seek(held)
                     offset, first = held, True
-                    while data := stream.read(PART):
+                    while offset < size:
+                        standing = await update.until(offset + PART)
+                        data = stream.read(min(PART, standing - offset))
+                        if not data:
+                            raise Unavailable("The masked update is shorter than it was.", hint="Its attempt is over.")
                         head = {"update": query, "size": size} if first else {}
                         yield rounds_pb2.UpdatePart(offset=offset, data=data, **head)  # type: ignore[arg-type]
                         offset, first = offset + len(data), False

@@ -49,6 +49,7 @@ from federation.weights.outer_step import next_scales, outer_step
 from federation.weights.state import ModelState, read_state
 from node_agent.rounds.disclosure import Disclosure, FigureBook, exact_in
 from node_agent.rounds.files import JobFiles
+from node_agent.rounds.growing import GrowingUpdate
 from node_agent.rounds.training import Trainer
 from node_agent.runner.failure import for_the_lead
 from node_agent.store.journal import Journal
@@ -72,7 +73,7 @@ class Way(Protocol):
 
     def send(self, event: rounds_pb2.NodeEvent) -> None: ...
 
-    async def put_update(self, job: bytes, context: bytes, path: Path) -> None: ...
+    async def put_update(self, job: bytes, context: bytes, update: GrowingUpdate) -> None: ...
 
     async def audit(self, job: bytes, context: bytes, leaf: int, members: int) -> list[rounds_pb2.AuditPart]: ...
 
@@ -119,6 +120,8 @@ class JobDriver:
         self._queue: asyncio.Queue[events.MemberEvent] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
         self._contributing: dict[bytes, asyncio.Task[None]] = {}
+        self._ahead: dict[bytes, asyncio.Task[None]] = {}
+        """large updates that leave while they are made"""
         self._inline_sums: dict[bytes, bytes] = {}
         self._state: ModelState | None = None
         self._log = log.bind(job=manifest.digest.hex()[:12], name=manifest.name)
@@ -265,6 +268,7 @@ class JobDriver:
                             "task.too-late", detail="the round went on without this node; its task was ended"
                         )
                     task.cancel()
+                self._leave_ahead(instruction.context)
                 self._files.update(instruction.context).unlink(missing_ok=True)
             case events.Refuse():
                 self._refuse(instruction.violation)
@@ -272,6 +276,7 @@ class JobDriver:
                 for context in list(self._contributing):
                     if self._contributing[context].done():
                         del self._contributing[context]
+                        self._leave_ahead(context)
                         self._files.update(context).unlink(missing_ok=True)
             case _:
                 raise OutOfOrder(f"The driver does not know {type(instruction).__name__}.")
@@ -313,17 +318,20 @@ class JobDriver:
         self._queue.put_nowait(events.StateReady(1, digest))
 
     async def _contribute(self, task: events.Contribute) -> None:
-        context = task.plan.context
+        context, root = task.plan.context, b""
         try:
             self._check_consent()
             state = self._held()
             await self._read_data()
             self._send(rounds_pb2.Progress(round=task.round, activity="training"))
-            root = await self._trainer.contribute(task, state)
+            root = await self._trainer.contribute(task, state, lambda update: self._begin_ahead(context, update))
         except FederationError as error:
             self._queue.put_nowait(events.ContributionFailed(context))
             self._failed(error, task.round, "train")
             return
+        finally:
+            if not root:
+                self._leave_ahead(context)
         self._lab.count("contributions")
         self._queue.put_nowait(events.Encoded(context, root))
 
@@ -360,9 +368,24 @@ class JobDriver:
                 failure.file, failure.line = error.file, error.line
         self._send(failure)
 
+    def _begin_ahead(self, context: bytes, update: GrowingUpdate) -> None:
+        if update.size > INLINE_UPDATE:
+            self._ahead[context] = self._spawn(self._send_ahead(context, update))
+
+    async def _send_ahead(self, context: bytes, update: GrowingUpdate) -> None:
+        """The bytes while they are made. What does not arrive goes again, and with a word to the log, before the trailer."""
+        with contextlib.suppress(FederationError, FileNotFoundError):
+            await self._lab.way.put_update(self.manifest.digest, context, update)
+
+    def _leave_ahead(self, context: bytes) -> None:
+        if (task := self._ahead.pop(context, None)) is not None:
+            task.cancel()
+
     async def _send_upload(self, upload: Upload) -> None:
         """The bytes first (or with it), then the signed trailer; the same bytes however often."""
         path = self._files.update(upload.context)
+        if (ahead := self._ahead.get(upload.context)) is not None:
+            await asyncio.wait((ahead,))
         proto = wire.to_proto(upload)
         for attempt in range(SEND_TRIES):
             try:
@@ -370,7 +393,7 @@ class JobDriver:
                 if size <= INLINE_UPDATE:
                     proto.inline_update = path.read_bytes()  # type: ignore[attr-defined]
                 else:
-                    await self._lab.way.put_update(self.manifest.digest, upload.context, path)
+                    await self._lab.way.put_update(self.manifest.digest, upload.context, GrowingUpdate.whole(path))
                 break
             except FileNotFoundError:
                 self._log.info("update.gone", detail="the masked update was erased; this attempt goes on without it")

@@ -1,4 +1,8 @@
-"""One contribution: evaluate and train in the warm worker, take the difference, clip, encode, mask, into one file."""
+"""One contribution: evaluate and train in the warm worker, take the difference, clip, encode, mask, into one file.
+
+From the difference on everything goes chunk by chunk over two memory-mapped files, on all cores that this process may use:
+first the norm, then difference, levels, masks, hash and file at once. So memory does not grow with the model.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +17,24 @@ import structlog
 
 from federation.errors import Unavailable
 from federation.manifest.manifest import Manifest
-from federation.secagg.encoding import Header, clip, encode, encoding_of, noises_of, settled_dither
+from federation.secagg.encoding import (
+    Header,
+    Source,
+    clipped,
+    encoding_of,
+    noises_of,
+    pieces_of,
+    settled_dither,
+    update_size,
+)
 from federation.secagg.events import Contribute
-from federation.secagg.merkle import MerkleRoot
 from federation.secagg.parameters import Terms
-from federation.weights.layout import difference
+from federation.weights.layout import Difference
 from federation.weights.outer_step import initial_state, message_config
 from federation.weights.state import ModelState
 from federation.weights.tensors import read_arrays
 from node_agent.rounds.files import JobFiles
+from node_agent.rounds.growing import GrowingUpdate
 from node_agent.runner.worker import Reply, Worker, WorkerSpec
 
 log = structlog.get_logger()
@@ -30,6 +43,8 @@ T = TypeVar("T")
 
 STARTS: Final = 3
 """how often a worker that died is started again within one call"""
+LANES: Final = min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+"""threads that encode"""
 
 
 @dataclass(slots=True)
@@ -70,11 +85,34 @@ class Trainer:
         await asyncio.to_thread(self.files.keep, state)
         return state
 
-    async def contribute(self, task: Contribute, state: ModelState) -> bytes:
-        """Writes the masked update of ``task.plan.context`` and returns its Merkle root. Raises TaskFailed, Unavailable."""
+    async def contribute(
+        self, task: Contribute, state: ModelState, begun: Callable[[GrowingUpdate], None] | None = None
+    ) -> bytes:
+        """Writes the masked update of ``task.plan.context`` and returns its Merkle root; ``begun`` hears of its file when the
+        first byte is about to be written. Raises TaskFailed, Unavailable."""
         async with self._turn:
             evaluated, trained, out = await self._surviving(lambda: self._replies(task, state))
-        return await asyncio.to_thread(self._encode, task, state, evaluated, trained, out)
+        encoding = encoding_of(self.terms, task.members, task.weight_unit)
+        source: Source | None = None
+        squared, plan = 0.0, task.plan
+        if trained is not None:
+            moved = await asyncio.to_thread(lambda: Difference(read_arrays(out), state.arrays))
+            held, squared = await asyncio.to_thread(clipped, moved, self.terms.clip_norm, LANES)
+            plan = await asyncio.to_thread(settled_dither, held, task.weight, plan, encoding, state.scales, LANES)
+            source = held
+        metrics = {**_named("evaluate", evaluated), **_named("train", trained)}
+        header = Header.of(self.terms, task.weight, squared, metrics)
+        size = 0 if source is None else source.size
+        noise, figure_noise = noises_of(self.terms, encoding, task.plan, size)
+        path = self.files.update(task.plan.context)
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
+        update = GrowingUpdate.begun(path, update_size(self.terms, encoding, size))
+        if begun is not None:
+            begun(update)
+        pieces = pieces_of(source, header, plan, encoding, state.scales, noise, figure_noise, LANES)
+        root = await asyncio.to_thread(update.write, pieces)
+        out.unlink(missing_ok=True)
+        return root
 
     async def _surviving(self, work: Callable[[], Awaitable[T]]) -> T:
         """``work``, again with a new worker when the worker dies over it. Raises Unavailable when each of them died."""
@@ -108,28 +146,6 @@ class Trainer:
                 config["local-steps"] = self.manifest.spec.local_steps
             trained = await worker.train(model, out, config, timeout)
         return evaluated, trained, out
-
-    def _encode(
-        self, task: Contribute, state: ModelState, evaluated: Reply | None, trained: Reply | None, out: Path
-    ) -> bytes:
-        encoding = encoding_of(self.terms, task.members, task.weight_unit)
-        flat, squared, plan = None, 0.0, task.plan
-        if trained is not None:
-            flat = difference(read_arrays(out), state.arrays)
-            squared = clip(flat, self.terms.clip_norm)
-            plan = settled_dither(flat, task.weight, plan, encoding, state.scales)
-        metrics = {**_named("evaluate", evaluated), **_named("train", trained)}
-        header = Header.of(self.terms, task.weight, squared, metrics)
-        tree = MerkleRoot()
-        path = self.files.update(task.plan.context)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as stream:
-            noise, figure_noise = noises_of(self.terms, encoding, task.plan, 0 if flat is None else flat.size)
-            for chunk in encode(flat, header, plan, encoding, state.scales, noise, figure_noise):
-                tree.add(chunk)
-                stream.write(chunk)
-        out.unlink(missing_ok=True)
-        return tree.root()
 
 
 def _named(kind: str, reply: Reply | None) -> Mapping[str, float]:

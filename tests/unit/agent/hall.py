@@ -35,6 +35,7 @@ from federation.weights.tensors import read_arrays, write_arrays
 from node_agent.rounds.disclosure import FigureBook
 from node_agent.rounds.driver import JobDriver, Lab
 from node_agent.rounds.files import JobFiles
+from node_agent.rounds.growing import GrowingUpdate
 from node_agent.rounds.training import Trainer
 from node_agent.runner.worker import Reply
 from node_agent.store.journal import ConsentRecord, Journal
@@ -258,7 +259,7 @@ class Mail:
             assert event.job == self.office.hall.manifest.digest
             self.office.hall.hear(self.office, getattr(event, event.WhichOneof("event") or ""))
 
-    async def put_update(self, job: bytes, context: bytes, path: Path) -> None:
+    async def put_update(self, job: bytes, context: bytes, update: GrowingUpdate) -> None:
         raise AssertionError("so small an update rides along")
 
     async def audit(self, job: bytes, context: bytes, leaf: int, members: int) -> list[rounds_pb2.AuditPart]:

@@ -77,7 +77,12 @@ def test_an_update_continues_and_never_grows_beyond_its_size(tmp_path):
         again.append(JOB, CONTEXT, "fr", 200, 120, update)
     assert again.append(JOB, CONTEXT, "fr", 200, 120, update[120:]) == 200
     with again.open(JOB, CONTEXT, "fr") as held:
-        assert held[:] == update
+        assert held.size == 200
+        out = bytearray(50)
+        held.read(100, memoryview(out))
+        assert out == update[100:150]
+        with pytest.raises(NotFound):
+            held.read(160, memoryview(out))
 
 
 def test_an_update_above_the_limit_is_refused_before_its_first_byte(tmp_path):
@@ -97,4 +102,21 @@ def test_discarded_updates_are_gone_and_others_stay(tmp_path):
     with pytest.raises(NotFound):
         spool.open(JOB, CONTEXT, "fr")
     with spool.open(JOB, other, "fr") as held:
-        assert held[:] == b"two"
+        out = bytearray(3)
+        held.read(0, memoryview(out))
+        assert out == b"two"
+
+
+def test_a_blob_that_comes_in_pieces_is_whole_or_absent(tmp_path):
+    blobs = Blobs(tmp_path)
+    digest, size = blobs.put_pieces([b"one", memoryview(b"two"), b""])
+    assert (digest, size) == (hashlib.sha256(b"onetwo").digest(), 6)
+    assert blobs.path(digest).read_bytes() == b"onetwo"
+
+    def broken():
+        yield b"half of it"
+        raise InvalidUsage("no more")
+
+    with pytest.raises(InvalidUsage):
+        blobs.put_pieces(broken())
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == [digest.hex()]

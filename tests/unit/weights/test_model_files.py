@@ -12,7 +12,8 @@ from hypothesis.extra.numpy import arrays as some_array
 from safetensors.numpy import load_file
 
 from federation.errors import TaskFailed, VerificationFailed
-from federation.weights.layout import Layout, difference
+from federation.secagg.encoding import clipped
+from federation.weights.layout import Difference, Layout
 from federation.weights.state import ModelState, read_state, write_state
 from federation.weights.tensors import read_arrays, write_arrays
 
@@ -47,6 +48,12 @@ def test_a_layout_covers_every_floating_number_once(arrays: Any) -> None:
     np.testing.assert_array_equal(np.concatenate([np.empty(0), *parts]), flat)
     floating = [name for name, array in arrays.items() if np.issubdtype(array.dtype, np.floating)]
     assert [entry.name for entry in layout.entries] == floating
+
+
+def difference(trained: dict[str, Any], model: dict[str, Any]) -> Any:
+    """All of it at once, looked through for what is no number."""
+    source, _squared = clipped(Difference(trained, model), 1e30)
+    return source.part(0, source.size, np.empty(source.size, dtype=np.float32))
 
 
 def base() -> dict[str, Any]:
