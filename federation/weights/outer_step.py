@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -84,13 +84,44 @@ def outer_step(
     arrays = {name: array for name, array in state.arrays.items() if is_floating(array)}
     averaged: dict[str, Array] = {}
     for entry, part in Layout.of(state.arrays).split(mean):
-        base = arrays[entry.name]
-        averaged[entry.name] = np.asarray(np.add(base, part, dtype=np.float64)).astype(base.dtype)
+        averaged[entry.name] = _moved(arrays[entry.name], part)
     optimiser: dict[str, Array] = {}
-    if spec.name not in {"FedAvg", "FedProx"}:  # one reply's weighted average is itself: those two end here
+    if not averages(spec):
         averaged, optimiser = _flower_step(spec, state, arrays, averaged)
     stepped = {name: averaged.get(name, array) for name, array in state.arrays.items()}
     return ModelState(state.round + 1, stepped, optimiser, scales)
+
+
+def averages(spec: StrategySpec) -> bool:
+    """Whether the step ends with the average (one reply's weighted average is itself), so that ``moved_parts`` is all of it."""
+    return spec.name in {"FedAvg", "FedProx"}
+
+
+def moved_parts(state: ModelState, means: Iterable[npt.NDArray[np.float64]]) -> Iterator[tuple[str, Array]]:
+    """The arrays of the next state in order, each in parts, flat: of those that are not summed, what they were.
+
+    ``means``: the certified mean difference in pieces of any size; each may be overwritten when the next is asked for.
+    To the bit as ``outer_step``. Memory: one piece.
+    """
+    pieces, piece = iter(means), np.empty(0, dtype=np.float64)
+    for name, array in state.arrays.items():
+        flat = np.asarray(array).reshape(-1)
+        if not is_floating(array):
+            yield name, flat
+            continue
+        if not flat.size:
+            yield name, flat
+        at = 0
+        while at < flat.size:
+            if not piece.size:
+                piece = next(pieces)
+            count = min(piece.size, flat.size - at)
+            yield name, _moved(flat[at : at + count], piece[:count])
+            piece, at = piece[count:], at + count
+
+
+def _moved(base: Array, mean: npt.NDArray[np.floating]) -> Array:
+    return np.asarray(np.add(base, mean, dtype=np.float64)).astype(base.dtype)
 
 
 def _flower_step(

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from federation.errors import VerificationFailed
 from federation.identity.keys import transcript
-from federation.weights.tensors import Array, read_file, write_arrays
+from federation.weights.tensors import Array, head, read_file, write_arrays
 
 LABEL: Final = "concord/state/v1"
 WEIGHTS_LABEL: Final = "concord/weights/v1"
@@ -36,34 +36,73 @@ class ModelState:
     def digest(self) -> bytes:
         """H(state_r): SHA-256 over the label, r, each array's name, type, shape and bytes in order, and the scales."""
         if not self._digest:
-            hasher = hashlib.sha256(transcript(LABEL, self.round, len(self.arrays), len(self.optimiser)))
-            _absorb(hasher, self.arrays)
-            _absorb(hasher, self.optimiser)
-            hasher.update(transcript("scales", self.scales.tobytes()))
-            self._digest.append(hasher.digest())
+            whole = StateDigest(self.round, len(self.arrays), len(self.optimiser))
+            whole.add_all(self.arrays)
+            whole.add_all(self.optimiser)
+            self._digest.append(whole.end(self.scales))
         return self._digest[0]
 
     def weights_digest(self) -> bytes:
         """Of the model alone: two states of other rounds, jobs or optimisers may hold the same one."""
-        hasher = hashlib.sha256(transcript(WEIGHTS_LABEL, len(self.arrays)))
-        _absorb(hasher, self.arrays)
-        return hasher.digest()
+        whole = _ArraysDigest(transcript(WEIGHTS_LABEL, len(self.arrays)))
+        whole.add_all(self.arrays)
+        return whole.digest()
 
 
-def _absorb(hasher: hashlib._Hash, arrays: dict[str, Array]) -> None:
-    for name, array in arrays.items():
-        hasher.update(transcript("array", name, array.dtype.newbyteorder("<").str, *array.shape))
-        flat = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).reshape(-1)
-        if flat.nbytes:
-            hasher.update(flat.view(np.uint8).data)
+class _ArraysDigest:
+    """Of arrays that come one after another, each in parts."""
+
+    def __init__(self, start: bytes) -> None:
+        self._hasher = hashlib.sha256(start)
+
+    def begin(self, name: str, like: Array) -> None:
+        """``like``: an array of its type and shape."""
+        self._hasher.update(transcript("array", name, like.dtype.newbyteorder("<").str, *like.shape))
+
+    def add(self, part: Array) -> None:
+        """Contiguous and little-endian."""
+        if part.nbytes:
+            self._hasher.update(part.view(np.uint8).data)
+
+    def add_all(self, arrays: dict[str, Array]) -> None:
+        for name, array in arrays.items():
+            self.begin(name, array)
+            self.add(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).reshape(-1))
+
+    def digest(self) -> bytes:
+        return self._hasher.digest()
+
+
+class StateDigest(_ArraysDigest):
+    """H(state_r) of a state whose arrays come one after another, each in parts: ``begin`` it, ``add`` them; then ``end``."""
+
+    def __init__(self, round_number: int, arrays: int, optimiser: int) -> None:
+        super().__init__(transcript(LABEL, round_number, arrays, optimiser))
+
+    def end(self, scales: npt.NDArray[np.int8]) -> bytes:
+        self._hasher.update(transcript("scales", scales.tobytes()))
+        return self.digest()
 
 
 def write_state(path: Path, state: ModelState) -> None:
     """One safetensors file: weights/<name>, optimiser/<name>, scales, and the round in the metadata."""
+    write_arrays(path, _filed(state), _metadata(state.round))
+
+
+def state_head(state: ModelState) -> bytes:
+    """How the file of a state of these types and shapes begins; the arrays follow, then the scales."""
+    return head(_filed(state), _metadata(state.round))
+
+
+def _filed(state: ModelState) -> dict[str, Array]:
     arrays: dict[str, Array] = {WEIGHTS + name: array for name, array in state.arrays.items()}
     arrays |= {OPTIMISER + name: array for name, array in state.optimiser.items()}
     arrays[SCALES] = state.scales
-    write_arrays(path, arrays, {"round": str(state.round)})
+    return arrays
+
+
+def _metadata(round_number: int) -> dict[str, str]:
+    return {"round": str(round_number)}
 
 
 def read_state(path: Path) -> ModelState:

@@ -44,8 +44,8 @@ def code_of(dtype: np.dtype[Any]) -> str:
     return code
 
 
-def encode(arrays: Mapping[str, Array], metadata: Mapping[str, str] | None = None) -> Iterator[bytes | memoryview]:
-    """The file piece by piece: length, header, then each array's bytes. Raises UnsupportedTensor."""
+def head(arrays: Mapping[str, Array], metadata: Mapping[str, str] | None = None) -> bytes:
+    """What stands before the arrays' bytes: length, header. Looks at types and shapes alone. Raises UnsupportedTensor."""
     header: dict[str, Any] = {"__metadata__": {**(metadata or {}), "order": json.dumps(list(arrays))}}
     offset = 0
     for name, array in arrays.items():
@@ -57,7 +57,12 @@ def encode(arrays: Mapping[str, Array], metadata: Mapping[str, str] | None = Non
         offset += array.nbytes
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    yield len(text).to_bytes(8, "little") + text
+    return len(text).to_bytes(8, "little") + text
+
+
+def encode(arrays: Mapping[str, Array], metadata: Mapping[str, str] | None = None) -> Iterator[bytes | memoryview]:
+    """The file piece by piece: head, then each array's bytes. Raises UnsupportedTensor."""
+    yield head(arrays, metadata)
     for array in arrays.values():
         flat = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).reshape(-1)
         if flat.nbytes:

@@ -45,12 +45,12 @@ from federation.secagg.member import Me, MemberMachine
 from federation.secagg.messages import Announcement, Certificate, Close, Recover, Survivors, Upload
 from federation.v1 import rounds_pb2
 from federation.weights.layout import Layout
-from federation.weights.outer_step import next_scales, outer_step
+from federation.weights.outer_step import averages, next_scales, outer_step
 from federation.weights.state import ModelState, read_state
 from node_agent.rounds.disclosure import Disclosure, FigureBook, exact_in
 from node_agent.rounds.files import JobFiles
 from node_agent.rounds.growing import GrowingUpdate
-from node_agent.rounds.training import Trainer
+from node_agent.rounds.training import LANES, Trainer
 from node_agent.runner.failure import for_the_lead
 from node_agent.store.journal import Journal
 
@@ -484,11 +484,13 @@ class JobDriver:
         encoding = encoding_of(terms, fetch.members, fetch.weight_unit)
         header_only = terms.header_only(fetch.close.round)
         parameters = 0 if header_only else Layout.of(state.arrays).size
-        total = open_sum(data, fetch.plan, terms, encoding, len(fetch.cohort), fetch.total_weight, parameters)
+        total = open_sum(data, fetch.plan, terms, encoding, len(fetch.cohort), fetch.total_weight, parameters, LANES)
         figures = public_words(total.header, terms)
         if header_only:
             return state, figures
         scales = next_scales(state.scales, total.peaks, len(fetch.cohort), encoding.level_bound, total.saturated, terms)
+        if averages(self.manifest.strategy):
+            return self._files.advance(state, total.means(state.scales), scales), figures
         stepped = outer_step(self.manifest.strategy, state, total.mean(state.scales), scales)
         stepped.digest()
         self._files.keep(stepped)

@@ -7,13 +7,17 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
 
 from federation.errors import VerificationFailed
 from federation.sealing import PIECE, salt_of, seal, unseal
-from federation.weights.state import ModelState, read_state, write_state
-from federation.weights.tensors import write_arrays
+from federation.weights.outer_step import moved_parts
+from federation.weights.state import ModelState, StateDigest, read_state, state_head, write_state
+from federation.weights.tensors import head, write_arrays
 from node_agent.store.files import private_folder
 
 KEPT_STATES = 2
@@ -74,10 +78,40 @@ class JobFiles:
 
     def keep(self, state: ModelState) -> None:
         """A state, as its members certify it, and the model in it, as the worker reads it: both new, or neither is there."""
-        path = self.state(state.round)
         self.model(state.round).unlink(missing_ok=True)  # of another state of this round, which the members replaced
-        write_state(path, state)
+        write_state(self.state(state.round), state)
         self.show(state)
+        self._settle(state)
+
+    def advance(
+        self, state: ModelState, means: Iterable[npt.NDArray[np.float64]], scales: npt.NDArray[np.int8]
+    ) -> ModelState:
+        """The next state of a job that averages, kept as by ``keep``: computed, hashed and written part by part, then mapped."""
+        coming = ModelState(state.round + 1, state.arrays, {}, scales)
+        path, model = self.state(coming.round), self.model(coming.round)
+        fresh, shown = path.with_name(f".{path.name}.new"), model.with_name(f".{model.name}.new")
+        digest, begun = StateDigest(coming.round, len(coming.arrays), 0), None
+        with fresh.open("wb") as states, shown.open("wb") as models:
+            states.write(state_head(coming))
+            models.write(head(coming.arrays))
+            for name, part in moved_parts(state, means):
+                if name != begun:
+                    digest.begin(name, coming.arrays[name])
+                    begun = name
+                digest.add(part)
+                states.write(part.data)
+                models.write(part.data)
+            states.write(scales.data)
+        model.unlink(missing_ok=True)
+        fresh.replace(path)
+        shown.replace(model)
+        held = replace(read_state(path), _digest=[digest.end(scales)])
+        self._settle(held)
+        return held
+
+    def _settle(self, state: ModelState) -> None:
+        """On disk when it is small; and states that nobody asks for any more are gone."""
+        path = self.state(state.round)
         if path.stat().st_size <= SYNC_LIMIT:
             with path.open("rb") as stream:
                 os.fsync(stream.fileno())

@@ -24,19 +24,23 @@ def keeping(folder: Path) -> None:
     files.prepare()
     for number in (1, 2):
         files.keep(state(number))
-    outcomes = []
-    for _ in each_kill(lambda _: files.keep(state(3))):
-        files.load(2, state(2).digest())
-        try:
-            files.load(3, state(3).digest())
-            outcomes.append(True)
-        except VerificationFailed:
-            outcomes.append(False)
-        assert read_arrays(files.show(state(3)))["w"][0] == 3
-        for path in (files.state(3), files.model(3)):
-            path.unlink(missing_ok=True)
-        files.keep(state(1))
-    assert set(outcomes) == {False, True}
+    step = [np.ones(300)]  # what the members' mean adds to each parameter
+    ways = (lambda _: files.keep(state(3)), lambda _: files.advance(state(2), step, np.zeros(1, np.int8)))
+    for way in ways:
+        files.state(3).unlink(missing_ok=True)
+        outcomes = []
+        for _ in each_kill(way):
+            files.load(2, state(2).digest())
+            try:
+                files.load(3, state(3).digest())
+                outcomes.append(True)
+            except VerificationFailed:
+                outcomes.append(False)
+            assert read_arrays(files.show(state(3)))["w"][0] == 3
+            for path in (files.state(3), files.model(3)):
+                path.unlink(missing_ok=True)
+            files.keep(state(1))
+        assert set(outcomes) == {False, True}
     outcomes = []
     for _ in each_kill(lambda _: files.keep(state(2, 9))):  # another state of the round takes its place
         held = files.find(state(2, 9).digest()) is not None

@@ -4,6 +4,7 @@ that the data does not decide."""
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -171,3 +172,19 @@ def test_a_model_too_large_for_the_scale_is_refused_before_anything_wraps() -> N
     assert 10 * math.sqrt(7 * code.noise_variance(1000)) <= noise_room(16)
     with pytest.raises(InvalidManifest, match="more noise than 16 bits have room for"):
         code.noise_variance(100_000_000)
+
+
+@pytest.mark.parametrize("lanes", [2, 3])
+def test_threads_change_no_bit_of_a_noised_update(lanes: int) -> None:
+    terms = replace(noisy_terms(), chunk_parameters=256)
+    code = codes.encoding_of(terms, 5, 1)
+    values = np.random.default_rng(2).normal(0, 0.01, 256 * 41 + 3).astype(np.float32)
+    scales = np.full(code.chunks(values.size), EXPONENT, np.int8)
+    plan = MaskPlan(bytes(32), (), bytes(range(32)))
+    header = codes.Header.of(terms, 1, 1.0, {"train/loss": 0.5, "train/accuracy": 0.25})
+    updates = []
+    for threads in (1, lanes):
+        settled = codes.settled_dither(values, 1, plan, code, scales, threads)
+        noises = codes.noises_of(terms, code, plan, values.size)
+        updates.append(list(codes.encode(values, header, settled, code, scales, *noises, lanes=threads)))
+    assert updates[0] == updates[1]

@@ -4,6 +4,7 @@ import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from federation.secagg.parameters import Terms
 from federation.weights.layout import Layout
 from federation.weights.outer_step import (
     _flower_step,
+    averages,
     initial_state,
     message_config,
     next_scales,
@@ -24,6 +26,7 @@ from federation.weights.outer_step import (
     strategy_of,
 )
 from federation.weights.state import ModelState
+from node_agent.rounds.files import JobFiles
 
 ROOT = Path(__file__).resolve().parents[3]
 ROUNDS = 3
@@ -105,6 +108,38 @@ def test_three_rounds_equal_flower_to_the_bit(spec: StrategySpec) -> None:
         else:
             np.testing.assert_array_equal(state.arrays[name], wanted, err_msg=name)
     assert state.round == 1 + ROUNDS
+
+
+@pytest.mark.parametrize("spec", [spec for spec in SPECS if averages(spec)], ids=lambda spec: spec.name)
+@pytest.mark.parametrize("sizes", [(1,), (7,), (3, 20), (1000,)], ids=str)
+def test_an_average_taken_part_by_part_is_the_same_to_the_bit(
+    spec: StrategySpec, sizes: tuple[int, ...], tmp_path: Path
+) -> None:
+    """Parts of any size, across the edges of arrays, each overwritten when the next is asked for; and on disk as kept whole."""
+    arrays = {**model(), "empty": np.zeros((0, 4), np.float32), "wide": np.arange(9, dtype=np.float64).reshape(3, 3)}
+    state, mean = state_of(arrays), np.random.default_rng(3).normal(size=Layout.of(arrays).size)
+
+    def parts() -> Any:
+        buffer, at, place = np.empty(max(sizes)), 0, 0
+        while at < mean.size:
+            held = buffer[: min(sizes[place % len(sizes)], mean.size - at)]
+            held[:] = mean[at : at + held.size]
+            at, place = at + held.size, place + 1
+            yield held
+
+    scales = np.array([5], np.int8)
+    whole = outer_step(spec, state, mean, scales)
+    files, other = JobFiles(tmp_path / "one"), JobFiles(tmp_path / "other")
+    files.prepare()
+    other.prepare()
+    advanced = files.advance(state, parts(), scales)
+    other.keep(whole)
+    assert advanced.digest() == whole.digest() == replace(advanced, _digest=[]).digest()
+    assert files.state(2).read_bytes() == other.state(2).read_bytes()
+    assert files.model(2).read_bytes() == other.model(2).read_bytes()
+    for name, array in whole.arrays.items():
+        assert (advanced.arrays[name].dtype, advanced.arrays[name].shape) == (array.dtype, array.shape)
+        np.testing.assert_array_equal(advanced.arrays[name], array)
 
 
 def test_fedadam_equals_flower_but_for_the_last_bits_of_its_factor() -> None:
