@@ -358,17 +358,15 @@ class Docket:
         waiting = [case for case in self._cases.values() if case.state == "ready"]
         if not waiting:
             return
+        sessions = [(session, roll.member(session.member).jurisdiction) for session in self._sessions.all()]
+        idle = [_left(session, code, []) for session, code in sessions]
         nodes = [
-            _left(
-                session,
-                roll.member(session.member).jurisdiction,
-                [c for c in running if (session.member, session.node) in c.placement],
-            )
-            for session in self._sessions.all()
+            _left(session, code, [c for c in running if (session.member, session.node) in c.placement])
+            for session, code in sessions
         ]
         with self._database.transaction() as change:
             order = {row.digest: row.sequence for case in waiting if (row := change.job(case.digest)) is not None}
-        decision = place(nodes, [_request(case, order[case.digest]) for case in waiting])
+        decision = place(nodes, [_request(case, order[case.digest]) for case in waiting], idle)
         for case in waiting:
             placed = decision.placements.get(case.digest)
             if placed is None:

@@ -1,7 +1,8 @@
 """Which jobs run where: a pure function of the state. All of a job's nodes or none; by priority, then first come first served.
 
-A job that does not fit waits, and later ones that fit go ahead only when their priority is not lower: nothing overtakes a job of
-its own priority for nodes that it needs. Every decision has a sentence.
+A job that does not fit waits, and nothing overtakes it on the nodes that it needs. One that could not run even if nothing else did
+(it asks for more than there is, or its members are away) holds no node back: it would hold up everybody for ever. Every
+decision has a sentence.
 """
 
 from __future__ import annotations
@@ -49,18 +50,22 @@ class Decision:
     """job -> why it waits, or where it runs"""
 
 
-def place(nodes: Sequence[Capacity], requests: Sequence[Request]) -> Decision:
-    """Places what fits, gang by gang."""
+def place(nodes: Sequence[Capacity], requests: Sequence[Request], idle: Sequence[Capacity] | None = None) -> Decision:
+    """Places what fits, gang by gang. ``idle``: the nodes as they are when no job runs; ``nodes`` when nothing is given."""
     free = {(node.member, node.node): node for node in nodes}
+    whole = dict(free) if idle is None else {(node.member, node.node): node for node in idle}
     placements: dict[str, tuple[tuple[str, str], ...]] = {}
     explanations: dict[str, str] = {}
     blocked: set[tuple[str, str]] = set()
     for request in sorted(requests, key=lambda item: (-item.priority, item.sequence)):
-        chosen, reason = _seats(free, blocked, request)
-        explanations[request.job] = reason
+        chosen, reason = _seats(free, blocked, request, "can take it now")
         if not chosen:
-            blocked |= set(request.consented)
+            possible, never = _seats(whole, set(), request, "could take it even with nothing else running")
+            if possible:
+                blocked |= {key for key in request.consented if _could(whole.get(key), request)}
+            explanations[request.job] = reason if possible else never
             continue
+        explanations[request.job] = reason
         placements[request.job] = chosen
         for seat in chosen:
             free[seat] = _less(free[seat], request)
@@ -68,7 +73,7 @@ def place(nodes: Sequence[Capacity], requests: Sequence[Request]) -> Decision:
 
 
 def _seats(
-    free: Mapping[tuple[str, str], Capacity], blocked: set[tuple[str, str]], request: Request
+    free: Mapping[tuple[str, str], Capacity], blocked: set[tuple[str, str]], request: Request, can: str
 ) -> tuple[tuple[tuple[str, str], ...], str]:
     seats: dict[str, Capacity] = {}
     short: list[str] = []
@@ -86,9 +91,9 @@ def _seats(
     places = len({node.jurisdiction for node in chosen})
     why = f" ({'; '.join(short[:5])}{'; …' if len(short) > 5 else ''})" if short else ""
     if len(chosen) < request.min_members:
-        return (), f"waits: it needs {request.min_members} members at once, and {len(chosen)} can take it now{why}"
+        return (), f"waits: it needs {request.min_members} members at once, and {len(chosen)} {can}{why}"
     if places < request.min_jurisdictions:
-        return (), f"waits: it needs {request.min_jurisdictions} jurisdictions, and {places} can take it now{why}"
+        return (), f"waits: it needs {request.min_jurisdictions} jurisdictions, and {places} {can}{why}"
     placed = tuple(sorted((node.member, node.node) for node in chosen))
     return placed, f"runs on {', '.join(node for _member, node in placed)}"
 
@@ -102,6 +107,10 @@ def _spread(nodes: list[Capacity], most: int) -> list[Capacity]:
         (rest if node.jurisdiction in seen else first).append(node)
         seen.add(node.jurisdiction)
     return (first + rest)[:most]
+
+
+def _could(node: Capacity | None, request: Request) -> bool:
+    return node is not None and node.connected and not _lack(node, request)
 
 
 def _lack(node: Capacity, request: Request) -> str:

@@ -117,6 +117,36 @@ def test_the_order_of_the_lists_does_not_matter(offered, asked, random):
     assert place(offered, asked) == before
 
 
+@settings(deadline=None, max_examples=200)
+@given(nodes(), requests())
+def test_a_job_that_nothing_could_run_holds_nobody_up(offered, asked):
+    possible = [request for request in asked if place(offered, [request]).placements]
+    assert place(offered, asked).placements == place(offered, possible).placements
+
+
+def three(cpus):
+    return [Capacity(f"m{place}", f"m{place}-0", PLACES[place], True, (), cpus, GIB) for place in range(3)]
+
+
+def asking(name, sequence, cpus, gpus=0):
+    return Request(name, 0, sequence, gpus, 0, cpus, 0, 3, 3, 1, tuple((f"m{n}", f"m{n}-0") for n in range(3)))
+
+
+def test_a_job_for_which_nodes_are_busy_keeps_its_place_and_one_that_is_too_large_does_not():
+    busy, idle = three(1), three(2)
+    for large, lack in (
+        (asking("large", 0, 3), "2 of 3 free CPUs"),
+        (asking("large", 0, 1, gpus=1), "0 of 1 free GPUs that fit"),
+    ):
+        decision = place(busy, [large, asking("small", 1, 1)], idle)
+        assert set(decision.placements) == {"small"}
+        assert f"0 could take it even with nothing else running (m0-0 has {lack}" in decision.explanations["large"]
+    decision = place(busy, [asking("next", 0, 2), asking("small", 1, 1)], idle)
+    assert decision.placements == {}
+    assert "0 can take it now (m0-0 has 1 of 2 free CPUs" in decision.explanations["next"]
+    assert "m0-0 is kept for a job before it" in decision.explanations["small"]
+
+
 def test_the_first_of_two_that_do_not_fit_together_goes_ahead():
     offered = [Capacity(f"m{place}", f"m{place}-0", PLACES[place], True, (), 2, GIB) for place in range(3)]
     consented = tuple((node.member, node.node) for node in offered)
