@@ -151,14 +151,21 @@ class Docket:
     def _check(self, manifest: Manifest, roll: Roll) -> None:
         try:
             data = self._blobs.path(manifest.bundle_digest).read_bytes()
-            if manifest.snapshot is not None:
-                self._blobs.path(manifest.snapshot)
         except NotFound as error:
             raise InvalidManifest(
-                "The bundle or snapshot that the manifest names was not uploaded.",
+                "The bundle that the manifest names was not uploaded.",
                 hint="Submit with concord apply.",
                 field="spec.bundle",
             ) from error
+        if (snapshot := manifest.snapshot) is not None:
+            try:
+                self._blobs.path(snapshot)
+            except NotFound as error:
+                raise InvalidManifest(
+                    f"The coordinator has no snapshot sha256:{snapshot.hex()}.",
+                    hint="Name the file itself once, as spec.model.snapshotFile: it is uploaded, and its digest is enough later.",
+                    field="spec.model.snapshot",
+                ) from error
         unpack(data, manifest.bundle_digest)
         check_reachable(manifest.spec.participants, roll)
 

@@ -1,14 +1,17 @@
 """The main job, whole: a signed document, consents by rule, rounds under secure aggregation, a verified release."""
 
+import hashlib
 import json
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from coordinator.client.release_folder import verify_folder
-from federation.errors import VerificationFailed, exit_code
+from federation.errors import InvalidManifest, VerificationFailed, exit_code
+from tests.e2e.commands import refused, said
 from tests.e2e.runs import Runs, plain_average
 
 
@@ -41,6 +44,25 @@ def test_a_release_with_one_altered_byte_does_not_verify(three: Runs) -> None:
     assert shown.returncode == exit_code(VerificationFailed(""))
     assert "model.safetensors" in shown.stdout + shown.stderr
     assert "Traceback" not in shown.stderr
+
+
+def test_a_job_starts_from_a_snapshot_by_its_file_and_later_by_its_digest(three: Runs) -> None:
+    start = np.linspace(-1, 1, 10, dtype=np.float32)
+    save_file({"vector": start}, three.folder / "start.safetensors")
+    digest = f"sha256:{hashlib.sha256((three.folder / 'start.safetensors').read_bytes()).hexdigest()}"
+    wanted = start + sum((member + 1 - start) / 2 + 1 / 1024 for member in range(3)) / 3
+    unknown = three.document("unknown", rounds=1, model={"snapshot": f"sha256:{'ab' * 32}"})
+    refused(
+        said("concord", "apply", "-f", unknown, "--home", three.local.lead_home),
+        InvalidManifest,
+        f"The coordinator has no snapshot sha256:{'ab' * 32}",
+        "spec.model.snapshotFile",
+    )
+    for model in ({"snapshotFile": "start.safetensors"}, {"snapshot": digest}):
+        job = three.run(three.document("warm", rounds=1, model=model))
+        assert job.state == "finished", job.reason
+        assert job.signed_document()["spec"]["model"] == {"seed": 0, "snapshot": digest}
+        np.testing.assert_allclose(three.model(job.name)["vector"], wanted, atol=2.0**-11)
 
 
 @pytest.mark.parametrize("ring", [16, 32])
