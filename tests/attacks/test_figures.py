@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from federation.secagg.events import CatchUp, Contribute, Encoded, FetchSum, Rem
 from federation.secagg.figures import public_words
 from federation.secagg.member import Me, MemberMachine
 from federation.secagg.messages import Ack, Close
+from federation.secagg.parameters import Quorums
 from node_agent.rounds.disclosure import Disclosure, FigureBook
 from node_agent.store.journal import Journal
 from tests.simulation.harness import Lab, Signer, random_of, stand_in_verify
@@ -393,3 +394,54 @@ def test_a_member_that_is_behind_acknowledges_nothing(tmp_path: Path) -> None:
     assert "behind" in world.labs["m5"].refused
     acked = [each for each in world.labs["m5"].sent if isinstance(each, Ack)]
     assert len(acked) == 1
+
+
+def rule_of(book: FigureBook, job: str, *, holds: bool = True) -> Disclosure:
+    rule = Disclosure(book, digest(job), EXACT, 0, (digest("data"),))
+    if holds:
+        rule.hold(digest("state"), digest("the snapshot"))
+    return rule
+
+
+def agrees(rule: Disclosure, cohort: tuple[str, ...]) -> bool:
+    try:
+        rule.enter(Attempt(1, 1, 0, digest("state")), cohort, opened=False)
+    except ProtocolViolation:
+        return False
+    return True
+
+
+def copy_of(book: FigureBook) -> FigureBook:
+    entries = book.at(digest("the snapshot"), digest("data"))
+    return FigureBook.of((job, entry) for (job, *_), entry in entries.items())
+
+
+def most_votes_for_a_second_cohort(n: int, behind: int) -> int:
+    """One roster, two jobs, one snapshot: each cohort and each smallest set of honest members that acknowledges it in the first
+    job, f liars beside them; then each other cohort in the second. ``behind``: how many of the first set could not look it up, and
+    acknowledged all the same."""
+    quorums, names = Quorums.of(n), tuple(f"m{place}" for place in range(1, n + 1))
+    honest = names[: n - quorums.f]
+    cohorts = [cohort for size in range(quorums.m, n + 1) for cohort in combinations(names, size)]
+    most = 0
+    for first in cohorts:
+        for signers in combinations(honest, quorums.q - quorums.f):
+            books = {name: FigureBook() for name in honest}
+            for name in signers[behind:]:
+                assert agrees(rule_of(books[name], "first"), first)
+                assert agrees(rule_of(books[name], "again"), first), "the same cohort tells nothing new"
+            for second in cohorts:
+                if second != first:
+                    votes = [name for name in honest if agrees(rule_of(copy_of(books[name]), "second"), second)]
+                    most = max(most, len(votes) + quorums.f)
+    return most
+
+
+@pytest.mark.parametrize("n", [3, 4, 5, 6])
+def test_two_cohorts_of_one_model_are_never_both_certified_in_one_roster(n: int) -> None:
+    assert most_votes_for_a_second_cohort(n, 0) < Quorums.of(n).q
+
+
+def test_they_would_be_where_whoever_is_behind_acknowledges() -> None:
+    assert not agrees(rule_of(FigureBook(), "first", holds=False), ALL)
+    assert most_votes_for_a_second_cohort(6, 2) >= Quorums.of(6).q
