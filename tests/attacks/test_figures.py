@@ -445,3 +445,22 @@ def test_two_cohorts_of_one_model_are_never_both_certified_in_one_roster(n: int)
 def test_they_would_be_where_whoever_is_behind_acknowledges() -> None:
     assert not agrees(rule_of(FigureBook(), "first", holds=False), ALL)
     assert most_votes_for_a_second_cohort(6, 2) >= Quorums.of(6).q
+
+
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("kind", ["Upload", "Ack", "Reveal", "Receipt"])
+def test_models_that_move_on_are_held_up_by_nothing(tmp_path: Path, kind: str, before: bool) -> None:
+    """A member is lost at any step and is back in the next round: the same cohorts are summed as without the rule."""
+
+    def cohorts(nodes: Nodes | None) -> list[tuple[int, ...]]:
+        world = Clinic(nodes, "job", rounds=3)
+        (world.kill_before if before else world.kill_after).add(("m2", kind))
+        world.begin().run(until=lambda world: not world.labs["m2"].alive)
+        world.run(until=lambda world: len(world.closed) == 1)
+        world.restart("m2")
+        world.run()
+        assert world.done is not None, world.stuck
+        assert not world.refusals()
+        return [closed.certificate.survivors.cohort for closed in world.closed]
+
+    assert cohorts(Nodes(tmp_path)) == cohorts(None)
