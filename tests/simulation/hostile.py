@@ -531,6 +531,18 @@ class Hostile:
         for peer in self._to(op.less):
             self.restart(peer)
 
+    def op_restore(self, op: Op) -> None:
+        """A journal is put back from a copy. Its node notices that, and it is void (tests/attacks/test_restored_state.py):
+        the member comes back with nothing, and waits for the next epoch. At most f, colluders counted."""
+        peers = list(self.peers.values())
+        peer = peers[op.pick % len(peers)]
+        f = Quorums.of(min(len(era.bench.seats) for era in self.eras.values())).f
+        if peer.name not in self.watch.forgetful and len(self.watch.forgetful) + len(self.liars) >= f:
+            return
+        self.watch.forgetful.add(peer.name)
+        peer.journal.clear()
+        self.restart(peer)
+
     def op_crash_within(self, op: Op) -> None:
         """At a boundary of the next message that the member handles."""
         peers = list(self.peers.values())
@@ -676,12 +688,14 @@ PROFILES: tuple[Profile, ...] = (
         "crash_within": 4,
         "reopen": 1,
         "close": 1,
+        "restore": 2,
     },
     {  # attempts that are opened again
         "attempt": 8,
         "reopen": 4,
         "convict": 1,
         "without": 6,
+        "restore": 2,
         "abort": 4,
         "announce": 2,
         "work": 2,
@@ -696,6 +710,7 @@ PROFILES: tuple[Profile, ...] = (
         "attempt": 6,
         "round": 2,
         "epoch": 4,
+        "restore": 2,
         "work": 2,
         "reopen": 1,
         "abort": 2,
@@ -708,6 +723,8 @@ PROFILES: tuple[Profile, ...] = (
     {  # rounds, and members that are behind
         "round": 6,
         "catch_up": 3,
+        "restore": 1,
+        "epoch": 1,
         "attempt": 3,
         "close": 3,
         "work": 3,
@@ -732,6 +749,7 @@ PROFILES: tuple[Profile, ...] = (
         "epoch": 1,
         "attempt": 6,
         "without": 2,
+        "restore": 2,
         "squeeze": 1,
     },
 )

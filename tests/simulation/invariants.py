@@ -111,6 +111,9 @@ class Watch:
         """(owner, seed) -> the shares that the adversary has, by holder"""
         self.known: set[bytes] = set()
         self.seen: list[Observation] = []
+        self.forgetful: set[str] = set()
+        """honest members whose journal was lost, or put back from a copy and so void: they count among the f, and their
+        vectors are protected all the same"""
         self._judged = (-1, -1)
 
     # ------------------------------------------------------------------------------------------------ what is announced
@@ -276,7 +279,7 @@ class Watch:
             other = self.attempts[earlier]
             if other.key == attempt.key:
                 hold("I2", (earlier, before) == (context, cohort), f"{member} releases twice for {attempt.key}")
-            elif other.state == attempt.state and (before ^ cohort) - self.colluders:
+            elif other.state == attempt.state and (before ^ cohort) - self.colluders and member not in self.forgetful:
                 hold(
                     "I2",
                     self.over(other),

@@ -29,7 +29,7 @@ def test_whatever_a_hostile_coordinator_does_the_invariants_hold(block: int) -> 
         reached.update(_reached(outcome))
     for what in ("released", "next round", "second attempt", "second epoch", "certificate refused"):
         assert reached[what] >= RUNS // 30, (what, reached)
-    for what in ("proof refused", "convicted"):
+    for what in ("proof refused", "convicted", "restored"):
         assert reached[what], (what, reached)
 
 
@@ -42,6 +42,7 @@ def _reached(hostile: Hostile) -> list[str]:
         "second epoch": any(peer.machine.position.epoch > 1 for peer in peers),
         "certificate refused": any("acks" in peer.refused for peer in peers),
         "proof refused": any("proof" in peer.refused for peer in peers),
+        "restored": bool(watch.forgetful),
         "convicted": any(key.startswith("convicted/") for peer in peers for key in peer.journal),
     }
     return [what for what, true in found.items() if true]

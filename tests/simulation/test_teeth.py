@@ -14,6 +14,7 @@ from federation.secagg.member import MemberMachine
 from federation.secagg.messages import Certificate, Reveal, Void
 from tests.simulation.hostile import Scenario
 from tests.simulation.invariants import Broken
+from tests.simulation.op_lists import Op
 
 SEEDS = 400
 
@@ -98,7 +99,6 @@ class Ratting(MemberMachine):
         (Fickle, {"I2", "I5", "I6"}),
         (Talkative, {"I2", "I3"}),
         (Generous, {"I3"}),
-        (Gullible, {"I2", "I4"}),
         (Ratting, {"I2"}),
     ],
 )
@@ -109,3 +109,12 @@ def test_a_machine_without_one_check_is_caught(variant: type[MemberMachine], inv
             assert outcome.invariant in invariants, outcome
             return
     pytest.fail(f"{variant.__name__} was not caught in {SEEDS} lists of ops")
+
+
+def test_a_machine_that_believes_any_proof_is_caught() -> None:
+    """m1 is framed with its own ACKs, left out of the next attempt, and subtracted from two sums."""
+    scenario = Scenario(5, (5,), 0, (Op("attempt"), Op("without", choice=1, less=1)))
+    outcome = scenario.outcome(Gullible)
+    assert isinstance(outcome, Broken)
+    assert outcome.invariant in ("I2", "I4")
+    assert not isinstance(scenario.outcome(), Broken)
