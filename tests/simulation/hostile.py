@@ -405,11 +405,13 @@ class Hostile:
             aborts=self._aborts(bench, round_number, attempt - 1) if attempt and void is None else (),
             void=void,
         )
+        context = transcripts.context(JOB, epoch, bench.roster_hash, sorted(chosen), round_number, attempt, state)
         try:
-            context = bench.check_announcement(message, self.eras[epoch].before).context
+            bench.check_announcement(message, self.eras[epoch].before)
         except ProtocolViolation:
-            self.tell(message, op.spare)  # members find that, too
-            return
+            self.tell(message, op.spare)
+            if not any(context in peer.machine._announced for peer in self.peers.values()):
+                return  # members find that, too
         self.watch.announced(message)
         self.contexts = [each for each in self.contexts if each[0] != context] + [(context, message)]
         for index, name in self._lying(bench):
