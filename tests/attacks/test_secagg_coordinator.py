@@ -4,7 +4,6 @@ named."""
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import combinations, product
 
 import pytest
 
@@ -33,7 +32,6 @@ from federation.secagg.messages import (
     RosterSignature,
     Survivors,
 )
-from federation.secagg.parameters import Quorums
 from federation.secagg.setup import GENESIS
 from federation.secagg.votes import Candidacy
 from tests.attacks.forging import Workshop, open_world, run_until
@@ -244,31 +242,6 @@ def test_confirmations_of_different_keys_are_refused() -> None:
 # ---------------------------------------------------------------------------------------------------------------- votes
 
 
-@pytest.mark.parametrize("n", [4, 5])
-def test_two_survivor_sets_all_splits_give_at_most_one_certificate(n: int) -> None:
-    """Every member is shown any one of the possible survivor sets; f of them sign whatever they are shown."""
-    world = open_world(n, stand_in=True)
-    shop = Workshop(world)
-    quorums = Quorums.of(n)
-    everyone = range(1, n + 1)
-    sets = [shop.survivors(cohort) for size in range(quorums.m, n + 1) for cohort in combinations(everyone, size)]
-    for index in everyone:  # a member ACKs one set only, whichever comes first
-        lab = world.labs[f"m{index}"]
-        journal = {key: value for key, value in lab.journal.items() if not key.startswith("ack/")}
-        for first in sets:
-            lab.journal = dict(journal)
-            lab.machine = world._machine(lab.name, lab.signer, lab.weight, 9)
-            lab.machine.restore(journal)
-            shop.tell(index, world.collector._book.announcement)
-            assert len(shop.said(index, first)) == 1
-            assert {shop.refused(index, other) for other in sets if other != first} == {"two-survivor-sets"}
-    for liars in combinations(everyone, quorums.f):
-        honest = [index for index in everyone if index not in liars]
-        for split in product(range(len(sets)), repeat=len(honest)):
-            certified = [place for place in range(len(sets)) if split.count(place) + len(liars) >= quorums.q]
-            assert len(certified) <= 1
-
-
 def test_a_second_survivor_set_is_refused() -> None:
     shop = Workshop(open_world(5))
     assert len(shop.said(1, shop.survivors([1, 2, 3, 4, 5]))) == 1
@@ -403,19 +376,6 @@ def test_an_abort_ends_all_answers_for_the_attempt() -> None:
     assert shop.refused(1, certificate) == "aborted"
     assert shop.refused(1, shop.survivors(range(1, 6))) == "aborted"
     assert shop.said(1, AbortRequest(1, 1, 0))[0] == shop.abort(1, 1, 0)
-
-
-@pytest.mark.parametrize("n", range(3, 11))
-def test_certificate_and_abort_of_one_attempt_leave_the_sum_closed(n: int) -> None:
-    """q ABORTs hold q - f honest members: one of them is in every U, and too few holders are left for its seed."""
-    quorums = Quorums.of(n)
-    for honest_aborts in range(quorums.q - quorums.f, n + 1):
-        holders_left = n - honest_aborts
-        assert honest_aborts + quorums.m > n
-        assert holders_left < quorums.t
-    assert 2 * quorums.q - n > quorums.f
-    assert quorums.q <= min(n - quorums.f, quorums.m)
-    assert quorums.t > quorums.f
 
 
 # --------------------------------------------------------------------------------------------------------------- replay
