@@ -40,6 +40,7 @@ from node_agent.rounds.driver import JobDriver, Lab, event_of
 from node_agent.rounds.files import JobFiles
 from node_agent.rounds.spec import data_paths, worker_spec
 from node_agent.rounds.training import Trainer
+from node_agent.runner.accelerators import Accelerators
 from node_agent.runner.devices import local_offer
 from node_agent.runner.runtime import missing_runtime
 from node_agent.runner.sandbox import detect_sandbox
@@ -67,6 +68,7 @@ class NodeAgent:
         self.sandbox = detect_sandbox()
         self.offer = local_offer()
         self.jobs: dict[bytes, JobDriver] = {}
+        self.accelerators = Accelerators()
         self.versions = DataVersions()
         self._tasks: set[asyncio.Task[None]] = set()
         self._asked: dict[bytes, asyncio.Task[None]] = {}
@@ -280,7 +282,7 @@ class NodeAgent:
             self.lab,
             manifest,
             consent,
-            Trainer(manifest, manifest.terms(), files, self._spec(manifest, consent, files)),
+            Trainer(manifest, manifest.terms(), files, self._spec(manifest, consent, files), self.accelerators),
             files,
             lambda: tuple(self.versions.of(path) for path in paths),
         )

@@ -21,7 +21,9 @@ def data_paths(manifest: Manifest, data_set: str, settings: NodeSettings) -> dic
 def worker_spec(
     manifest: Manifest, data_set: str, settings: NodeSettings, files: JobFiles, roll: Roll, sandbox: str
 ) -> WorkerSpec:
-    """What the job's worker sees: its data sets, its devices, its limits; the member's index on the roll as partition-id."""
+    """What the job's worker sees: its data sets, its limits; the member's index on the roll as partition-id. Its
+    accelerators are lent when it starts.
+    """
     members = [member.id for member in roll.members]
     return WorkerSpec(
         bundle=files.bundle,
@@ -34,7 +36,6 @@ def worker_spec(
         num_partitions=len(members),
         weight_key=manifest.spec.weight_key,
         sandbox=sandbox,
-        gpus=tuple(range(manifest.spec.resources.gpus)),
         memory_bytes=manifest.memory_bytes,
         cpus=manifest.spec.resources.cpus,
     )

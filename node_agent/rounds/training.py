@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -35,6 +35,7 @@ from federation.weights.state import ModelState
 from federation.weights.tensors import read_arrays
 from node_agent.rounds.files import JobFiles
 from node_agent.rounds.growing import GrowingUpdate
+from node_agent.runner.accelerators import Accelerators
 from node_agent.runner.worker import Reply, Worker, WorkerSpec
 
 log = structlog.get_logger()
@@ -55,11 +56,17 @@ class Trainer:
     terms: Terms
     files: JobFiles
     spec: WorkerSpec
+    accelerators: Accelerators = field(default_factory=Accelerators)
+    """those of the node, which all its jobs share"""
     _worker: Worker | None = None
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     starts: int = 0
 
     async def close(self) -> None:
+        await self._end_worker()
+        self.accelerators.take_back(self.manifest.digest)
+
+    async def _end_worker(self) -> None:
         worker, self._worker = self._worker, None
         if worker is not None:
             await worker.close()
@@ -69,7 +76,9 @@ class Trainer:
             if self._worker is not None:
                 await self._worker.close()
             self._worker = None
-            self._worker = await Worker.start(self.spec)
+            wanted = self.manifest.spec.resources.gpus
+            gpus = await self.accelerators.lend(self.manifest.digest, wanted, self.manifest.gpu_memory_bytes)
+            self._worker = await Worker.start(replace(self.spec, gpus=gpus) if gpus else self.spec)
             self.starts += 1
         return self._worker
 
@@ -121,7 +130,7 @@ class Trainer:
                 return await work()
             except Unavailable as error:
                 log.warning("worker.died", detail=error.message, start=start)
-                await self.close()
+                await self._end_worker()
         return await work()
 
     async def _make_initial(self, out: Path) -> None:

@@ -7,7 +7,9 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import AsyncMock
 
 import numpy as np
 import pytest
@@ -24,6 +26,9 @@ from node_agent.rounds import training
 from node_agent.rounds.files import JobFiles
 from node_agent.rounds.spec import worker_spec
 from node_agent.rounds.training import Trainer
+from node_agent.runner.accelerators import Accelerators
+from node_agent.runner.devices import Gpu
+from node_agent.runner.worker import WorkerSpec
 from node_agent.settings import NodeSettings
 from tests.unit.agent import deaths_of_states
 from tests.unit.agent.deaths_of_states import state
@@ -309,6 +314,37 @@ def test_a_reply_of_an_earlier_training_is_never_taken_for_this_one(scene: Scene
 # ------------------------------------------------------------------------------------------------------------------------ spec
 
 
+def test_workers_of_two_jobs_see_different_gpus(files: JobFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The coordinator counted two cards; which one a job's worker sees is the node's to say."""
+    seen: list[tuple[int, ...]] = []
+
+    async def start(spec: WorkerSpec) -> SimpleNamespace:
+        seen.append(spec.gpus)
+        return SimpleNamespace(alive=len(seen) != 1, close=AsyncMock())  # the first one dies at once
+
+    monkeypatch.setattr(training, "Worker", SimpleNamespace(start=start))
+    cards = (Gpu(0, "H100", 80 << 30), Gpu(1, "T4", 16 << 30))
+    spec = WorkerSpec(bundle=files.bundle, data_sets={}, scratch=files.scratch, log=files.task_log)
+
+    async def story() -> None:
+        node = Accelerators(lambda: cards)
+        first, second = (
+            Trainer(
+                manifest_of(PARTIES, f"{JOB}  resources: {{gpus: 1}}\n  rounds: {rounds}\n"), TERMS, files, spec, node
+            )
+            for rounds in (1, 2)
+        )
+        await first.worker()
+        await second.worker()
+        await first.worker()
+        await first.close()
+        await second.close()
+        await second.worker()
+
+    asyncio.run(story())
+    assert seen == [(1,), (0,), (1,), (1,)]
+
+
 def test_a_worker_sees_its_job_s_data_and_folders_and_no_other(files: JobFiles, tmp_path: Path) -> None:
     sets = {name: {"path": str(tmp_path / name), "examples": 5} for name in ("digits", "ages", "secret")}
     own = NodeSettings.model_validate(
@@ -323,5 +359,5 @@ def test_a_worker_sees_its_job_s_data_and_folders_and_no_other(files: JobFiles, 
     assert next(iter(spec.data_sets)) == "digits"  # the app's own data path
     assert (spec.bundle, spec.scratch, spec.log) == (files.bundle, files.scratch, files.task_log)
     assert (spec.partition_id, spec.num_partitions) == (1, 3)
-    assert (spec.gpus, spec.cpus, spec.memory_bytes, spec.sandbox) == ((0, 1), 3, 2 << 30, "bubblewrap")
+    assert (spec.cpus, spec.memory_bytes, spec.sandbox) == (3, 2 << 30, "bubblewrap")
     assert spec.run_config["rate"] == 0.5
