@@ -948,6 +948,10 @@ class CollectorMachine:
             for each in (known, message)
         )
         if first.text != second.text:
+            # Of the two the one counts that says what others say: a liar does not hold up those that it agrees with.
+            others = [each.state_digest for index, each in book.receipts.items() if index != message.index]
+            if others.count(message.state_digest) > others.count(known.state_digest):
+                book.receipts[message.index] = message
             return self._convict(member, first, second, book.closed_proofs)
         self._holds(member, message.round + 1, message.state_digest)
         return self._help_behind()

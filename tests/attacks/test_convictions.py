@@ -113,6 +113,30 @@ def test_a_second_signature_convicts_after_the_first_has_done_its_work(kind: typ
     assert world.rosters[-1] == ("m1", "m3", "m4", "m5")
 
 
+def test_of_two_receipts_the_one_counts_that_others_agree_with() -> None:
+    """m1 is gone, and it takes the receipts of the other three: m2 says something else first, and the truth when it connects
+    again."""
+    world = Seeing(4, rounds=1)
+    world.kill_before.add(("m1", "Receipt"))
+    lied: list[bool] = []
+
+    def tamper(member: str, message: Any) -> Any:
+        if member == "m2" and isinstance(message, Receipt) and not lied:
+            lied.append(True)
+            return another_receipt(world, message)
+        return message
+
+    world.tamper = tamper
+    world.begin().run()
+    assert world.done is None
+    world.lose("m2")
+    world.reconnect("m2")
+    world.run()
+    assert world.done is not None, world.stuck
+    assert {receipt.state_digest for receipt in world.done.receipts} == {world.done.state_digest}
+    assert [(each.member, each.proof) for each in world.misconduct] == [("m2", True)]
+
+
 def test_a_roster_that_is_too_small_without_the_convicted_goes_on_with_it() -> None:
     world = Seeing(3, rounds=4)
     lied: list[bool] = []
