@@ -4,6 +4,7 @@
 #   make demo    a federation of five members on this machine, start to verified release
 #   make test    every test            make check   style, types, import contracts, stubs, docs
 #   make bench   one JSON line for each benchmark, against the peer it names
+#   make soak    the tests that are too long or too large for every day; up to 30 GB of disk
 #   make heart DATA=folder   FLamby's Heart Disease table through a real federation
 #   make clean   removes .venv and what the tools leave
 #   make help    these lines
@@ -24,7 +25,7 @@ export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: setup sandbox demo heart test check bench clean help
+.PHONY: setup sandbox demo heart test soak check bench clean help
 .DEFAULT_GOAL := demo
 
 setup: $(STAMP) sandbox
@@ -56,6 +57,9 @@ heart: setup
 
 test: setup
 	@exec $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
+
+soak: setup
+	@exec $(BIN)/python -m pytest -m soak -s --timeout 7200
 
 check: setup
 	$(BIN)/ruff check $(wildcard $(CHECKED))

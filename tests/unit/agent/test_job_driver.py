@@ -56,6 +56,37 @@ def paced(hall: Hall) -> Hall:
 # ------------------------------------------------------------------------------------------------------------ from end to end
 
 
+def test_a_large_update_leaves_while_it_is_made_and_again_from_where_it_broke(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One lab's way breaks in the middle, twice: what is sent again are the same bytes, since the hall checks the signed root."""
+    monkeypatch.setattr(driver, "INLINE_UPDATE", 8)
+    hall = paced(Hall(tmp_path / "hall", JOB + "  rounds: 1\n"))
+    offsets: dict[str, list[int]] = {name: [] for name in PEOPLE}
+    signed: set[str] = set()
+
+    def breaking(office: Office, offset: int) -> None:
+        offsets[office.name].append(offset)
+        if office.name == PEOPLE[0] and len(offsets[office.name]) in (2, 4):
+            raise Unavailable("The way broke.", hint="")
+
+    hall.on_part = breaking
+    hall.on_send = lambda office, proto: signed.add(office.name) if isinstance(proto, rounds_pb2.Upload) else None
+    hall.play(Hall.run, Hall.settle).finished()
+    assert signed == set(PEOPLE)
+    assert offsets[PEOPLE[0]][:6] == [0, 24, 24, 48, 48, 72]
+    assert offsets[PEOPLE[1]][:4] == [0, 24, 48, 72]
+    assert len(set(hall.states(2).values())) == 1
+
+
+def test_nothing_of_an_update_leaves_when_its_task_fails(hall: Hall, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "INLINE_UPDATE", 8)
+    office = hall.offices[PEOPLE[0]]
+    office.worker.trained = lambda arrays: {**arrays, "bias": np.full(4, np.nan, np.float32)}
+    hall.play(Hall.run, Hall.settle)
+    assert not any(name == office.name for _, name in hall.parts)
+
+
 @pytest.mark.parametrize("inline", [True, False])
 def test_every_lab_takes_the_weighted_mean_and_nothing_is_left_of_the_work(tmp_path: Path, inline: bool) -> None:
     """Two rounds of training and one that evaluates alone."""
