@@ -24,7 +24,7 @@ from federation.privacy.terms import FIGURE_LEVELS, SIGMAS
 from federation.secagg import sum_mac
 from federation.secagg.events import FloatArray, MaskPlan
 from federation.secagg.lanes import in_order, stations_for
-from federation.secagg.levels import Held, Quantiser, Source, clip, clipped
+from federation.secagg.levels import Held, Quantiser, Source, clip, clipped, quiet
 from federation.secagg.masking import HEADER_INDEX, SIGNED, UNSIGNED, Buffer, Keystream
 from federation.secagg.merkle import MerkleRoot, leaf_hash
 from federation.secagg.parameters import FIXED_WORDS, Encoding, Terms
@@ -230,12 +230,13 @@ class _Work:
         """Of a stretch of chunks, a row each, before noise and masks."""
         size, first = self.encoding.chunk_parameters, number * STRETCH
         rows = []
-        for index in range(first, min(first + STRETCH, self.encoding.chunks(self.source.size))):
-            start, stop = index * size, min((index + 1) * size, self.source.size)
-            chunk = self.source.part(start, stop, station.quantiser.difference)
-            levels = station.levels[index - first, : stop - start]
-            station.quantiser.quantise(chunk, index, int(self.scales[index]), levels)
-            rows.append(levels)
+        with quiet():
+            for index in range(first, min(first + STRETCH, self.encoding.chunks(self.source.size))):
+                start, stop = index * size, min((index + 1) * size, self.source.size)
+                chunk = self.source.part(start, stop, station.quantiser.difference)
+                levels = station.levels[index - first, : stop - start]
+                station.quantiser.quantise(chunk, index, int(self.scales[index]), levels)
+                rows.append(levels)
         return rows
 
     def stretch(self, station: _Station, number: int) -> list[Piece]:

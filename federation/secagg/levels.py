@@ -107,6 +107,11 @@ def clipped(source: Source, norm: float, lanes: int = 1) -> tuple[Source, float]
     return _Scaled(source, np.float32(norm / squared**0.5)), norm * norm
 
 
+def quiet() -> np.errstate:
+    """Numbers that overflow are looked for, not warned of."""
+    return np.errstate(over="ignore", invalid="ignore")
+
+
 class Quantiser:
     """Buffers of one chunk, reused."""
 
@@ -128,22 +133,21 @@ class Quantiser:
 
         The plain way is: scale, saturate, shift into the fixed point, add the dither, shift back. Here the first and the third
         are one multiplication, of the same result to the bit, since the second factor is a power of two; where only the
-        product of both is infinite, the plain way is gone.
+        product of both is infinite, the plain way is gone. (An overflow is seen, not warned of: the caller is ``quiet``.)
         """
         count, bound, shift = chunk.size, self._encoding.level_bound, self._shift
         values, fixed = self._values[:count], self._fixed[:count]
         factor = self._kind(self._weight / self._encoding.weight_unit * 2.0**-exponent)
-        with np.errstate(over="ignore", invalid="ignore"):
-            np.multiply(chunk, factor * self._kind(2**shift), out=values)
-            high, low, limit = float(values.max()), float(values.min()), bound << shift
-            if not (isfinite(high) and isfinite(low)):
-                np.multiply(chunk, factor, out=values)
-                if not (isfinite(float(values.max())) and isfinite(float(values.min()))):
-                    raise _not_finite()
-                self._saturate(values, bound)
-                np.multiply(values, self._kind(2**shift), out=values)
-            elif high > limit or low < -limit:
-                self._saturate(values, limit)
+        np.multiply(chunk, factor * self._kind(2**shift), out=values)
+        high, low, limit = float(values.max()), float(values.min()), bound << shift
+        if not (isfinite(high) and isfinite(low)):
+            np.multiply(chunk, factor, out=values)
+            if not (isfinite(float(values.max())) and isfinite(float(values.min()))):
+                raise _not_finite()
+            self._saturate(values, bound)
+            np.multiply(values, self._kind(2**shift), out=values)
+        elif high > limit or low < -limit:
+            self._saturate(values, limit)
         np.copyto(fixed, values, casting="unsafe")
         dither = self._keystream.fill(self._dither, index, count * self._drawn.itemsize).view(self._drawn)
         np.add(fixed, dither, out=fixed, casting="unsafe")

@@ -44,27 +44,29 @@ class Keystream:
 
     def fill(self, seed: bytes, chunk_index: int, size: int) -> npt.NDArray[np.uint8]:
         """The first ``size`` bytes of the chunk's keystream: a view that the next call overwrites."""
-        place = chunk_index.to_bytes(8, "big")
-        aes = self._cipher == AES_256_CTR
-        nonce = place + bytes(8) if aes else bytes(8) + place
-        cipher = self._ciphers.get(seed)
-        if cipher is None:
-            made = Cipher(AES(seed), CTR(nonce)) if aes else Cipher(ChaCha20(seed, nonce), mode=None)
-            cipher = self._ciphers[seed] = made.encryptor()
-        else:
-            cipher.reset_nonce(nonce)
-        cipher.update_into(self._zeros[:size], self._out[:size])
+        self._draw(seed, self._nonce(chunk_index), self._zeros[:size], self._out[:size])
         return self._buffer[:size]
 
     def apply(self, ring: npt.NDArray[np.unsignedinteger], plan: MaskPlan, chunk_index: int) -> None:
         """Adds or subtracts every mask of the plan, in place, mod 2^B. ``ring`` is contiguous and little-endian."""
-        size = ring.nbytes
+        size, nonce = ring.nbytes, self._nonce(chunk_index)
+        zeros, out, stream = self._zeros[:size], self._out[:size], self._buffer[:size].view(ring.dtype)
         for mask in plan.masks:
-            stream = self.fill(mask.seed, chunk_index, size).view(ring.dtype)
-            if mask.sign > 0:
-                np.add(ring, stream, out=ring)
-            else:
-                np.subtract(ring, stream, out=ring)
+            self._draw(mask.seed, nonce, zeros, out)
+            (np.add if mask.sign > 0 else np.subtract)(ring, stream, ring)
+
+    def _nonce(self, chunk_index: int) -> bytes:
+        place = chunk_index.to_bytes(8, "big")
+        return place + bytes(8) if self._cipher == AES_256_CTR else bytes(8) + place
+
+    def _draw(self, seed: bytes, nonce: bytes, zeros: memoryview, out: memoryview) -> None:
+        cipher = self._ciphers.get(seed)
+        if cipher is None:
+            made = Cipher(AES(seed), CTR(nonce)) if self._cipher == AES_256_CTR else Cipher(ChaCha20(seed, nonce), None)
+            cipher = self._ciphers[seed] = made.encryptor()
+        else:
+            cipher.reset_nonce(nonce)
+        cipher.update_into(zeros, out)
 
 
 def mask(levels: npt.NDArray[np.integer], plan: MaskPlan, chunk_index: int) -> None:
