@@ -8,6 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from benchmarks import secure_aggregation
 from benchmarks.processes import PeakMemory, Processes, environment, free_ports
 from benchmarks.reading import Reading
 
@@ -61,3 +62,9 @@ def test_a_line_has_the_promised_fields() -> None:
     assert line == {
         "benchmark": "x", "ours": 0.1, "peer": 7.0, "unit": "s", "ratio": 70.0, "goal": "ratio >= 50", "holds": True,
     }  # fmt: skip
+
+
+def test_an_update_goes_through_files_and_processes_to_the_next_state(capsys: pytest.CaptureFixture[str]) -> None:
+    """The road of `make soak`, at a size for every day: real files, each role alone, the state against the plain mean."""
+    assert secure_aggregation.main(["--only", "billion", "--parameters", "300001"]) == 0
+    assert "<= 1 level | holds" in capsys.readouterr().out
