@@ -42,6 +42,8 @@ class DataSet:
     path: Path
     examples: int
     tags: tuple[str, ...] = ()
+    budget: tuple[float, float, str] | None = None
+    """of privacy: epsilon, delta, unit"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,11 +246,14 @@ class LocalFederation:
             *("--roll", self.folder / "roll.json"),
         )
         for name, data_set in member.data_sets.items():
-            tags = [part for tag in data_set.tags for part in ("--tag", tag)]
+            extra = [part for tag in data_set.tags for part in ("--tag", tag)]
+            if data_set.budget is not None:
+                names = ("--epsilon", "--delta", "--unit")
+                extra += [part for pair in zip(names, map(str, data_set.budget), strict=True) for part in pair]
             run_command(
                 node_app,
                 *("data", "add", name, "--home", service.home, "--path", data_set.path),
-                *("--examples", str(data_set.examples), *tags),
+                *("--examples", str(data_set.examples), *extra),
             )
         (service.home / "policy.yaml").write_text(yaml.safe_dump(self.policy_of(member), sort_keys=False))
 

@@ -89,6 +89,26 @@ def consents(home: HomePath) -> None:
 
 
 @app.command()
+def budget(
+    home: HomePath,
+    output: Annotated[str, typer.Option("--output", "-o", help="table or json.")] = "table",
+    accept_loss: Annotated[
+        bool,
+        typer.Option(
+            "--accept-loss",
+            help="The journal was lost or put back, and the budgets are lowered by what it forgot: go on.",
+        ),
+    ] = False,
+) -> None:
+    """Show what each data set's privacy budget is, what was spent of it, what is reserved, and by which jobs."""
+    from node_agent.consent import ledger
+
+    if accept_loss:
+        ledger.accept_loss(Home(home))
+    ledger.print_budget(Home(home), output)
+
+
+@app.command()
 def version() -> None:
     """Print the version."""
     from node_agent.service import product_version
@@ -103,14 +123,30 @@ def data_add(
     path: Annotated[Path, typer.Option(help="File or folder with the data; mounted read-only.")],
     examples: Annotated[int, typer.Option(min=1, help="How many examples it holds.")],
     tag: Annotated[list[str] | None, typer.Option(help="A tag that jobs may ask for; repeat for more.")] = None,
+    epsilon: Annotated[
+        float | None, typer.Option(help="Privacy budget: what all jobs together may spend. Needs --delta and --unit.")
+    ] = None,
+    delta: Annotated[float | None, typer.Option(help="The delta of the budget, such as 1e-6.")] = None,
+    unit: Annotated[str | None, typer.Option(help="Whom the budget protects: member, or record.")] = None,
 ) -> None:
-    """Tell the node of a data set."""
+    """Tell the node of a data set. Told again without a budget, it keeps the one that it has."""
     place = path.expanduser().absolute()
     if not place.exists():
         raise InvalidUsage(f"{place} does not exist.", hint="Give the file or folder that holds the data.")
     folder = Home(home)
     document = folder.settings().model_dump(mode="json", by_alias=True)
-    document["dataSets"][name] = {"path": str(place), "examples": examples, "tags": tag or []}
+    given = {"epsilon": epsilon, "delta": delta, "unit": unit}
+    if len({value is None for value in given.values()}) > 1:
+        raise InvalidUsage("A privacy budget is an epsilon, a delta and a unit.", hint="Give all three, or none.")
+    budget = given if epsilon is not None else document["dataSets"].get(name, {}).get("privacyBudget")
+    twin = next((n for n, held in document["dataSets"].items() if n != name and held["path"] == str(place)), None)
+    if twin is not None and document["dataSets"][twin].get("privacyBudget"):
+        raise InvalidUsage(
+            f"{place} is the data set {twin}, which has a privacy budget.",
+            hint="Under another name its spending would begin anew. Let jobs ask for it by a tag instead.",
+        )
+    held = {"path": str(place), "examples": examples, "tags": tag or []}
+    document["dataSets"][name] = held | ({"privacyBudget": budget} if budget else {})
     folder.save(checked_settings(document, "concord-node data add"))
     say(f"{name}: {place}. A running node reads it when it starts again.")
 

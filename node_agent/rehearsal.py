@@ -29,12 +29,14 @@ from federation.manifest.app_folder import read_app_folder
 from federation.manifest.bundle import app_info, pack
 from federation.manifest.document import JobDocument, load_job
 from federation.manifest.manifest import Manifest, for_rehearsal, open_manifest, seal_manifest
+from federation.privacy.statement import sentence_of
 from federation.secagg.encoding import Accumulator, encoding_of, update_size
 from federation.secagg.events import Contribute, MaskPlan
 from federation.secagg.figures import mean_figures, public_words
 from federation.weights.layout import Layout
 from federation.weights.state import ModelState
 from node_agent.consent.decision import Situation, decide, read_policy
+from node_agent.consent.ledger import entries_of
 from node_agent.rounds.files import JobFiles
 from node_agent.rounds.spec import worker_spec
 from node_agent.rounds.training import Trainer
@@ -84,6 +86,7 @@ def rehearse(home: Home, job: Path, lead: str | None = None, *, say: Say = print
         sandbox=sandbox.kind,
         missing=missing_runtime,
         now=datetime.now().astimezone(),
+        ledger=lambda name: entries_of(home, name),
     )
     consent = decide(manifest, situation)
     say(f"job       {manifest.name}, as if {lead} had submitted it; nothing is sent")
@@ -111,6 +114,8 @@ def rehearse(home: Home, job: Path, lead: str | None = None, *, say: Say = print
     say(f"would go  {done.bytes_up:,} bytes a round, masked ({manifest.terms().ring_bits} bits a number)")
     if share > 0:
         say(f"          {share:.2%} of the numbers are beyond the first scale and would be cut; later rounds adapt it")
+    if (privacy := manifest.privacy) is not None:
+        say(f"privacy   {sentence_of(privacy)}")
     say("figures   these leave as sums over the cohort, never alone:")
     for name, value in sorted(done.figures.items()):
         say(f"          {name} = {value:.6g}{' WARNING: ' + COUNTS if is_a_count(value) else ''}")

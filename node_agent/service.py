@@ -30,7 +30,7 @@ from federation.manifest.bundle import unpack
 from federation.manifest.manifest import Manifest, open_manifest
 from federation.route import route_to
 from federation.v1 import rounds_pb2
-from node_agent.consent.decision import Situation, decide, read_policy
+from node_agent.consent.decision import Situation, chosen_data, decide, plans_of, read_policy
 from node_agent.enrolment import check_certificate, check_credential
 from node_agent.link.channel import Credentials
 from node_agent.link.enrolment import renew
@@ -84,6 +84,7 @@ class NodeAgent:
             self.link,
             self.metrics.count,
             FigureBook.of(journal.figures()),
+            {name: held.budget for name, held in settings.data_sets.items() if held.budget is not None},
         )
 
     # ---------------------------------------------------------------------------------------------------------- running
@@ -226,7 +227,8 @@ class NodeAgent:
                     sealed,
                     moment_text(consent.issued),
                 )
-                await asyncio.to_thread(self.journal.answer, record, envelope)
+                names = chosen_data(manifest, self.settings.data_sets)
+                await asyncio.to_thread(self.journal.answer, record, envelope, plans_of(manifest, names))
                 self.metrics.count("consents_granted" if consent.granted else "consents_denied")
                 log.info(
                     "consent.answered",
@@ -255,6 +257,7 @@ class NodeAgent:
             sandbox=self.sandbox.kind,
             missing=missing_runtime,
             now=datetime.now().astimezone(),
+            ledger=self.journal.ledger,
         )
 
     def _files(self, job: bytes) -> JobFiles:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -16,6 +16,7 @@ from pydantic.alias_generators import to_camel
 
 from federation.errors import InvalidUsage, NotFound
 from federation.identity.names import DATA_SET, DATA_SET_RULE
+from federation.privacy.budget import Budget
 from node_agent.store.files import write_whole
 
 SETTINGS_LIMIT: Final = 1 << 20
@@ -31,6 +32,16 @@ HEADER: Final = """\
 """
 
 
+class PrivacyBudget(BaseModel):
+    """What all jobs together may learn of one unit of a data set."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True)
+
+    epsilon: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
+    delta: Annotated[float, Field(ge=1e-12, le=1e-2)]
+    unit: Literal["member", "record"]
+
+
 class DataSet(BaseModel):
     """One data set of the lab: a file or folder that the sandbox mounts read-only."""
 
@@ -40,6 +51,13 @@ class DataSet(BaseModel):
     examples: Annotated[int, Field(ge=1, le=1 << 40)]
     """how many examples it holds; only its public bucket, a power of two, ever leaves"""
     tags: tuple[str, ...] = ()
+    privacy_budget: PrivacyBudget | None = None
+    """what all jobs may spend on it; None: no limit, and jobs without privacy may use it"""
+
+    @property
+    def budget(self) -> Budget | None:
+        stated = self.privacy_budget
+        return Budget(stated.epsilon, stated.delta, stated.unit) if stated is not None else None
 
 
 class NodeSettings(BaseModel):

@@ -59,6 +59,7 @@ EXAMPLES: Final = {
     "concord-node run": "concord-node run --home node-fr",
     "concord-node try": "concord-node try job.yaml --home node-fr",
     "concord-node consents": "concord-node consents --home node-fr",
+    "concord-node budget": "concord-node budget --home node-br",
     "concord-node version": "concord-node version",
     "concord-node data add": "concord-node data add digits --home node-fr --path /srv/digits --examples 412 --tag scans",
     "concord-coordinator init": "concord-coordinator init --home coordinator --federation atlas --listen 0.0.0.0:7443",

@@ -8,6 +8,7 @@ from math import sqrt
 from typing import TYPE_CHECKING, Final
 
 from federation.manifest.strategy import DEFAULTS
+from federation.privacy.sensitivity import rounded_bound
 from federation.privacy.terms import (
     DISCRETE_GAUSSIAN,
     DP_SGD,
@@ -111,7 +112,7 @@ def _privacy(spec: Spec) -> Problems:
             yield (
                 "is beyond what the sampler draws.",
                 ("privacy", "figures", "noiseMultiplier"),
-                "Between 1 and 18, or declare fewer figures.",
+                f"For {count} figures at most {sqrt(MOST_VARIANCE * min(giving) / count) / FIGURE_LEVELS:.0f}.",
             )
     stated = {"scale_exponent", "min_scale_exponent", "max_scale_exponent"} & ring.model_fields_set
     if stated and len({getattr(ring, name) for name in stated}) > 1:
@@ -148,27 +149,28 @@ def rosters(spec: Spec) -> range:
 
 
 def unfit(spec: Spec) -> str:
-    """Why a fixed scale does not fit the noise; empty when it does. What rounding adds to the norm, which depends on the
-    model's size, a member checks when it has the model."""
+    """Why a fixed scale does not fit the noise in a model of the size that the job names; empty when it does. A member checks
+    again when it has the model."""
     assert spec.privacy is not None
     ring, privacy = spec.secure_aggregation, spec.privacy
     exponents = {"scale_exponent", "min_scale_exponent", "max_scale_exponent"} & ring.model_fields_set
     norm = ring.clip_norm * 2.0 ** -getattr(ring, min(exponents))
-    sigma = (privacy.noise_multiplier or 0.0) * norm
+    multiplier = privacy.noise_multiplier or 0.0
+    sigma = multiplier * rounded_bound(norm, privacy.parameters)
     for n in rosters(spec):
         quorums = Quorums.of(n)
         giving = givers(quorums.m, quorums.f)
         if SIGMAS * sigma * sqrt(n / giving) > noise_room(ring.ring_bits):
             return (
-                f"leaves no room for the noise in {ring.ring_bits} bits: {sigma:.4g} levels is the standard deviation of a "
-                f"sum, and {n} members' noise must lie within {noise_room(ring.ring_bits)}."
+                f"leaves no room for the noise in {ring.ring_bits} bits, for {privacy.parameters} parameters: {sigma:.4g} levels "
+                f"is the standard deviation of a sum, and {n} members' noise must lie within {noise_room(ring.ring_bits)}."
             )
         if sigma * sigma / giving > MOST_VARIANCE:
             return f"is finer than the sampler: one member's noise would have a variance of {sigma * sigma / giving:.4g} levels."
-        if privacy.mechanism == DISCRETE_GAUSSIAN and sigma * sigma / giving < LEAST_VARIANCE:
+        if privacy.mechanism == DISCRETE_GAUSSIAN and (multiplier * norm) ** 2 / giving < LEAST_VARIANCE:
             return (
                 f"is too coarse for discrete_gaussian: one member's noise would have a variance of "
-                f"{sigma * sigma / giving:.3g} levels, and it takes {LEAST_VARIANCE:g}."
+                f"{(multiplier * norm) ** 2 / giving:.3g} levels, and it takes {LEAST_VARIANCE:g}."
             )
     return ""
 

@@ -19,6 +19,7 @@ from federation.secagg.parameters import Quorums, noise_room
 
 if TYPE_CHECKING:
     from federation.manifest.document import JobDocument, Spec
+    from federation.manifest.manifest import Manifest
 
 SCALES: Final = (-60, 20)
 
@@ -44,18 +45,27 @@ def privacy_of(spec: Spec) -> Privacy | None:
 
 def charges_of(spec: Spec, privacy: Privacy, exponent: int | None = None) -> dict[Charge, int]:
     """What the job as a whole costs a member: each round's charge, and how often. ``exponent``: of the scale."""
+    last = spec.evaluate and spec.final_evaluation
+    return repeated(
+        [
+            (_round(spec, privacy, exponent, header_only=False), spec.rounds),
+            (_round(spec, privacy, exponent, header_only=True), int(last)),
+        ]
+    )
+
+
+def _round(spec: Spec, privacy: Privacy, exponent: int | None, *, header_only: bool) -> Charge:
     ring = spec.secure_aggregation
     exponent = ring.scale_exponent if exponent is None else exponent
     figures = len({*spec.metrics.train}) + (len({*spec.metrics.evaluate}) if spec.evaluate else 0)
     giving = max(givers(quorums.m, quorums.f) for quorums in map(Quorums.of, rosters(spec)))
-    norm = ring.clip_norm * 2.0**-exponent
-    last = spec.evaluate and spec.final_evaluation and privacy.figures is not None and figures > 0
-    return repeated(
-        [
-            (charge_of(privacy, norm, giving, figures), spec.rounds),
-            (charge_of(privacy, norm, giving, figures, header_only=True), int(last)),
-        ]
-    )
+    return charge_of(privacy, ring.clip_norm * 2.0**-exponent, giving, figures, header_only=header_only)
+
+
+def round_charge(manifest: Manifest, *, header_only: bool) -> Charge:
+    """What one upload costs; no query where the job has no privacy."""
+    privacy = manifest.privacy
+    return Charge(()) if privacy is None else _round(manifest.spec, privacy, None, header_only=header_only)
 
 
 def settled(document: JobDocument) -> JobDocument:

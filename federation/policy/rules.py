@@ -6,19 +6,43 @@ Deny by default: a rule that the file leaves out denies. A further rule or a nar
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import Any, Final, Literal
 
 from pydantic import Field, ValidationError
 
 from federation.identity.roll import Roll
 from federation.manifest.manifest import Manifest
-from federation.manifest.schema import FigureNames, Jurisdictions, Labels, Names, Part, Quantity, bytes_of, explained
+from federation.manifest.privacy import charges_of
+from federation.manifest.schema import (
+    FigureNames,
+    Jurisdictions,
+    Labels,
+    Names,
+    Number,
+    Part,
+    Quantity,
+    bytes_of,
+    explained,
+)
 from federation.manifest.yaml_source import read_yaml
+from federation.privacy.accounting import epsilon_of
 from federation.secagg.parameters import MAX_MEMBERS, MIN_MEMBERS, TRAINING_JOB
 
 HOURS: Final = r"(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)-(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)"
 ALWAYS: Final = "00:00-24:00"
 StrategyName = Literal["FedAvg", "FedProx", "FedAvgM", "FedAdam", "FedYogi", "FedAdagrad"]
+
+
+class PrivacyRule(Part):
+    required: bool = Field(True, description="no job without differential privacy")
+    unit: Literal["member", "record"] = Field(description="whom a job must hide: a member hides its records, too")
+    max_epsilon: Number | None = Field(None, gt=0, description="no job that spends more, for that unit; absent: any")
+    max_delta: Number = Field(1e-5, gt=0, lt=1, description="no job whose delta is larger")
+    mechanisms: list[Literal["skellam", "discrete_gaussian", "dp_sgd"]] = Field(
+        ["skellam", "discrete_gaussian"],
+        description="noise that is good enough; dp_sgd is the task's promise, which this node cannot check",
+    )
 
 
 class Rules(Part):
@@ -38,6 +62,7 @@ class Rules(Part):
     minimum_jurisdictions: int = Field(1, ge=1, le=MAX_MEMBERS, description="no job that may run with fewer")
     strategies: list[StrategyName] | None = Field(None, description="outer steps allowed; absent: any")
     max_rounds: int | None = Field(None, ge=1, description="no longer job; absent: any")
+    privacy: PrivacyRule | None = Field(None, description="differential privacy that jobs must have; absent: none")
 
 
 class PolicyDocument(Part):
@@ -192,6 +217,29 @@ def _spread(policy: Policy, question: Question) -> tuple[str, ...]:
     return ()
 
 
+def _privacy(policy: Policy, question: Question) -> tuple[str, ...]:
+    rule, privacy = policy.rules.privacy, question.manifest.privacy
+    if rule is None or (privacy is None and not rule.required):
+        return ()
+    if privacy is None:
+        return ("rules.privacy: the job has no differential privacy, and this lab asks for it",)
+    denials: tuple[str, ...] = ()
+    if privacy.mechanism not in rule.mechanisms:
+        denials += (f"rules.privacy.mechanisms: {privacy.mechanism} is not allowed",)
+    if privacy.delta > rule.max_delta:
+        denials += (
+            f"rules.privacy.maxDelta: the job's delta is {privacy.delta:g}, this lab allows {rule.max_delta:g}",
+        )
+    cost = epsilon_of(charges_of(question.manifest.spec, privacy), privacy.delta, rule.unit)
+    if cost == inf:
+        denials += (f"rules.privacy.unit: the job promises nothing for a {rule.unit} (its unit is {privacy.unit})",)
+    elif rule.max_epsilon is not None and cost > rule.max_epsilon:
+        denials += (
+            f"rules.privacy.maxEpsilon: the job spends {cost:.4g} for a {rule.unit}, this lab allows {rule.max_epsilon:g}",
+        )
+    return denials
+
+
 def _optional(policy: Policy, question: Question) -> tuple[str, ...]:
     spec = question.manifest.spec
     denials: tuple[str, ...] = ()
@@ -240,6 +288,7 @@ CHECKS: Final = (
     _cohort,
     _figures,
     _spread,
+    _privacy,
     _optional,
     _sandbox,
     _hours,

@@ -19,6 +19,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
+from decimal import ROUND_CEILING, Decimal
 from functools import lru_cache
 from math import exp, inf, isfinite, pi, sqrt
 from typing import Final
@@ -202,8 +203,8 @@ def calibrated(epsilon: float, delta: float, unit: str, charges: Callable[[float
 
 
 def _rounded_up(value: float) -> float:
-    text = f"{value:.{_DIGITS - 1}e}"
-    return float(text) if float(text) >= value else float(f"{value * (1 + 10.0 ** (1 - _DIGITS)):.{_DIGITS - 1}e}")
+    exact = Decimal(value)
+    return float(exact.quantize(Decimal(1).scaleb(exact.adjusted() - _DIGITS + 1), ROUND_CEILING))
 
 
 def rounded_up(epsilon: float) -> float:

@@ -14,7 +14,7 @@ MEMBER: Final = "member"
 RECORD: Final = "record"
 UNITS: Final = (MEMBER, RECORD)
 
-FIGURE_LEVELS: Final = 256
+FIGURE_LEVELS: Final = 64
 """a noised figure is rounded to so many steps of its bound"""
 LEAST_VARIANCE: Final = 8.0
 """levels^2 of one member's discrete Gaussian: below it a sum of such is too far from one"""

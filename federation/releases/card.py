@@ -13,6 +13,8 @@ from typing import Any, Final
 from federation.identity.envelope import canonical
 from federation.identity.roll import Roll
 from federation.manifest.manifest import Manifest
+from federation.privacy.statement import explanation_of, sentence_of
+from federation.privacy.terms import Privacy
 from federation.releases.listing import MODEL, SEALED
 from federation.sealing import key_id_of
 from federation.secagg.messages import Seat
@@ -57,6 +59,7 @@ def config_of(facts: Facts) -> bytes:
         "strategy": {"name": manifest.strategy.name, **manifest.strategy.parameters},
         "rounds": terms.rounds,
         "finalEvaluation": terms.final_evaluation,
+        **_numbers(manifest.privacy),
         "runConfig": manifest.run_config,
         "model": _model(facts),
         "members": {
@@ -72,6 +75,19 @@ def config_of(facts: Facts) -> bytes:
         "metrics": {str(each.round): dict(each.metrics) for each in facts.rounds},
     }
     return canonical(document)
+
+
+def _numbers(privacy: Privacy | None) -> dict[str, Any]:
+    if privacy is None:
+        return {}
+    numbers = {
+        "mechanism": privacy.mechanism,
+        "unit": privacy.unit,
+        "epsilon": privacy.epsilon,
+        "delta": privacy.delta,
+        "noiseMultiplier": privacy.noise_multiplier,
+    }
+    return {"privacy": numbers}
 
 
 def _model(facts: Facts) -> dict[str, Any]:
@@ -134,8 +150,7 @@ def card_of(facts: Facts) -> bytes:
         f"{quorums.m - quorums.f} honest ones. {quorums.t} members together can stand in for one that vanished before the "
         f"sum was opened.",
         "",
-        "Sums hide a member's update among the others'. They are no differential privacy: what a model remembers of its "
-        "training data, somebody may get out of it.",
+        *_privacy(facts),
         "",
         "## Verify",
         "",
@@ -146,6 +161,16 @@ def card_of(facts: Facts) -> bytes:
         "",
     ]
     return "\n".join(lines).encode()
+
+
+def _privacy(facts: Facts) -> list[str]:
+    privacy = facts.manifest.privacy
+    if privacy is None:
+        return [
+            "Sums hide a member's update among the others'. They are no differential privacy: what a model remembers of its "
+            "training data, somebody may get out of it.",
+        ]
+    return ["## Differential privacy", "", f"{sentence_of(privacy)}.", "", explanation_of(privacy)]
 
 
 def _colluding(quorums: Quorums) -> str:

@@ -375,6 +375,14 @@ class Refuse:
 
 
 @dataclass(frozen=True, slots=True)
+class Forgone:
+    """Nothing of this attempt will ever be opened: we never uploaded, or q ABORTs closed it and we released nothing. What
+    a privacy ledger set aside for it is free again."""
+
+    context: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class RoundSettled:
     """state_{round+1} is certified by q receipts: states and updates of rounds up to ``round`` may be erased."""
 
@@ -393,6 +401,7 @@ MemberInstruction = (
     | StopContributing
     | Refuse
     | RoundSettled
+    | Forgone
 )
 
 # ------------------------------------------------------------------------------------------ the collector: what goes in

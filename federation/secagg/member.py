@@ -32,6 +32,7 @@ from federation.secagg.events import (
     Encoded,
     FetchState,
     FetchSum,
+    Forgone,
     Form,
     Lineage,
     Mask,
@@ -567,7 +568,14 @@ class MemberMachine:
         retracted: list[MemberInstruction] = []
         if self._cohorts is not None:
             retracted += self._cohorts.retract(self._attempt(round_number, attempt, self._held.state_digest))
-        return [self._votes.put(key, Aborted(attempt)), *retracted, *stopped]
+        forgone = self._forgone(round_number, attempt)
+        return [self._votes.put(key, Aborted(attempt)), *retracted, *stopped, *forgone]
+
+    def _forgone(self, round_number: int, attempt: int) -> list[MemberInstruction]:
+        made = self._votes.get(vote("contribution", self._epoch, round_number, attempt), Contribution)
+        if made is None or self._votes.bound_in(self._epoch, round_number, attempt):
+            return []
+        return [Forgone(made.context)]
 
     def _see_void(self, void: Void, round_number: int, state_digest: bytes) -> list[MemberInstruction]:
         """A certified attempt gave no sum: whoever learns of it is bound to its cohort, as if it had released, and to it
@@ -642,7 +650,10 @@ class MemberMachine:
             f"This node lost its contribution to round {announced.round} (it restarted, or its task failed).",
             hint="Nothing to do: the round goes on without it, and it takes part in the next one.",
         )
-        return [Refuse(lost)]  # said, not raised: the attempt is known all the same, and this member can ACK it
+        return [
+            Refuse(lost),
+            Forgone(announced.context),
+        ]  # said, not raised: the attempt is known all the same, and this member can ACK it
 
     def _attempt(self, round_number: int, attempt: int, state_digest: bytes) -> Attempt:
         return Attempt(self._epoch, round_number, attempt, state_digest)

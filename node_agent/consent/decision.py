@@ -8,11 +8,14 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from federation.errors import InvalidManifest, InvalidUsage
+from federation.errors import BudgetExhausted, InvalidManifest, InvalidUsage
 from federation.identity.consent import Consent
 from federation.identity.roll import Roll
 from federation.manifest.manifest import Manifest, examples_bucket
+from federation.manifest.privacy import charges_of, stated_too_low
 from federation.policy.rules import Policy, Question, evaluate, load_policy
+from federation.privacy.accounting import Charge
+from federation.privacy.budget import Entry, check_consent
 from node_agent.settings import DataSet, Home
 
 VALID: Final = timedelta(days=30)
@@ -32,6 +35,8 @@ class Situation:
     """(python, packages) -> what this node lacks"""
     now: datetime
     """local time"""
+    ledger: Callable[[str], tuple[Entry, ...]] = lambda _name: ()
+    """of a data set; raises a FederationError when it cannot be told"""
 
 
 def read_policy(home: Home, source: str) -> Policy:
@@ -54,6 +59,34 @@ def chosen_data(manifest: Manifest, data_sets: Mapping[str, DataSet]) -> tuple[s
     return (fitting[0], *extra)
 
 
+def plans_of(manifest: Manifest, names: tuple[str, ...]) -> dict[str, dict[Charge, int]]:
+    """What the job as a whole charges each of its data sets here."""
+    if manifest.privacy is None:
+        return {}
+    return {name: charges_of(manifest.spec, manifest.privacy) for name in names}
+
+
+def _privacy(manifest: Manifest, names: tuple[str, ...], at: Situation) -> tuple[str, ...]:
+    budgets = {name: at.data_sets[name].budget for name in names}
+    if manifest.privacy is None:
+        return tuple(
+            f"budget: data set {name} has a privacy budget, and the job has no differential privacy"
+            for name, budget in budgets.items()
+            if budget is not None
+        )
+    if cost := stated_too_low(manifest.spec):
+        return (f"privacy: the job states epsilon {manifest.privacy.epsilon:g}, and it costs {cost:.6g}",)
+    denials: tuple[str, ...] = ()
+    for name, planned in plans_of(manifest, names).items():
+        try:
+            entries = tuple(entry for entry in at.ledger(name) if entry.job != manifest.digest)
+            if (budget := budgets[name]) is not None:
+                check_consent(entries, planned, budget, name)
+        except BudgetExhausted as error:
+            denials += (f"budget: {error.message}",)
+    return denials
+
+
 def decide(manifest: Manifest, at: Situation) -> Consent:
     """A consent, or a denial with every reason."""
     names = chosen_data(manifest, at.data_sets)
@@ -67,6 +100,7 @@ def decide(manifest: Manifest, at: Situation) -> Consent:
     )
     lacks = at.missing(manifest.spec.runtime.python, manifest.spec.runtime.packages)
     denials += tuple(f"runtime: this node lacks {lack}; nothing is installed for a job" for lack in lacks)
+    denials += _privacy(manifest, names, at)
     weight = 0
     if names:
         ring = manifest.spec.secure_aggregation

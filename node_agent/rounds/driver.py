@@ -14,8 +14,8 @@ import hashlib
 import mmap
 import secrets
 import time
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -24,6 +24,7 @@ import structlog
 
 from federation.errors import (
     FederationError,
+    InvalidManifest,
     OutOfOrder,
     PolicyDenied,
     ProtocolViolation,
@@ -36,6 +37,9 @@ from federation.identity.credential import NodeCredential, verify_credential
 from federation.identity.keys import SigningKey
 from federation.identity.roll import Roll
 from federation.manifest.manifest import Manifest
+from federation.manifest.privacy import round_charge
+from federation.privacy.accounting import Charge
+from federation.privacy.budget import Budget
 from federation.sealing import release_purpose, wrap
 from federation.secagg import events, wire
 from federation.secagg.audit import Place, Shown, check_audit, leaves_of
@@ -96,6 +100,8 @@ class Lab:
     """metrics: one more of ..."""
     figures: FigureBook
     """what left exactly, over all jobs"""
+    budgets: Mapping[str, Budget] = field(default_factory=dict)
+    """of the data sets that have one"""
 
 
 class JobDriver:
@@ -270,6 +276,9 @@ class JobDriver:
                     task.cancel()
                 self._leave_ahead(instruction.context)
                 self._files.update(instruction.context).unlink(missing_ok=True)
+            case events.Forgone():
+                if self._terms.privacy is not None:
+                    self._spawn(self._forgo(instruction.context))
             case events.Refuse():
                 self._refuse(instruction.violation)
             case events.RoundSettled():
@@ -323,8 +332,10 @@ class JobDriver:
             self._check_consent()
             state = self._held()
             await self._read_data()
+            charge = round_charge(self.manifest, header_only=task.header_only)
+            await self._affords(charge)
             self._send(rounds_pb2.Progress(round=task.round, activity="training"))
-            root = await self._trainer.contribute(task, state, lambda update: self._begin_ahead(context, update))
+            root = await self._trainer.contribute(task, state, lambda update: self._begin(task, charge, update))
         except FederationError as error:
             self._queue.put_nowait(events.ContributionFailed(context))
             self._failed(error, task.round, "train")
@@ -334,6 +345,20 @@ class JobDriver:
                 self._leave_ahead(context)
         self._lab.count("contributions")
         self._queue.put_nowait(events.Encoded(context, root))
+
+    async def _affords(self, charge: Charge) -> None:
+        if charge.queries:
+            await asyncio.to_thread(self._lab.journal.affords, self.manifest.digest, charge, self._lab.budgets)
+
+    async def _charge(self, task: events.Contribute, charge: Charge) -> None:
+        """On disk before the machine hears that there is something to upload. Raises BudgetExhausted."""
+        if charge.queries:
+            place = (task.round, task.attempt)
+            job, context = self.manifest.digest, task.plan.context
+            await asyncio.to_thread(self._lab.journal.charge, job, context, place, charge, self._lab.budgets)
+
+    async def _forgo(self, context: bytes) -> None:
+        await asyncio.to_thread(self._lab.journal.forgo, self.manifest.digest, context)
 
     def _check_consent(self) -> None:
         """Raises PolicyDenied unless this lab's own disk holds its own valid consent."""
@@ -361,12 +386,19 @@ class JobDriver:
         failure = rounds_pb2.TaskFailure(round=round_number, exception=error.code, phase=phase)
         if isinstance(error, TaskFailed):
             failure.phase = error.phase or phase
-        if self.manifest.spec.error_detail == "location" and isinstance(error, TaskFailed | Unavailable):
+        if self.manifest.spec.error_detail == "location" and isinstance(
+            error, TaskFailed | Unavailable | InvalidManifest
+        ):
             failure.exception = for_the_lead(error)[:300]
             if isinstance(error, TaskFailed):
                 failure.exception = error.exception or failure.exception
                 failure.file, failure.line = error.file, error.line
         self._send(failure)
+
+    async def _begin(self, task: events.Contribute, charge: Charge, update: GrowingUpdate) -> None:
+        """What it costs is on disk before the first byte is made, and may leave."""
+        await self._charge(task, charge)
+        self._begin_ahead(task.plan.context, update)
 
     def _begin_ahead(self, context: bytes, update: GrowingUpdate) -> None:
         if update.size > INLINE_UPDATE:

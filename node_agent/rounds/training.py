@@ -95,10 +95,10 @@ class Trainer:
         return state
 
     async def contribute(
-        self, task: Contribute, state: ModelState, begun: Callable[[GrowingUpdate], None] | None = None
+        self, task: Contribute, state: ModelState, begun: Callable[[GrowingUpdate], Awaitable[None]] | None = None
     ) -> bytes:
         """Writes the masked update of ``task.plan.context`` and returns its Merkle root; ``begun`` hears of its file when the
-        first byte is about to be written. Raises TaskFailed, Unavailable."""
+        first byte is about to be written, which waits for it. Raises TaskFailed, Unavailable."""
         async with self._turn:
             evaluated, trained, out = await self._surviving(lambda: self._replies(task, state))
         encoding = encoding_of(self.terms, task.members, task.weight_unit)
@@ -117,7 +117,7 @@ class Trainer:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
         update = GrowingUpdate.begun(path, update_size(self.terms, encoding, size))
         if begun is not None:
-            begun(update)
+            await begun(update)
         pieces = pieces_of(source, header, plan, encoding, state.scales, noise, figure_noise, LANES)
         root = await asyncio.to_thread(update.write, pieces)
         out.unlink(missing_ok=True)
@@ -153,6 +153,10 @@ class Trainer:
             config = {**given, **message_config(self.manifest.strategy, task.round)}
             if self.manifest.spec.local_steps is not None:
                 config["local-steps"] = self.manifest.spec.local_steps
+            if (privacy := self.terms.privacy) is not None and not privacy.distributed:
+                config["privacy-noise-multiplier"] = privacy.noise_multiplier
+                config["privacy-record-clip"] = privacy.record_clip
+                config["privacy-sample-rate"] = privacy.sample_rate
             trained = await worker.train(model, out, config, timeout)
         return evaluated, trained, out
 

@@ -23,12 +23,14 @@ from types import TracebackType
 from typing import Final, Self
 
 from federation.errors import Unavailable
+from federation.privacy.accounting import Charge
 from federation.secagg.cohorts import FigureEntry
 from federation.secagg.events import RememberFigures
 from node_agent.store.anchor import Anchor, Identity, why_not
 from node_agent.store.files import PRIVATE_FILE, sync_folder
+from node_agent.store.ledger import TABLES, Ledger, plan
 
-VERSION: Final = 3
+VERSION: Final = 4
 
 PATIENCE_SECONDS: Final = 30.0
 """how long a write waits for somebody who reads"""
@@ -102,6 +104,7 @@ CREATE TABLE figures (
     PRIMARY KEY (weights, data, job, epoch, round, attempt)
 ) STRICT, WITHOUT ROWID;
 """,
+    3: TABLES,
 }
 """what each further form adds to the one before"""
 
@@ -130,7 +133,7 @@ class JobRecord:
 Run = Callable[..., sqlite3.Cursor]
 
 
-class Journal:
+class Journal(Ledger):
     """Open it once per process; safe to use from several threads, one write at a time.
 
     Every method raises Unavailable when the file cannot be read or written; a write that failed has changed nothing, and may be
@@ -288,8 +291,11 @@ class Journal:
 
     # ------------------------------------------------------------------------------------------------------ consents
 
-    def answer(self, consent: ConsentRecord, manifest: bytes) -> None:
-        """Keeps an answer; a granted one opens the job and stays, a denial may be answered anew."""
+    def answer(
+        self, consent: ConsentRecord, manifest: bytes, plans: Mapping[str, Mapping[Charge, int]] | None = None
+    ) -> None:
+        """Keeps an answer; a granted one opens the job and stays, a denial may be answered anew. ``plans``: what the job as
+        a whole may charge each data set, reserved in the same transaction."""
         with self._change() as run:
             run(
                 "INSERT INTO consents VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (job) DO UPDATE SET granted=excluded.granted,"
@@ -308,6 +314,7 @@ class Journal:
                 run(
                     "INSERT INTO jobs VALUES (?, ?, 'active', '') ON CONFLICT (job) DO NOTHING", (consent.job, manifest)
                 )
+                plan(run, consent.job, consent.name, plans or {})
 
     def consent(self, job: bytes) -> ConsentRecord | None:
         rows = self._consents("WHERE job=?", (job,))

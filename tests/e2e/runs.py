@@ -28,7 +28,10 @@ JOB_SECONDS = 90.0
 
 
 def members_of(
-    folder: Path, *places: tuple[str, str], policy: dict[str, dict[str, object]] | None = None
+    folder: Path,
+    *places: tuple[str, str],
+    policy: dict[str, dict[str, object]] | None = None,
+    budget: tuple[float, float, str] | None = None,
 ) -> list[Member]:
     """Members with two data sets each, a folder and a file. ``places``: (member id, jurisdiction); ``policy``: rules by member."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -45,7 +48,7 @@ def members_of(
                 name,
                 f"Laboratory {name}",
                 code,
-                {DATA: DataSet(data, EXAMPLES, ("numbers",)), LABELS: DataSet(labels, EXAMPLES)},
+                {DATA: DataSet(data, EXAMPLES, ("numbers",), budget), LABELS: DataSet(labels, EXAMPLES)},
                 (policy or {}).get(name, {}),
             )
         )

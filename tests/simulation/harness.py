@@ -122,6 +122,12 @@ def random_of(label: str) -> Callable[[int], bytes]:
     return stream.bytes
 
 
+class Silence:
+    """No noise where there should be some."""
+
+    def add(self, levels: Any, index: int) -> None: ...
+
+
 @dataclass
 class Lab:
     """One member's disk and process."""
@@ -189,6 +195,8 @@ class World:
         self.cannot_start: set[str] = set()
         self.kill_after: set[tuple[str, str]] = set()
         self.fail_task: set[str] = set()
+        self.silent: set[str] = set()
+        """members that leave out the noise of differential privacy"""
         self.tamper: Callable[[str, Any], Any] = lambda member, message: message
         """what a member's message becomes on its way to the collector; None: lost"""
         self.forge: Callable[[str, Any], Any] = lambda member, message: message
@@ -391,14 +399,20 @@ class World:
         scales = np.full(code.chunks(self.size), self.terms.initial_scale_exponent, np.int8)
         header = codes.Header.of(self.terms, work.weight, 1.0, {"train/loss": 0.25 * lab.machine.index})
         difference = None if work.header_only else self.difference(lab.name, work.round)
+        plan = (
+            work.plan if difference is None else codes.settled_dither(difference, work.weight, work.plan, code, scales)
+        )
+        noises = codes.noises_of(self.terms, code, work.plan, 0 if difference is None else difference.size)
+        if lab.name in self.silent:
+            noises = tuple(each and Silence() for each in noises)
         tree = codes.MerkleRoot()
         update = b""
-        for chunk in codes.encode(difference, header, work.plan, code, scales):
+        for chunk in codes.encode(difference, header, plan, code, scales, *noises):
             tree.add(chunk)
             update += chunk
-        plain = MaskPlan(context, (), work.plan.dither, work.plan.cipher)
+        plain = MaskPlan(context, (), plan.dither, plan.cipher)
         self.plain.setdefault(context, {})[lab.machine.index] = b"".join(
-            codes.encode(difference, header, plain, code, scales)
+            codes.encode(difference, header, plain, code, scales, *noises)
         )
         lab.files[context] = update
         assert codes.root_of(update, self.terms, code) == tree.root()

@@ -23,6 +23,7 @@ from federation.identity.credential import node_request, verify_credential
 from federation.identity.fields import moment_text
 from federation.identity.keys import SigningKey
 from federation.manifest.manifest import Manifest, open_manifest
+from federation.privacy.budget import Budget
 from federation.secagg import encoding as codes
 from federation.secagg import events, wire
 from federation.secagg.audit import Place, leaves_of
@@ -32,6 +33,7 @@ from federation.secagg.messages import Upload
 from federation.v1 import rounds_pb2
 from federation.weights.state import read_state
 from federation.weights.tensors import read_arrays, write_arrays
+from node_agent.consent.decision import plans_of
 from node_agent.rounds.disclosure import FigureBook
 from node_agent.rounds.driver import JobDriver, Lab
 from node_agent.rounds.files import JobFiles
@@ -173,6 +175,7 @@ class Office:
         self.alive = False
         self.counted: Counter[str] = Counter()
         self.sent: list[Any] = []
+        self.budgets: dict[str, Budget] = {}
 
     @property
     def journal_path(self) -> Path:
@@ -203,7 +206,7 @@ class Office:
             seal_consent(said, key or self.key), moment_text(said.issued),
         )  # fmt: skip
         with Journal(self.journal_path) as journal:
-            journal.answer(record, self.hall.manifest.envelope)
+            journal.answer(record, self.hall.manifest.envelope, plans_of(self.hall.manifest, ("digits",)))
 
     def start(self) -> None:
         """A fresh process on the disk that is there."""
@@ -216,7 +219,15 @@ class Office:
         way = Mail(self, life)
         book = FigureBook.of(self.journal.figures())
         lab = Lab(
-            self.journal, self.key, self.credential, roll, None, way, lambda name: self.counted.update([name]), book
+            self.journal,
+            self.key,
+            self.credential,
+            roll,
+            None,
+            way,
+            lambda name: self.counted.update([name]),
+            book,
+            self.budgets,
         )
         manifest = self.hall.manifest
         trainer = Trainer(manifest, manifest.terms(), self.files, self.worker)  # type: ignore[arg-type]

@@ -13,14 +13,15 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from federation.errors import InvalidIdentity
+from federation.errors import BudgetExhausted, InvalidIdentity
 from federation.identity.consent import Consent, open_consent, seal_consent
 from federation.identity.credential import node_request, sign_credential, verify_credential
 from federation.identity.keys import SigningKey
 from federation.policy.rules import load_policy
-from node_agent.consent.decision import VALID, Situation, chosen_data, decide
+from federation.privacy.budget import Entry
+from node_agent.consent.decision import VALID, Situation, chosen_data, decide, plans_of
 from node_agent.enrolment import POLICY
-from node_agent.settings import DataSet
+from node_agent.settings import DataSet, PrivacyBudget
 from tests.unit.agent.homes import DAY, JOB, federation_of, manifest_of
 
 PARTIES = federation_of(("ch", "fr", "ke", "us"))
@@ -244,3 +245,51 @@ def test_an_answer_is_this_node_s_own() -> None:
         open_consent(seal_consent(dataclasses.replace(said, node="fr-2"), key), own)
     sealed = seal_consent(answer(policy=policy({})), key)
     assert not open_consent(sealed, own).valid_at(NOON)
+
+
+# ------------------------------------------------------------------------------------------------------- privacy budgets
+
+PRIVATE = JOB + "  privacy: {unit: member, epsilon: 4, delta: 1e-6}\n  secureAggregation: {clipNorm: 4}\n"
+
+
+def sets_with(epsilon: float, unit: str = "member") -> dict[str, DataSet]:
+    budget = PrivacyBudget.model_validate({"epsilon": epsilon, "delta": 1e-6, "unit": unit})
+    return {**SETS, "digits": SETS["digits"].model_copy(update={"privacy_budget": budget})}
+
+
+def test_a_job_that_does_not_fit_the_budget_is_denied_as_a_whole() -> None:
+    assert answer(PRIVATE, data_sets=sets_with(4.0)).granted
+    denied("budget: The privacy budget of data set digits is too small", PRIVATE, data_sets=sets_with(3.9))
+    denied("budget: The privacy budget of data set digits is too small", PRIVATE, data_sets=sets_with(4.0, "record"))
+    denied("the job has no differential privacy", data_sets=sets_with(100.0))
+    assert answer(PRIVATE).granted, "no budget, no limit"
+
+
+def test_what_other_jobs_spent_or_reserved_counts() -> None:
+    manifest = manifest_of(PARTIES, PRIVATE)
+    (planned,) = plans_of(manifest, ("digits",)).values()
+    for charged, active in (({}, True), (planned, False)):
+        held = Entry(b"\x07" * 32, "earlier", charged, planned, active)
+        assert answer(PRIVATE, data_sets=sets_with(6.5), ledger=lambda _name, held=held: (held,)).granted
+        denied("too small", PRIVATE, data_sets=sets_with(5.0), ledger=lambda _name, held=held: (held,))
+    ended = Entry(b"\x07" * 32, "earlier", {}, planned, False)
+    assert answer(PRIVATE, data_sets=sets_with(4.0), ledger=lambda _name: (ended,)).granted
+
+
+def test_a_ledger_that_nobody_can_read_grants_nothing_with_noise() -> None:
+    def lost(_name: str) -> tuple[Entry, ...]:
+        raise BudgetExhausted("journal.db is lost.")
+
+    denied("budget: journal.db is lost", PRIVATE, ledger=lost)
+    assert answer(ledger=lost).granted
+
+
+def test_a_lead_that_understates_epsilon_is_found_out() -> None:
+    manifest = manifest_of(PARTIES, PRIVATE)
+    stated = manifest.spec.privacy
+    assert stated is not None
+    spec = manifest.spec.model_copy(update={"privacy": stated.model_copy(update={"epsilon": 0.5})})
+    lying = dataclasses.replace(manifest, job=manifest.job.model_copy(update={"spec": spec}))
+    said = decide(lying, SITUATION)
+    assert not said.granted
+    assert said.reasons == ("privacy: the job states epsilon 0.5, and it costs 3.99999",)

@@ -272,3 +272,37 @@ def test_whatever_is_written_gives_a_policy_or_a_clear_error(position: int, cut:
         assert str(error)  # noqa: PT017
     else:
         evaluate(policy, question())
+
+
+PRIVATE = JOB + "  privacy: {unit: member, epsilon: 4, delta: 1e-6}\n  secureAggregation: {clipNorm: 4}\n"
+STEPS = (
+    JOB + "  privacy: {unit: record, mechanism: dp_sgd, epsilon: 4, delta: 1e-6, sampleRate: 0.1, recordClip: 1}\n"
+    "  localSteps: 5\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "rule", "reason"),
+    [
+        (JOB, {"unit": "member"}, "rules.privacy: the job has no differential privacy"),
+        (JOB, {"unit": "member", "required": False}, ""),
+        (PRIVATE, {"unit": "member"}, ""),
+        (PRIVATE, {"unit": "member", "maxEpsilon": 4}, ""),
+        (PRIVATE, {"unit": "member", "maxEpsilon": 3}, "rules.privacy.maxEpsilon: the job spends 4 for a member"),
+        (PRIVATE, {"unit": "record", "maxEpsilon": 4}, "rules.privacy.maxEpsilon: the job spends 8.829 for a record"),
+        (PRIVATE, {"unit": "member", "maxDelta": 1e-7}, "rules.privacy.maxDelta: the job's delta is 1e-06"),
+        (PRIVATE, {"unit": "member", "mechanisms": ["discrete_gaussian"]}, "skellam is not allowed"),
+        (STEPS, {"unit": "record"}, "rules.privacy.mechanisms: dp_sgd is not allowed"),
+        (STEPS, {"unit": "record", "mechanisms": ["dp_sgd"], "maxEpsilon": 4}, ""),
+        (STEPS, {"unit": "member", "mechanisms": ["dp_sgd"]}, "the job promises nothing for a member"),
+    ],
+)
+def test_a_lab_may_ask_for_privacy(text: str, rule: Mapping[str, Any], reason: str) -> None:
+    found_ = verdict({**WIDE, "privacy": dict(rule)}, question(text))
+    assert found_.granted == (not reason), found_.reasons
+    assert any(reason in each for each in found_.reasons)
+
+
+def test_figures_with_noise_need_no_ones_permission() -> None:
+    noised = PRIVATE.replace("1e-6}", "1e-6, figures: {noiseMultiplier: 18, bound: 10}}")
+    assert verdict({name: value for name, value in WIDE.items() if name != "figures"}, question(noised)).granted

@@ -19,7 +19,17 @@ from federation.errors import InvalidManifest, VerificationFailed
 from federation.privacy import accounting
 from federation.privacy.accounting import ORDERS, Charge, Query, calibrated, charge_of, epsilon_of, rounded_up
 from federation.privacy.noise import MASS_BITS, masses_of
-from federation.privacy.terms import DISCRETE_GAUSSIAN, DP_SGD, MEMBER, RECORD, SKELLAM, FigureNoise, Privacy, givers
+from federation.privacy.terms import (
+    DISCRETE_GAUSSIAN,
+    DP_SGD,
+    FIGURE_LEVELS,
+    MEMBER,
+    RECORD,
+    SKELLAM,
+    FigureNoise,
+    Privacy,
+    givers,
+)
 
 
 def skellam(multiplier: float, sensitivity: float = 50.0) -> Charge:
@@ -201,7 +211,10 @@ def test_an_epsilon_that_the_figures_alone_exceed_cannot_be_kept() -> None:
 def test_charges_of_a_round() -> None:
     privacy = Privacy(SKELLAM, MEMBER, 2.0, 1.0, 1e-6, FigureNoise(8.0, 10.0))
     both = charge_of(privacy, 100.0, 4, 3)
-    assert [(query.noise_multiplier, query.sensitivity) for query in both.queries] == [(2.0, 100.0), (8.0, 256)]
+    assert [(query.noise_multiplier, query.sensitivity) for query in both.queries] == [
+        (2.0, 100.0),
+        (8.0, FIGURE_LEVELS),
+    ]
     assert charge_of(privacy, 100.0, 4, 3, header_only=True).queries == both.queries[1:]
     assert charge_of(privacy, 100.0, 4, 0).queries == both.queries[:1]
     steps = Privacy(DP_SGD, RECORD, 1.1, 1.0, 1e-6, sample_rate=0.1, record_clip=1.0, steps=20)

@@ -1,0 +1,208 @@
+"""Attacks on differential privacy: noise that is left out, a coordinator that announces it away, budgets that are overrun."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from federation.errors import FederationError, InvalidIdentity
+from federation.manifest.manifest import open_manifest
+from federation.privacy.accounting import epsilon_of
+from federation.privacy.budget import Budget, account
+from federation.privacy.sensitivity import rounded_bound
+from federation.privacy.terms import MEMBER, SKELLAM, Privacy, givers
+from federation.secagg import encoding as codes
+from federation.secagg.events import FetchSum
+from federation.secagg.messages import Upload
+from federation.secagg.parameters import Quorums
+from federation.v1 import rounds_pb2
+from node_agent.consent.decision import plans_of
+from node_agent.rounds import training
+from node_agent.store.journal import Journal
+from tests.simulation.harness import World
+from tests.unit.agent.hall import JOB, Bench, Hall, Office
+
+SIZE = 4000
+EXPONENT = -6
+NORM = 2.0
+
+PRIVATE = (
+    JOB + "  rounds: 2\n  finalEvaluation: false\n  privacy: {unit: member, delta: 1e-6, noiseMultiplier: 2.0}\n"
+    "  secureAggregation: {clipNorm: 8.0}\n"
+)
+
+
+class Listening(World):
+    """Keeps the levels of the sums that members see."""
+
+    def __init__(self, n: int, **parts: Any) -> None:
+        super().__init__(n, **parts)
+        self.levels: list[np.ndarray] = []
+        self.cohorts: list[int] = []
+        """their sizes, as each member opened a sum"""
+
+    def opened(self, fetch: FetchSum) -> codes.Sum:
+        found = super().opened(fetch)
+        self.levels.append(np.concatenate([np.array(chunk) for chunk in found.chunks()]))
+        self.cohorts.append(len(fetch.cohort))
+        return found
+
+
+def world_of(n: int) -> Listening:
+    """Updates of nothing: what members see is the noise."""
+    bounds = {f"{kind}_scale_exponent": EXPONENT for kind in ("initial", "min", "max")}
+    return Listening(
+        n,
+        size=SIZE,
+        difference=lambda _name, _round: np.zeros(SIZE, np.float32),
+        rounds=1,
+        clip_norm=NORM,
+        metrics=(),
+        chunk_parameters=4096,
+        privacy=Privacy(SKELLAM, MEMBER, 1.0, 5.0, 1e-6),
+        **bounds,
+    )
+
+
+@pytest.mark.parametrize("n", [4, 7])
+def test_f_members_leave_out_their_noise_and_others_drop_and_the_variance_still_meets_the_target(n: int) -> None:
+    """Attack 29, in the smallest cohort that can be certified: through the real machines, masks and MAC."""
+    quorums = Quorums.of(n)
+    world = world_of(n)
+    world.silent |= {f"m{k}" for k in range(1, quorums.f + 1)}
+    for k in range(quorums.m + 1, n + 1):
+        world.kill_before.add((f"m{k}", "Upload"))
+    world.begin().run()
+    assert world.done is not None
+    assert world.cohorts == [quorums.m] * quorums.m
+    target = rounded_bound(NORM * 2.0**-EXPONENT, SIZE) ** 2
+    found = world.levels[0].astype(float).var()
+    assert abs(found / target - 1) < 5 * math.sqrt(2 / SIZE), (
+        "exactly what the honest members of the smallest cohort give"
+    )
+    assert quorums.m - quorums.f == givers(quorums.m, quorums.f)
+
+
+def test_one_member_more_that_leaves_out_its_noise_does_miss_the_target() -> None:
+    """The measurement has teeth: beyond f the promise ends."""
+    n, quorums = 7, Quorums.of(7)
+    world = world_of(n)
+    world.silent |= {f"m{k}" for k in range(1, quorums.f + 2)}
+    for k in range(quorums.m + 1, n + 1):
+        world.kill_before.add((f"m{k}", "Upload"))
+    world.begin().run()
+    target = rounded_bound(NORM * 2.0**-EXPONENT, SIZE) ** 2
+    assert world.levels[0].astype(float).var() < 0.75 * target
+
+
+def test_every_attempt_has_noise_of_its_own_and_a_resend_is_the_same_bytes() -> None:
+    """The same key twice would let two sums be subtracted; other bytes for one attempt would average the noise away."""
+    world = world_of(4)
+    world.fail_task.add("m1")
+    world.begin().run()
+    files = [data for lab in world.labs.values() for data in lab.files.values()]
+    assert len({bytes(data) for data in files}) == len(files)
+    uploads: dict[tuple[bytes, int], set[bytes]] = {}
+    for lab in world.labs.values():
+        for message in lab.sent:
+            if isinstance(message, Upload):
+                uploads.setdefault((message.context, message.index), set()).add(message.root)
+    assert {len(roots) for roots in uploads.values()} == {1}
+    noises = {plain[:64] for attempt in world.plain.values() for plain in attempt.values()}
+    assert len(noises) == sum(len(attempt) for attempt in world.plain.values())
+
+
+# --------------------------------------------------------------------------------------------- the member's accountant
+
+
+@pytest.fixture
+def hall(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hall:
+    monkeypatch.setattr(training, "Worker", Bench)
+    return Hall(tmp_path / "hall", PRIVATE)
+
+
+def charged(hall: Hall, name: str) -> int:
+    with Journal(hall.offices[name].journal_path, read_only=True) as journal:
+        return sum(times for entry in journal.ledger("digits") for times in entry.charged.values())
+
+
+def test_a_charge_is_on_disk_before_any_byte_of_its_upload_leaves(hall: Hall) -> None:
+    """Read by another connection at the moment that each upload is sent."""
+    seen: list[tuple[str, int]] = []
+
+    def look(office: Office, proto: Any) -> None:
+        if isinstance(proto, rounds_pb2.Upload):
+            seen.append((office.name, charged(hall, office.name)))
+
+    hall.on_send = look
+    hall.play().finished()
+    assert {count for _, count in seen} == {1, 2}
+    assert {charged(hall, name) for name in hall.offices} == {2}
+    privacy = hall.manifest.privacy
+    assert privacy is not None
+    with Journal(hall.offices["fr"].journal_path, read_only=True) as journal:
+        spent = account(journal.ledger("digits"), None, privacy.delta, MEMBER).spent
+    assert spent <= privacy.epsilon <= spent * 1.0001
+
+
+def test_a_member_whose_budget_ends_in_the_middle_uploads_nothing_more_whatever_is_announced(hall: Hall) -> None:
+    """Attack 23: the coordinator goes on to announce; the lab has lowered its budget to what one round costs."""
+    privacy = hall.manifest.privacy
+    assert privacy is not None
+    (charge,) = plans_of(hall.manifest, ("digits",))["digits"]
+    once = epsilon_of({charge: 1}, 1e-6, MEMBER)
+    hall.offices["fr"].budgets = {"digits": Budget(once * 1.001, 1e-6, MEMBER)}
+    hall.play().finished()
+    assert charged(hall, "fr") == 1
+    assert len(hall.offices["fr"].told(rounds_pb2.Upload)) == 1
+    (failure,) = hall.offices["fr"].told(rounds_pb2.TaskFailure)
+    assert (failure.exception, failure.round) == ("budget-exhausted", 2)
+    assert hall.offices["fr"].worker.calls.count("train") == 1, "refused before it was trained"
+    assert [len(hall.updates[each.context]) for each in hall.closed] == [4, 3]
+
+
+def test_a_job_is_never_charged_more_often_than_was_consented_to(hall: Hall) -> None:
+    """A lab that consented to one round's privacy: a coordinator's further rounds and attempts get nothing of it."""
+    office = hall.offices["fr"]
+    plans = {name: dict.fromkeys(each, 1) for name, each in plans_of(hall.manifest, ("digits",)).items()}
+    agreed = office.agree
+
+    def once() -> None:
+        agreed()
+        with sqlite3.connect(office.journal_path) as database:
+            database.execute("UPDATE plans SET times=?", (next(iter(plans["digits"].values())),))
+        database.close()
+
+    office.agree = once  # type: ignore[method-assign]
+    hall.play().finished()
+    assert charged(hall, "fr") == 1
+    assert len(office.told(rounds_pb2.Upload)) == 1
+
+
+def test_privacy_cannot_be_announced_away(hall: Hall) -> None:
+    """Attack 23: what the coordinator sends is the manifest, and any other noise is another job, which no lead signed."""
+    envelope, payload = json.loads(hall.manifest.envelope), hall.manifest.payload
+    for before, after in ((b'"noiseMultiplier":2', b'"noiseMultiplier":9'), (b'"epsilon":', b'"epsilom":')):
+        assert before in payload
+        forged = base64.b64encode(payload.replace(before, after)).decode()
+        with pytest.raises(InvalidIdentity):
+            open_manifest(
+                json.dumps({**envelope, "payload": forged}, separators=(",", ":")).encode(), hall.parties.roll
+            )
+
+
+def test_an_agent_that_lost_its_noise_sends_nothing() -> None:
+    """Defence in depth: where the job has privacy, the encoder refuses to work without."""
+    world = world_of(3)
+    code = codes.encoding_of(world.terms, 3, 1)
+    header = codes.Header.of(world.terms, 1, 0.0, {})
+    plan = codes.MaskPlan(bytes(32), ())
+    with pytest.raises(FederationError, match="no noise"):
+        next(codes.encode(np.zeros(SIZE, np.float32), header, plan, code, np.full(1, EXPONENT, np.int8)))
