@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 MIN_LEVELS: Final = 7
 """with fewer, rounding is coarser than most updates"""
 MAX_RATE: Final = 1e6
+MOST_INFLATION: Final = 8
+"""of the noise, by what rounding may add to an update's norm"""
 OWN_IN_MESSAGES: Final = frozenset({"server-round", "proximal-mu", "local-steps"})
 
 Problems = Iterator[tuple[str, tuple[str, ...], str]]
@@ -156,7 +158,13 @@ def unfit(spec: Spec) -> str:
     exponents = {"scale_exponent", "min_scale_exponent", "max_scale_exponent"} & ring.model_fields_set
     norm = ring.clip_norm * 2.0 ** -getattr(ring, min(exponents))
     multiplier = privacy.noise_multiplier or 0.0
-    sigma = multiplier * rounded_bound(norm, privacy.parameters)
+    bound = rounded_bound(norm, privacy.parameters)
+    if bound > MOST_INFLATION * norm:
+        return (
+            f"is so coarse that rounding {privacy.parameters} parameters takes {bound / norm:.3g} times the noise; "
+            f"{MOST_INFLATION} times is the most."
+        )
+    sigma = multiplier * bound
     for n in rosters(spec):
         quorums = Quorums.of(n)
         giving = givers(quorums.m, quorums.f)

@@ -37,7 +37,7 @@ def signed(privacy: str, ring: str = "clipNorm: 4", *more: str) -> Manifest:
     mechanism=st.sampled_from(["skellam", "discrete_gaussian"]),
     clip=st.floats(0.01, 1000),
     most=st.integers(3, 200),
-    size=st.sampled_from([(16, 10), (16, 1 << 14), (32, 10), (32, 1 << 20)]),
+    size=st.sampled_from([(16, 10), (16, 1 << 10), (32, 10), (32, 1 << 20)]),
 )
 def test_a_settled_job_keeps_its_epsilon_and_fits_its_ring(
     epsilon: float, mechanism: str, clip: float, most: int, size: tuple[int, int]
@@ -173,5 +173,5 @@ def test_an_epsilon_that_figures_alone_exceed_is_refused_at_apply() -> None:
 
 
 def test_a_model_too_large_for_its_bits_is_refused_at_apply() -> None:
-    with pytest.raises(InvalidManifest, match="leaves no room for the noise in 16 bits, for 100000000 parameters"):
+    with pytest.raises(InvalidManifest, match="so coarse that rounding 100000000 parameters takes"):
         signed("unit: member, noiseMultiplier: 2, delta: 1e-6, parameters: 100000000")
