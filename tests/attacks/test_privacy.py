@@ -25,6 +25,7 @@ from federation.secagg.parameters import Quorums
 from federation.v1 import rounds_pb2
 from node_agent.consent.decision import plans_of
 from node_agent.rounds import training
+from node_agent.rounds.driver import JobDriver
 from node_agent.store.journal import Journal
 from tests.simulation.harness import World
 from tests.unit.agent.hall import JOB, Bench, Hall, Office
@@ -150,6 +151,24 @@ def test_a_charge_is_on_disk_before_any_byte_of_its_upload_leaves(hall: Hall) ->
     with Journal(hall.offices["fr"].journal_path, read_only=True) as journal:
         spent = account(journal.ledger("digits"), None, privacy.delta, MEMBER).spent
     assert spent <= privacy.epsilon <= spent * 1.0001
+
+
+def test_a_large_update_that_leaves_while_it_is_made_is_charged_before_its_first_byte(
+    hall: Hall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin, seen = JobDriver._begin_ahead, []
+
+    def look(driver: JobDriver, context: bytes, update: Any) -> None:
+        name = driver.machine._me.member
+        with Journal(hall.offices[name].journal_path, read_only=True) as journal:
+            (entry,) = journal.ledger("digits")
+        seen.append((sum(entry.charged.values()), update.path.stat().st_size))
+        begin(driver, context, update)
+
+    monkeypatch.setattr(JobDriver, "_begin_ahead", look)
+    hall.play().finished()
+    assert {size for _, size in seen} == {0}
+    assert sorted(count for count, _ in seen) == [1] * 4 + [2] * 4
 
 
 def test_a_member_whose_budget_ends_in_the_middle_uploads_nothing_more_whatever_is_announced(hall: Hall) -> None:
