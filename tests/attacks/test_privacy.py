@@ -225,3 +225,38 @@ def test_an_agent_that_lost_its_noise_sends_nothing() -> None:
     plan = codes.MaskPlan(bytes(32), ())
     with pytest.raises(FederationError, match="no noise"):
         next(codes.encode(np.zeros(SIZE, np.float32), header, plan, code, np.full(1, EXPONENT, np.int8)))
+
+
+# ------------------------------------------------------------------------------------------------- the task's own promise
+
+RECORDS = (
+    JOB + "  rounds: 2\n  finalEvaluation: false\n  localSteps: 20\n"
+    "  privacy: {unit: record, mechanism: dp_sgd, delta: 1e-6, noiseMultiplier: 1.5, sampleRate: 0.05, recordClip: 2.0}\n"
+)
+
+
+def test_a_records_job_tells_the_task_its_numbers_and_is_charged_by_the_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "Worker", Bench)
+    hall, told = Hall(tmp_path / "hall", RECORDS), []
+    worker = hall.offices["fr"].worker
+    train = worker.train
+
+    async def listening(path: Path, out: Path, config: Any, timeout: float) -> Any:
+        told.append(dict(config))
+        return await train(path, out, config, timeout)
+
+    worker.train = listening  # type: ignore[method-assign]
+    hall.play().finished()
+    assert [each["privacy-noise-multiplier"] for each in told] == [1.5, 1.5]
+    assert {each["privacy-sample-rate"] for each in told} == {0.05}
+    assert {each["privacy-record-clip"] for each in told} == {2.0}
+    privacy = hall.manifest.privacy
+    assert privacy is not None
+    with Journal(hall.offices["fr"].journal_path, read_only=True) as journal:
+        entries = journal.ledger("digits")
+    assert account(entries, None, 1e-6, "record").spent == pytest.approx(privacy.epsilon, rel=1e-5)
+    assert account(entries, None, 1e-6, MEMBER).spent == math.inf, "it promises a member nothing"
+    for office in hall.offices.values():  # and no figures, though the worker had some
+        assert all(not receipt.figures for receipt in office.told(rounds_pb2.Receipt))

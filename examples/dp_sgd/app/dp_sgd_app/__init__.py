@@ -1,0 +1,1 @@
+"""A linear reader of digits that learns by DP-SGD: see task.py."""
