@@ -72,6 +72,7 @@ class NodeAgent:
         self.versions = DataVersions()
         self._tasks: set[asyncio.Task[None]] = set()
         self._asked: dict[bytes, asyncio.Task[None]] = {}
+        self._answering = asyncio.Lock()
         route = route_to(settings.address, os.environ)
         self.link = Link(route, self._credentials, self._hello, self._hear)
         self.metrics = NodeMetrics(product_version(), self.link.connected.is_set, lambda: len(self.jobs))
@@ -217,18 +218,9 @@ class NodeAgent:
                 consent = await asyncio.to_thread(decide, manifest, self._situation())
                 if consent.granted:
                     await self._fetch_bundle(manifest)
-                sealed = seal_consent(consent, self.key)
-                record = ConsentRecord(
-                    job,
-                    manifest.name,
-                    manifest.lead.id,
-                    consent.granted,
-                    consent.reasons,
-                    sealed,
-                    moment_text(consent.issued),
-                )
-                names = chosen_data(manifest, self.settings.data_sets)
-                await asyncio.to_thread(self.journal.answer, record, envelope, plans_of(manifest, names))
+                async with self._answering:
+                    consent, answered = await asyncio.to_thread(self._answer, manifest, consent, envelope)
+                record = answered
                 self.metrics.count("consents_granted" if consent.granted else "consents_denied")
                 log.info(
                     "consent.answered",
@@ -246,6 +238,25 @@ class NodeAgent:
             self.link.send(event_of(job, rounds_pb2.Refusal(code=error.code, text=text[:1000])))
         finally:
             self._asked.pop(job, None)
+
+    def _answer(self, manifest: Manifest, consent: Consent, envelope: bytes) -> tuple[Consent, ConsentRecord]:
+        """On disk when this returns; what it reserves of privacy budgets, too. One at a time."""
+        if consent.granted and manifest.privacy is not None:  # another job may have reserved what this one needs
+            consent = decide(manifest, self._situation())
+            if not consent.granted:
+                self._files(manifest.digest).erase_work()
+        record = ConsentRecord(
+            manifest.digest,
+            manifest.name,
+            manifest.lead.id,
+            consent.granted,
+            consent.reasons,
+            seal_consent(consent, self.key),
+            moment_text(consent.issued),
+        )
+        names = chosen_data(manifest, self.settings.data_sets)
+        self.journal.answer(record, envelope, plans_of(manifest, names))
+        return consent, record
 
     def _situation(self) -> Situation:
         return Situation(

@@ -8,7 +8,7 @@ from typing import Final
 
 from federation.errors import InvalidManifest
 from federation.privacy.sensitivity import rounded_bound
-from federation.privacy.terms import FIGURE_LEVELS, SIGMAS, Privacy, givers
+from federation.privacy.terms import DISCRETE_GAUSSIAN, FIGURE_LEVELS, LEAST_VARIANCE, SIGMAS, Privacy, givers
 
 CHUNK_PARAMETERS: Final = 65_536
 FIRST_ROUND: Final = 1
@@ -102,6 +102,12 @@ class Encoding:
                 f"A model of {parameters} parameters needs more noise than {self.ring_bits} bits have room for.",
                 hint="Raise spec.secureAggregation.scaleExponent and its bounds by a few, or use more ringBits.",
                 field="spec.secureAggregation.scaleExponent",
+            )
+        if self.privacy.mechanism == DISCRETE_GAUSSIAN and each < LEAST_VARIANCE:
+            raise InvalidManifest(
+                f"In a roster of {self.members} one member's noise is too small for discrete_gaussian.",
+                hint="Use skellam, or lower spec.secureAggregation.scaleExponent and its bounds.",
+                field="spec.privacy.mechanism",
             )
         return each
 

@@ -35,7 +35,7 @@ def budgeted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
 
 def budget_of(runs: Runs, member: str) -> dict[str, Any]:
     shown = run_command(node_app, "budget", "--home", runs.local.nodes[member].home, "-o", "json")
-    (data_set,) = json.loads(shown)["dataSets"]
+    (data_set,) = (each for each in json.loads(shown)["dataSets"] if each["dataSet"] == DATA)
     return dict(data_set)
 
 

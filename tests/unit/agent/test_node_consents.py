@@ -24,7 +24,9 @@ from federation.v1 import rounds_pb2
 from node_agent import service
 from node_agent.rounds import training
 from node_agent.service import NodeAgent
+from node_agent.settings import PrivacyBudget
 from node_agent.store.journal import ConsentRecord, Journal
+from tests.unit.agent import homes
 from tests.unit.agent.hall import Bench, PlainWorker
 from tests.unit.agent.homes import DAY, OWN, Site, federation_of, issuing, job_of, joined_by_hand, manifest_of
 from tests.unit.agent.killed import tree
@@ -474,3 +476,35 @@ def test_a_credential_that_ended_does_not_start(node: Node) -> None:
         raise AssertionError("it started")
     assert "sign a fresh one" in said.value.hint
     assert moment_text(datetime.now(UTC))[:4] in said.value.message
+
+
+# ----------------------------------------------------------------------------------------------------- privacy budgets
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_two_jobs_that_fit_alone_and_not_together_are_not_both_agreed_to(node: Node, together: bool) -> None:
+    """Asked at the same moment, or one after the other: what the first reserves the second has not."""
+    settings = node.home.settings()
+    name = next(iter(settings.data_sets))
+    budget = PrivacyBudget(epsilon=4.5, delta=1e-6, unit="member")
+    sets = {name: settings.data_sets[name].model_copy(update={"privacy_budget": budget})}
+    node.home.save(settings.model_copy(update={"data_sets": sets}))
+    private = homes.JOB + "  privacy: {unit: member, epsilon: 4, delta: 1e-6}\n  secureAggregation: {clipNorm: 4}\n"
+    asked = [asking(manifest_of(node.parties, private + f"  priority: {place}\n")) for place in range(2)]
+    if together:
+
+        def both(agent: NodeAgent) -> Any:
+            async def story() -> None:
+                for each in asked:
+                    agent._hear(each)
+                await quiet(agent)
+
+            return story()
+
+        node.play(then=both)
+    else:
+        node.play(*asked)
+    assert sorted(consent.granted for consent in node.consents()) == [False, True]
+    (denied,) = (consent for consent in node.consents() if not consent.granted)
+    assert denied.reasons[0].startswith("budget: The privacy budget of data set")
+    assert denied.job.hex() not in {path.split("/")[0] for path in node.jobs()}

@@ -188,3 +188,11 @@ def test_threads_change_no_bit_of_a_noised_update(lanes: int) -> None:
         noises = codes.noises_of(terms, code, plan, values.size)
         updates.append(list(codes.encode(values, header, settled, code, scales, *noises, lanes=threads)))
     assert updates[0] == updates[1]
+
+
+def test_a_discrete_gaussian_too_small_for_its_sums_is_refused() -> None:
+    """A roster larger than the job planned for, where each gives less: the closeness of sums was counted from 8 on."""
+    terms = noisy_terms(DISCRETE_GAUSSIAN, figures=False, multiplier=0.1)
+    assert codes.encoding_of(terms, 3, 1).noise_variance(10) > 8
+    with pytest.raises(InvalidManifest, match="too small for discrete_gaussian"):
+        codes.encoding_of(terms, 200, 1).noise_variance(10)
