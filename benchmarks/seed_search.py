@@ -4,22 +4,25 @@
 
 The observer is the server, which keeps to the protocol and keeps what it was sent. Three clients take part; one drops
 out after it has shared its keys, so the protocol itself gives the server all masks but the one that the two others
-share. Theirs is made by flwr's own functions, stage by stage, and its seed has 28 bits (docs/explanation/mask-seeds.md
-names the lines); ours by ``federation.secagg.encoding``. The search of theirs ends when the seed is found, the space or
-the time is used up; the search of ours lasts as long as that took. Not part of `make bench`: together they take one
-minute on average and two at most.
+share. Theirs is made by flwr's own functions, stage by stage, and its seed has 28 bits (the lines that make it so are
+printed, and explained in docs/benchmarks.md); ours by ``federation.secagg.encoding``. The search of theirs ends when
+the seed is found, the space or the time is used up; the search of ours lasts as long as that took. Not part of
+`make bench`: together they take one minute on average and two at most.
 """
 
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import math
 import secrets
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -208,6 +211,30 @@ def search_flower(seen: Observed, seconds: float, start: int, limit: int = 1 << 
     return Search(None, tried, time.perf_counter() - began)
 
 
+SOURCES: Final[tuple[tuple[Callable[..., Any], str], ...]] = (
+    (generate_shared_key, "base64.urlsafe_b64encode("),
+    (_collect_masked_vectors, "pseudo_rand_gen(shared_key,"),
+    (pseudo_rand_gen, "seed32 ^="),
+    (pseudo_rand_gen, "RandomState(seed32)"),
+)
+"""Why 28 bits: the pair's key as text, of which each byte is below 128; that text as the mask's seed; folded to four bytes by
+exclusive or; which seed all of the mask."""
+
+
+def source_lines() -> list[str]:
+    """Where the installed flwr does it: path:line and the line. Raises LookupError when it does so no more."""
+    found = []
+    for function, words in SOURCES:
+        lines, first = inspect.getsourcelines(function)
+        place = next((number for number, line in enumerate(lines) if words in line), None)
+        path = Path(inspect.getsourcefile(function) or "")
+        if place is None:
+            raise LookupError(f"{function.__name__} of flwr {version('flwr')} holds no {words!r}")
+        inside = Path(*path.parts[path.parts.index("flwr") :])
+        found.append(f"{inside}:{first + place}: {lines[place].strip()}")
+    return found
+
+
 # ------------------------------------------------------------------------------------------------------------------ ours
 
 
@@ -289,7 +316,11 @@ def main(arguments: list[str] | None = None) -> int:
     theirs = search_flower(pair[0], seconds, secrets.randbits(PAIR_SEED_BITS))
     space = 1 << PAIR_SEED_BITS
     share = min(1.0, theirs.rate * SECONDS / space)
-    say(f"flwr SecAgg+, three clients, one dropped out: a hidden seed of {PAIR_SEED_BITS} bits")
+    say(
+        f"flwr {version('flwr')} SecAgg+, three clients, one dropped out: a hidden seed of {PAIR_SEED_BITS} bits, made by"
+    )
+    for line in source_lines():
+        say(f"    {line}")
     say(f"  {theirs.tried:,} seeds in {theirs.seconds:.1f} s ({theirs.rate / 1e6:.1f} M/s): {_outcome(theirs)}")
     say(f"  the whole space takes {space / theirs.rate:.0f} s, half of it on average; a minute: {share:.0%} of it")
     if theirs.found:

@@ -95,6 +95,25 @@ def found(home: HomeOption, roll: Annotated[Path, typer.Option(help="The roll th
 
 
 @app.command()
+def evidence(
+    home: HomeOption,
+    out: Annotated[Path | None, typer.Option(help="A folder to write each piece to, named by its digest.")] = None,
+) -> None:
+    """List what members did wrong under their signature: time, member, check, and whether it convicts by itself."""
+    from coordinator.rounds.misconduct import shown, write
+
+    place, _ = _opened(home)
+    pieces = shown(Database(place.database))
+    for piece in pieces:
+        proof = "convicts" if piece.convicts else "signed"
+        typer.echo(f"{piece.digest[:12]}  {piece.time}  {piece.job[:12]}  {piece.member}  {piece.check}  {proof}")
+    if out is not None:
+        write(pieces, out)
+    if not pieces:
+        typer.echo("no member has done wrong under its signature", err=True)
+
+
+@app.command()
 def ticket(
     home: HomeOption,
     out: Annotated[Path, typer.Option(help="Where to write the ticket; only you may read it.")],

@@ -17,6 +17,7 @@ import grpc
 import structlog
 from prometheus_client import CollectorRegistry
 
+from coordinator.api.calls import Parsing
 from coordinator.api.node_link import NodeLinkService
 from coordinator.api.services import BlobService, EnrolmentService, JobService, add_services
 from coordinator.api.sessions import Sessions
@@ -80,7 +81,7 @@ async def serve(home: Home, settings: Settings) -> None:
     metrics.observe(docket.states, lambda: _node_states(database, sessions))
     ready = Readiness(loop, database.answers)
     web = WebServer(settings.metrics, metrics.registry, ready) if settings.metrics else None
-    server = grpc.aio.server(options=OPTIONS)
+    server = grpc.aio.server(options=OPTIONS, interceptors=(Parsing(),))
     server.add_generic_rpc_handlers((NodeLinkService(registry, sessions, docket, spool).handler(),))
     jobs = JobService(registry, database, docket, sessions, publisher, JobViews(database, registry))
     add_services(server, EnrolmentService(registry), BlobService(registry, blobs, docket), jobs)

@@ -17,6 +17,8 @@ from node_agent.settings import Home, checked_settings
 app = typer.Typer(name="concord-node", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=True)
 data_app = typer.Typer(name="data", no_args_is_help=True, help="The data sets that this node holds.")
 app.add_typer(data_app)
+evidence_app = typer.Typer(name="evidence", no_args_is_help=True, help="What this node refused and kept.")
+app.add_typer(evidence_app)
 
 HOME_OPTION: Final = typer.Option("--home", envvar="CONCORD_NODE_HOME", help="The node's home folder.")
 HomePath = Annotated[Path, HOME_OPTION]
@@ -149,6 +151,24 @@ def data_add(
     document["dataSets"][name] = held | ({"privacyBudget": budget} if budget else {})
     folder.save(checked_settings(document, "concord-node data add"))
     say(f"{name}: {place}. A running node reads it when it starts again.")
+
+
+@evidence_app.command(name="list")
+def evidence_list(home: HomePath) -> None:
+    """List the messages that this node refused and kept: file, time, job, check, kind."""
+    from node_agent.evidence import print_list
+
+    print_list(Home(home))
+
+
+@evidence_app.command(name="show")
+def evidence_show(
+    piece: Annotated[str, typer.Argument(help="The first digits of its name, six at least.")], home: HomePath
+) -> None:
+    """Show one of them: which check refused it, what to do, and the message field by field."""
+    from node_agent.evidence import print_piece
+
+    print_piece(Home(home), piece)
 
 
 def say(text: str) -> None:

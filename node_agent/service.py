@@ -47,6 +47,7 @@ from node_agent.runner.sandbox import detect_sandbox
 from node_agent.runner.worker import WorkerSpec
 from node_agent.settings import Home, NodeSettings
 from node_agent.store.data_version import DataVersions
+from node_agent.store.evidence import EvidenceFolder
 from node_agent.store.files import write_whole
 from node_agent.store.journal import ConsentRecord, Journal
 from node_agent.telemetry.metrics import MetricsServer, NodeMetrics
@@ -55,6 +56,9 @@ log = structlog.get_logger()
 
 RENEW_SHARE = 2 / 3
 BUNDLE_LIMIT = 128 << 20
+ASKED_BYTES = 32 << 20
+ASKED_JOBS = 256
+"""manifests that are considered at once"""
 
 
 class NodeAgent:
@@ -71,10 +75,11 @@ class NodeAgent:
         self.accelerators = Accelerators()
         self.versions = DataVersions()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._asked: dict[bytes, asyncio.Task[None]] = {}
+        self._asked: dict[bytes, tuple[asyncio.Task[None], int]] = {}
+        """what is being considered, and how large its manifest is"""
         self._answering = asyncio.Lock()
         route = route_to(settings.address, os.environ)
-        self.link = Link(route, self._credentials, self._hello, self._hear)
+        self.link = Link(route, self._credentials, self._hello, self._hear, self._room)
         self.metrics = NodeMetrics(product_version(), self.link.connected.is_set, lambda: len(self.jobs))
         self.lab = Lab(
             journal,
@@ -83,6 +88,7 @@ class NodeAgent:
             self.roll,
             self.policy.rules.minimum_cohort,
             self.link,
+            EvidenceFolder(home.evidence),
             self.metrics.count,
             FigureBook.of(journal.figures()),
             {name: held.budget for name, held in settings.data_sets.items() if held.budget is not None},
@@ -179,8 +185,7 @@ class NodeAgent:
         if isinstance(body, rounds_pb2.Welcome):
             self._welcome(body)
         elif isinstance(body, rounds_pb2.AskConsent):
-            if instruction.job not in self._asked:
-                self._asked[instruction.job] = self._spawn(self._consider(instruction.job, body.manifest))
+            self._ask(instruction.job, body.manifest)
         elif isinstance(body, rounds_pb2.Ping):
             self.link.send(event_of(b"", rounds_pb2.Pong(nonce=body.nonce)))
         elif isinstance(body, rounds_pb2.Withdrawn):
@@ -191,6 +196,24 @@ class NodeAgent:
             self._end(instruction.job, "failed", body.reason[:1000])
         elif (driver := self.jobs.get(instruction.job)) is not None and body is not None:
             driver.hear(body)
+
+    async def _room(self) -> None:
+        """Returns when no job has more of the coordinator's messages waiting than memory is to hold."""
+        for driver in list(self.jobs.values()):
+            await driver.room()
+
+    def _ask(self, job: bytes, manifest: bytes) -> None:
+        if job in self._asked:
+            return
+        if (
+            sum(size for _, size in self._asked.values()) + len(manifest) > ASKED_BYTES
+            or len(self._asked) >= ASKED_JOBS
+        ):
+            log.warning(
+                "consent.crowded", job=job.hex()[:12], detail="Too many jobs are asked about at once: left out."
+            )
+            return
+        self._asked[job] = self._spawn(self._consider(job, manifest)), len(manifest)
 
     def _welcome(self, welcome: rounds_pb2.Welcome) -> None:
         """The coordinator's roll changes nothing here: this node believes the roll that it joined with."""
@@ -278,7 +301,7 @@ class NodeAgent:
         files = self._files(manifest.digest)
         files.prepare()
         packed = files.root / "bundle.tar"
-        await self.link.get_blob(manifest.bundle_digest, packed, BUNDLE_LIMIT)
+        await self.link.get_blob(manifest.bundle_digest, packed, min(manifest.bundle_size, BUNDLE_LIMIT))
         files.unpack(unpack(packed.read_bytes(), manifest.bundle_digest))
 
     async def _take_up(self, manifest: Manifest, *, fetch: bool) -> None:

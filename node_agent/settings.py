@@ -127,6 +127,11 @@ class Home:
         return self.root / "jobs"
 
     @property
+    def evidence(self) -> Path:
+        """What was refused and kept; ``node_agent.store.evidence``"""
+        return self.root / "evidence"
+
+    @property
     def run_file(self) -> Path:
         return self.root / "run.json"
 

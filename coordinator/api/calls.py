@@ -12,6 +12,7 @@ import structlog
 from coordinator.registry.enrolment import Registry
 from federation.errors import TABLE, FederationError, InvalidIdentity, PolicyDenied
 from federation.identity.transport import Principal, principal_of
+from federation.parsing import parsed, parser
 
 log = structlog.get_logger()
 TRAILER_LIMIT: Final = 4000
@@ -66,12 +67,22 @@ async def _abort(context: Context, error: FederationError) -> NoReturn:
     await context.abort(status, error.code, trailing_metadata=trailers)
 
 
+class Parsing(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
+    """Requests that are no message come to the servicers as None (``federation.parsing``), not as an exception that gRPC prints."""
+
+    async def intercept_service(self, continuation: Any, details: Any) -> Any:
+        handler = await continuation(details)
+        if handler is None or handler.request_deserializer is None:
+            return handler
+        return handler._replace(request_deserializer=parser(handler.request_deserializer))
+
+
 def unary(handler: Callable[[S, Q, Context], Awaitable[R]]) -> Callable[[S, Q, Context], Awaitable[R]]:
     """Wraps a servicer's method (self, request, context)."""
 
     async def call(service: S, request: Q, context: Context) -> R:
         async with spoken(context):
-            return await handler(service, request, context)
+            return await handler(service, parsed(request), context)
         raise AssertionError("spoken() lets no error through")
 
     return call

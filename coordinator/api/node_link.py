@@ -20,6 +20,7 @@ from coordinator.jobs.docket import Docket
 from coordinator.registry.enrolment import Registry
 from coordinator.store.spool import Spool
 from federation.errors import InvalidUsage, ProtocolViolation
+from federation.parsing import parsed
 from federation.v1 import rounds_pb2
 
 log = structlog.get_logger()
@@ -68,7 +69,7 @@ class NodeLinkService:
         async with spoken(context):
             caller = admitted(context, self.registry, "node")
             try:
-                first = await asyncio.wait_for(anext(aiter(requests)), HELLO_SECONDS)
+                first = parsed(await asyncio.wait_for(anext(aiter(requests)), HELLO_SECONDS))
             except (TimeoutError, StopAsyncIteration) as error:
                 raise InvalidUsage("The stream does not begin with Hello.") from error
             hello = first.hello
@@ -96,7 +97,11 @@ class NodeLinkService:
     async def _read(self, requests: AsyncIterator[rounds_pb2.NodeEvent], session: Session) -> None:
         try:
             async for event in requests:
+                if event is None:
+                    self.docket.garbled(session)
+                    continue
                 self.docket.heard(session, event)
+                await self.docket.room(session)
         except grpc.aio.AioRpcError as error:
             log.info("node.stream-broke", member=session.member, node=session.node, status=str(error.code()))
         finally:
@@ -111,7 +116,7 @@ class NodeLinkService:
             iterator = aiter(parts)
             while True:
                 try:
-                    part = await asyncio.wait_for(anext(iterator), PART_SECONDS)
+                    part = parsed(await asyncio.wait_for(anext(iterator), PART_SECONDS))
                 except StopAsyncIteration:
                     break
                 except TimeoutError as error:
@@ -120,16 +125,19 @@ class NodeLinkService:
                     ) from error
                 if not query.job:
                     query, size = part.update, part.size
-                    driver = self.docket.driver(query.job, caller.member, caller.node)
-                    driver.expected(caller.member, query.context)
-                if len(part.data) > PART:
-                    raise InvalidUsage("A part is larger than 1 MiB.", hint="Send it in smaller parts.")
+                # Asked for each part: an upload that goes on when its attempt is over would be kept by nobody.
+                self.docket.driver(query.job, caller.member, caller.node).expected(caller.member, query.context)
+                if not 0 < len(part.data) <= PART:
+                    raise InvalidUsage(
+                        "A part is empty, or larger than 1 MiB.", hint="Send it in parts of up to 1 MiB."
+                    )
                 held = self.spool.append(query.job, query.context, caller.member, size, part.offset, part.data)
             return rounds_pb2.UpdateReceipt(held=held, complete=size > 0 and held == size)
 
     async def audit(self, request: rounds_pb2.AuditRequest, context: Context) -> AsyncIterator[rounds_pb2.AuditPart]:
         async with spoken(context):
             caller = admitted(context, self.registry, "node")
+            request = parsed(request)
             driver = self.docket.driver(request.job, caller.member, caller.node)
             parts = driver.audit(request.context, request.place)
             while (part := await asyncio.to_thread(next, parts, None)) is not None:
@@ -138,6 +146,7 @@ class NodeLinkService:
     async def held_update(self, request: rounds_pb2.UpdateQuery, context: Context) -> rounds_pb2.UpdateReceipt:
         async with spoken(context):
             caller = admitted(context, self.registry, "node")
+            request = parsed(request)
             self.docket.driver(request.job, caller.member, caller.node)
             return rounds_pb2.UpdateReceipt(held=self.spool.held(request.job, request.context, caller.member))
 

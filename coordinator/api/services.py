@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import grpc
@@ -21,6 +21,8 @@ from coordinator.releases.publisher import Publisher
 from coordinator.store.blobs import MAX_BYTES, Blobs
 from coordinator.store.database import Database
 from federation.errors import InvalidUsage, PolicyDenied
+from federation.identity.transport import Principal
+from federation.parsing import parsed
 from federation.v1 import (
     blobs_pb2,
     blobs_pb2_grpc,
@@ -67,6 +69,8 @@ class BlobService(blobs_pb2_grpc.BlobsServicer):
     registry: Registry
     blobs: Blobs
     docket: Docket
+    unfinished: dict[Principal, bytes] = field(default_factory=dict)
+    """the blob that each caller began last: one for each of the roll's people and nodes"""
 
     @unary
     async def Put(self, parts: AsyncIterator[blobs_pb2.BlobPart], context: Context) -> blobs_pb2.BlobReceipt:
@@ -80,7 +84,7 @@ class BlobService(blobs_pb2_grpc.BlobsServicer):
         iterator = aiter(parts)
         while True:
             try:
-                part = await asyncio.wait_for(anext(iterator), PART_SECONDS)
+                part = parsed(await asyncio.wait_for(anext(iterator), PART_SECONDS))
             except StopAsyncIteration:
                 break
             except TimeoutError as error:
@@ -91,16 +95,29 @@ class BlobService(blobs_pb2_grpc.BlobsServicer):
                     raise InvalidUsage(
                         f"A blob of {size:,} bytes is too large: {limit:,} is the most.", hint="Send a smaller one."
                     )
+                self._one_at_a_time(caller, digest)
+            elif not part.data:
+                raise InvalidUsage("A part is empty.", hint="Send parts of up to 1 MiB.")
             if len(part.data) > PART:
                 raise InvalidUsage("A part is larger than 1 MiB.", hint="Send it in smaller parts.")
             held, complete = await asyncio.to_thread(self.blobs.append, digest, size, part.offset, part.data)
             if complete:
                 break
+        if complete and caller.kind == "node":
+            self.docket.gave_state(caller.member, caller.node)
         return blobs_pb2.BlobReceipt(held=held, complete=complete)
+
+    def _one_at_a_time(self, caller: Principal, digest: bytes) -> None:
+        """Who begins another blob gives up the one that it has not brought to its end."""
+        before = self.unfinished.get(caller)
+        if before is not None and before != digest:
+            self.blobs.give_up(before)
+        self.unfinished[caller] = digest
 
     async def Get(self, request: blobs_pb2.BlobRequest, context: Context) -> AsyncIterator[blobs_pb2.BlobPart]:
         async with spoken(context):
             admitted(context, self.registry, *CLIENTS)
+            request = parsed(request)
             path = self.blobs.path(request.digest)
             size = path.stat().st_size
             with path.open("rb") as stream:
@@ -152,7 +169,7 @@ class JobService(jobs_pb2_grpc.JobsServicer):
     async def Watch(self, request: jobs_pb2.JobQuery, context: Context) -> AsyncIterator[jobs_pb2.JobView]:
         async with spoken(context):
             admitted(context, self.registry, *CLIENTS)
-            digest = self.docket.row(request.job).digest
+            digest = self.docket.row(parsed(request).job).digest
             while True:
                 changed = asyncio.ensure_future(self.docket.next_change(digest))
                 try:
@@ -168,7 +185,7 @@ class JobService(jobs_pb2_grpc.JobsServicer):
     async def Logs(self, request: jobs_pb2.LogsRequest, context: Context) -> AsyncIterator[jobs_pb2.LogLine]:
         async with spoken(context):
             admitted(context, self.registry, *CLIENTS)
-            digest = self.docket.row(request.job).digest
+            digest = self.docket.row(parsed(request).job).digest
             seen = 0
             while True:
                 changed = asyncio.ensure_future(self.docket.next_change(digest))

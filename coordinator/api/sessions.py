@@ -17,6 +17,8 @@ class Session:
     node: str
     offer: rounds_pb2.Offer
     queue: asyncio.Queue[bytes | None] = field(default_factory=lambda: asyncio.Queue(QUEUE_LIMIT))
+    refusals: int = 0
+    """events of this stream that were refused"""
 
     def send(self, data: bytes) -> bool:
         try:

@@ -446,32 +446,36 @@ class Docket:
         with self._database.transaction() as change:
             change.see_node(session.member, session.node, state, self._clock())
 
+    def garbled(self, session: Session) -> None:
+        """Bytes that are no event."""
+        self._log_refusal(session, "node.violation", check="malformed-message", detail="Bytes that are no message.")
+        self._metrics.violation("malformed-message")
+
     def heard(self, session: Session, event: rounds_pb2.NodeEvent) -> None:
         """One event from a node's stream. A bad one is noted against the node and changes nothing."""
         kind = event.WhichOneof("event") or ""
         try:
             self._hear(session, event, kind)
         except ProtocolViolation as error:
-            log.warning(
-                "node.violation",
-                member=session.member,
-                node=session.node,
-                kind=kind,
-                check=error.check,
-                detail=error.message,
-            )
+            self._log_refusal(session, "node.violation", kind=kind, check=error.check, detail=error.message)
             self._metrics.violation(error.check)
             self.note(event.job.hex(), session.member, f"refused {kind} ({error.check}): {error.message}")
         except FederationError as error:
-            log.warning(
-                "node.refused",
-                member=session.member,
-                node=session.node,
-                kind=kind,
-                code=error.code,
-                detail=error.message,
-            )
+            self._log_refusal(session, "node.refused", kind=kind, code=error.code, detail=error.message)
             self.note(event.job.hex(), session.member, f"refused {kind} ({error.code}): {error.message}")
+
+    @staticmethod
+    def _log_refusal(session: Session, event: str, **said: str) -> None:
+        """A line of the log: of a stream the first, then those whose number is a power of two."""
+        session.refusals += 1
+        if session.refusals <= REMARKS_KEPT or not session.refusals & (session.refusals - 1):
+            log.warning(event, member=session.member, node=session.node, refusals=session.refusals, **said)
+
+    async def room(self, session: Session) -> None:
+        """Returns when no job of this node has more events waiting than memory is to hold."""
+        for case in list(self._cases.values()):
+            if case.driver is not None and case.driver.members.get(session.member) == session.node:
+                await case.driver.room()
 
     def _hear(self, session: Session, event: rounds_pb2.NodeEvent, kind: str) -> None:
         if kind == "offer":
@@ -567,6 +571,10 @@ class Docket:
     def closed(self, job: str, outcome: str, cohort: int, phases: dict[str, float], received: int) -> None:  # noqa: ARG002
         self._metrics.round_over(outcome, cohort, phases, received)
 
+    def misconduct(self, job: str, member: str, check: str) -> None:
+        self._metrics.violation(check)
+        log.warning("member.misconduct", job=job[:12], member=member, check=check)
+
     def stuck(self, job: str, reason: str) -> None:
         case = self._cases.get(job)
         if case is not None:
@@ -616,6 +624,13 @@ class Docket:
             case.driver is not None and case.driver.members.get(member) == node and case.driver.awaits_state(member)
             for case in self._cases.values()
         )
+
+    def gave_state(self, member: str, node: str) -> None:
+        """This node has put a blob."""
+        for case in self._cases.values():
+            if case.driver is not None and case.driver.members.get(member) == node and case.driver.awaits_state(member):
+                case.driver.gave_state(member)
+                return
 
     def note(self, job: str, member: str, text: str) -> None:
         case = self._cases.get(job)

@@ -18,6 +18,8 @@ from federation.secagg.parameters import Terms
 
 REFUSALS_KEPT: Final = 100
 """of each member; a story does not grow with a peer's patience"""
+PROOFS_KEPT: Final = 8
+"""of each member, beside its refusals: whoever says much that is wrong cannot so get rid of a proof"""
 ABSENCES_KEPT: Final = 100
 
 
@@ -26,6 +28,7 @@ class Chronicle:
         self._job, self._terms = job, terms
         self.views = views
         self._refusals: Counter[str] = Counter()
+        self._proofs: Counter[str] = Counter()
         self._absences = 0
 
     def write(
@@ -94,8 +97,9 @@ class Chronicle:
 
     def _misconduct(self, change: Change, refused: events.Misconduct, now: float) -> None:
         violation, member = refused.violation, refused.member
-        self._refusals[member] += 1
-        if self._refusals[member] > REFUSALS_KEPT:
+        counted, most = (self._proofs, PROOFS_KEPT) if refused.proof else (self._refusals, REFUSALS_KEPT)
+        counted[member] += 1
+        if counted[member] > most:
             return
         change.add_line(self._job, now, f"{member}: refused ({violation.check}): {violation.message}")
         change.audit(now, "misconduct", f"{self._job} {member} {violation.check}", violation.evidence)

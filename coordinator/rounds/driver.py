@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -42,6 +43,12 @@ log = structlog.get_logger()
 
 INLINE_SUM: Final = 256 << 10
 BATCH: Final = 256
+INBOX: Final = 1024
+"""events that wait: while there are more, nothing is read from the nodes' streams"""
+MESSAGES_OF_A_MEMBER: Final = 20_000
+BYTES_OF_A_MEMBER: Final = 256 << 20
+"""of one member's messages that are stored until the next state is certified; what it says beyond is lost on the way"""
+ASKS: Final = 4
 FLUSH_SECONDS: Final = 1.0
 
 
@@ -55,6 +62,8 @@ class Ear(Protocol):
     def final_state(self, job: str, blob: bytes, sealings: tuple[Sealing, ...]) -> None: ...
 
     def stuck(self, job: str, reason: str) -> None: ...
+
+    def misconduct(self, job: str, member: str, check: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +92,13 @@ class JobDriver:
         self._unsaved: list[tuple[int, float, bytes]] = []
         self._flush_timer: asyncio.TimerHandle | None = None
         self._asking: asyncio.Task[None] | None = None
-        self._asked: set[str] = set()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._spoken: dict[str, tuple[int, int]] = {}
+        """(messages, bytes) of each member since the last checkpoint"""
+        self._asked: Counter[str] = Counter()
+        """states that each member was asked for and has not put yet"""
+        self._checking_state: set[str] = set()
         self._moment: float | None = None
         """the time of the event in hand: a replay judges credentials as the first run did"""
         self._final: bytes | None = None
@@ -115,6 +130,7 @@ class JobDriver:
         self._sequence = 0
         for sequence, time, data in stored:
             event = wire.event_from_bytes(data)
+            self._weigh(event, len(data))
             self._moment = time
             self.machine.handle(event, time)
             if isinstance(event, events.From) and isinstance(event.message, Upload):
@@ -166,6 +182,12 @@ class JobDriver:
 
     def say(self, event: events.CollectorEvent) -> None:
         self._queue.put_nowait(event)
+        if self._queue.qsize() >= INBOX:
+            self._room.clear()
+
+    async def room(self) -> None:
+        """Returns when few enough events wait: who reads a node's stream asks before it reads on."""
+        await self._room.wait()
 
     def upload(self, member: str, proto: rounds_pb2.Upload) -> None:
         """An Upload whose bytes ride along or lie in the spool. They are checked against its root before it counts."""
@@ -205,6 +227,9 @@ class JobDriver:
         return part
 
     def state_stored(self, member: str, proto: rounds_pb2.StateStored) -> None:
+        if member in self._checking_state:
+            return  # one at a time: each is read whole
+        self._checking_state.add(member)
         self._spawn(self._check_state(member, proto.state_digest, proto.blob))
 
     # ----------------------------------------------------------------------------------------------------------- inside
@@ -228,6 +253,8 @@ class JobDriver:
             batch = [await self._next()]
             while len(batch) < BATCH and not self._queue.empty():
                 batch.append(self._queue.get_nowait())
+            if self._queue.qsize() < INBOX:
+                self._room.set()
             self._handle(batch)
 
     async def _next(self) -> events.CollectorEvent:
@@ -246,13 +273,18 @@ class JobDriver:
         now = self._moment = self._desk.clock()
         out: list[events.CollectorInstruction] = []
         for event in batch:
+            if isinstance(event, events.From) and self._said_enough(event.member):
+                out += self._flooded(event.member)
+                continue
             try:
                 out += self.machine.handle(event, now)
             except OutOfOrder as error:
                 self._log.warning("collector.out-of-order", event=type(event).__name__, detail=str(error))
                 continue
             self._sequence += 1
-            self._unsaved.append((self._sequence, now, wire.event_to_bytes(event)))
+            data = wire.event_to_bytes(event)
+            self._weigh(event, len(data))
+            self._unsaved.append((self._sequence, now, data))
         if not out and all(isinstance(event, events.From) for event in batch):
             if self._flush_timer is None and self._unsaved:
                 self._flush_timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._flush)
@@ -261,6 +293,28 @@ class JobDriver:
         for instruction in out:
             self._perform(instruction)
         self._desk.ear.changed(self._job)
+
+    def _weigh(self, event: events.CollectorEvent, size: int) -> None:
+        if isinstance(event, events.From):
+            count, total = self._spoken.get(event.member, (0, 0))
+            self._spoken[event.member] = count + 1, total + size
+
+    def _said_enough(self, member: str) -> bool:
+        count, total = self._spoken.get(member, (0, 0))
+        return count >= MESSAGES_OF_A_MEMBER or total >= BYTES_OF_A_MEMBER
+
+    def _flooded(self, member: str) -> Sequence[events.Misconduct]:
+        """Said once: the count that is kept is left behind."""
+        count, total = self._spoken[member]
+        if count > MESSAGES_OF_A_MEMBER:
+            return ()
+        self._spoken[member] = MESSAGES_OF_A_MEMBER + 1, total
+        wrong = ProtocolViolation(
+            f"{member} says more than a round can hold; what it says is dropped until the next state is certified.",
+            check="flood",
+            hint="Its node is broken, or hostile.",
+        )
+        return (events.Misconduct(member, wrong, proof=False),)
 
     def _commit(self, out: Sequence[events.CollectorInstruction], now: float) -> None:
         roster = [seat.member for seat in self.machine.seats]
@@ -278,6 +332,7 @@ class JobDriver:
                     self._uploads.forget(change, instruction.context)
             if any(isinstance(instruction, events.StateCertified) for instruction in out):
                 change.set_checkpoint(self._job, self.machine.checkpoint())
+                self._spoken.clear()
         self._unsaved.clear()
         if self._flush_timer is not None:
             self._flush_timer.cancel()
@@ -308,6 +363,8 @@ class JobDriver:
             case events.JobDone():
                 self._final = instruction.state_digest
                 self.want_release()
+            case events.Misconduct(violation=violation):
+                self._desk.ear.misconduct(self._job, instruction.member, violation.check)
             case events.JobStuck():
                 self._desk.ear.stuck(self._job, instruction.reason)
             case _:
@@ -318,7 +375,8 @@ class JobDriver:
         if isinstance(proto, rounds_pb2.Close) and proto.sum_size <= INLINE_SUM:
             proto.inline_sum = self._small_sum_of(proto.sum_blob) or self._desk.blobs.path(proto.sum_blob).read_bytes()
         if isinstance(proto, rounds_pb2.ProvideState):
-            self._asked.update(tell.members)
+            for member in tell.members:
+                self._ask_state(member)
         data = self._instruction(proto)  # encoded once for all
         for member in tell.members:
             self._desk.post(member, self._node[member], data)
@@ -326,8 +384,11 @@ class JobDriver:
     def _instruction(self, proto: object) -> bytes:
         return instruction_bytes(self.manifest.digest, proto)
 
+    def _ask_state(self, member: str) -> None:
+        self._asked[member] = min(self._asked[member] + 1, ASKS)
+
     def _ask_release(self, member: str, digest: bytes) -> bool:
-        self._asked.add(member)
+        self._ask_state(member)
         proto = rounds_pb2.ProvideRelease(state_digest=digest)
         return self._desk.post(member, self._node[member], self._instruction(proto))
 
@@ -383,6 +444,8 @@ class JobDriver:
             self._log.warning("state.refused", member=member, detail=error.message)
             self.say(events.TaskBroke(member, error.message))
             return
+        finally:
+            self._checking_state.discard(member)
         if digest != self._final:
             self.say(events.StateStored(digest, blob))
         elif not self._terms.blind:
@@ -424,7 +487,11 @@ class JobDriver:
 
     def awaits_state(self, member: str) -> bool:
         """Whether ``member`` was asked for a state, so that it may put a blob."""
-        return member in self._asked
+        return self._asked[member] > 0
+
+    def gave_state(self, member: str) -> None:
+        """It has put a blob: for another it waits until it is asked again."""
+        self._asked[member] = max(self._asked[member] - 1, 0)
 
     @property
     def done(self) -> bool:

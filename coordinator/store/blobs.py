@@ -85,6 +85,10 @@ class Blobs:
         self._finish(partial, whole, digest)
         return size, True
 
+    def give_up(self, digest: bytes) -> None:
+        """What was received of a blob that is not whole."""
+        self._partial(digest).unlink(missing_ok=True)
+
     def erase(self, digest: bytes) -> None:
         self._whole(digest).unlink(missing_ok=True)
 

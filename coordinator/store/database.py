@@ -313,6 +313,15 @@ class Change:
         table = tables.checkpoints
         return self._connection.execute(sa.select(table.c.data).where(table.c.job == job)).scalar()
 
+    # ------------------------------------------------------------------------------------------------------- misconduct
+
+    def misconduct(self) -> Iterator[tuple[float, str, bytes]]:
+        """(time, "job member check", signed bytes) of each refusal that has evidence, oldest first."""
+        table = tables.audit_entries
+        query = sa.select(table).where(table.c.kind == "misconduct", sa.func.length(table.c.payload) > 0)
+        for row in self._connection.execute(query.order_by(table.c.sequence)):
+            yield row.time, row.subject, row.payload
+
     # ---------------------------------------------------------------------------------------------------------- story
 
     def add_line(self, job: str, now: float, text: str, member: str = "") -> None:

@@ -60,12 +60,15 @@ EXAMPLES: Final = {
     "concord-node try": "concord-node try job.yaml --home node-fr",
     "concord-node consents": "concord-node consents --home node-fr",
     "concord-node budget": "concord-node budget --home node-br",
+    "concord-node evidence list": "concord-node evidence list --home node-fr",
+    "concord-node evidence show": "concord-node evidence show 3f9c21 --home node-fr",
     "concord-node version": "concord-node version",
     "concord-node data add": "concord-node data add digits --home node-fr --path /srv/digits --examples 412 --tag scans",
     "concord-coordinator init": "concord-coordinator init --home coordinator --federation atlas --listen 0.0.0.0:7443",
     "concord-coordinator found": "concord-coordinator found --home coordinator --roll roll.json",
     "concord-coordinator ticket": "concord-coordinator ticket --home coordinator --member fr --node fr-1 --out fr-ticket.json "
     "--address concord.example.org:7443",
+    "concord-coordinator evidence": "concord-coordinator evidence --home coordinator --out evidence",
     "concord-coordinator run": "concord-coordinator run --home coordinator",
     "concord-coordinator version": "concord-coordinator version",
 }

@@ -6,17 +6,19 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, cast
 
 # What gRPC would print stands in the error of each call: a node's log holds events, one a line.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 import grpc
 
-from federation.errors import ERRORS, FederationError, InvalidIdentity, InvalidUsage, Unavailable
+from federation.errors import ERRORS, FederationError, InvalidIdentity, InvalidUsage, ProtocolViolation, Unavailable
+from federation.parsing import parser
 from federation.route import Route
 
-MESSAGE_LIMIT: Final = 64 << 20
+MESSAGE_LIMIT: Final = 16 << 20
+"""of one message: what 200 members fill is a fifth of it"""
 CALL_SECONDS: Final = 30.0
 
 
@@ -44,6 +46,24 @@ def open_channel(route: Route, credentials: Credentials) -> grpc.aio.Channel:
     return grpc.aio.secure_channel(route.address, tls, options=options)
 
 
+def parsing(channel: grpc.aio.Channel) -> grpc.aio.Channel:
+    """For stubs: bytes that are no message come as None (``federation.parsing``)."""
+    return cast(grpc.aio.Channel, _Parsing(channel))
+
+
+class _Parsing:
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._channel = channel
+
+    def __getattr__(self, name: str) -> Any:
+        make = getattr(self._channel, name)
+
+        def call(path: str, *, response_deserializer: Any, **rest: Any) -> Any:
+            return make(path, response_deserializer=parser(response_deserializer), **rest)
+
+        return call
+
+
 @contextmanager
 def spoken(route: Route) -> Iterator[None]:
     """Each gRPC error inside becomes a FederationError: the coordinator's own words where it sent them."""
@@ -61,9 +81,25 @@ def error_of(error: grpc.aio.AioRpcError, route: Route) -> FederationError:
         return ERRORS[str(code)](
             _text(trailers.get("concord-message-bin")), hint=_text(trailers.get("concord-hint-bin"))
         )
+    if code == ProtocolViolation.code:
+        return ProtocolViolation(
+            _text(trailers.get("concord-message-bin")),
+            check="reported-by-coordinator",
+            hint=_text(trailers.get("concord-hint-bin")),
+        )
     details = (error.details() or "")[:300]
     if error.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}:
         return route.refusal(details) or _unreached(details, route)
+    if (
+        error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        and "Received message larger" in details
+        and "CLIENT" in details
+    ):
+        return ProtocolViolation(
+            f"The coordinator sent a message of more than {MESSAGE_LIMIT >> 20} MiB, which is not read.",
+            check="message-size",
+            hint="Its software is broken, or hostile: tell its operator, and the other members if it goes on.",
+        )
     if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return InvalidUsage(f"The message is larger than may be sent at once: {details}", hint="Send it in parts.")
     return FederationError(f"The coordinator answered {error.code().name}: {details}")

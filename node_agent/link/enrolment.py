@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from federation.parsing import parsed
 from federation.route import Route
 from federation.v1 import enrolment_pb2, enrolment_pb2_grpc
-from node_agent.link.channel import CALL_SECONDS, Credentials, open_channel, spoken
+from node_agent.link.channel import CALL_SECONDS, Credentials, open_channel, parsing, spoken
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ async def join(
     request = enrolment_pb2.JoinRequest(ticket_id=ticket_id, token=token, csr_pem=csr_pem, node_credential=credential)
     async with open_channel(route, credentials) as channel:
         with spoken(route):
-            reply = await enrolment_pb2_grpc.EnrolmentStub(channel).Join(request, timeout=CALL_SECONDS)
+            reply = parsed(await enrolment_pb2_grpc.EnrolmentStub(parsing(channel)).Join(request, timeout=CALL_SECONDS))
     return Joined(reply.certificate_pem, reply.ca_pem, reply.roll)
 
 
@@ -31,7 +32,6 @@ async def renew(route: Route, credentials: Credentials, csr_pem: bytes) -> bytes
     """A fresh certificate (PEM)."""
     async with open_channel(route, credentials) as channel:
         with spoken(route):
-            reply = await enrolment_pb2_grpc.EnrolmentStub(channel).Renew(
-                enrolment_pb2.RenewRequest(csr_pem=csr_pem), timeout=CALL_SECONDS
-            )
+            stub = enrolment_pb2_grpc.EnrolmentStub(parsing(channel))
+            reply = parsed(await stub.Renew(enrolment_pb2.RenewRequest(csr_pem=csr_pem), timeout=CALL_SECONDS))
     return bytes(reply.certificate_pem)

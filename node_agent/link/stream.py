@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import hashlib
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,9 +18,10 @@ import grpc
 import structlog
 
 from federation.errors import FederationError, ProtocolViolation, Unavailable, VerificationFailed
+from federation.parsing import parsed
 from federation.route import Route
 from federation.v1 import blobs_pb2, blobs_pb2_grpc, rounds_pb2, rounds_pb2_grpc
-from node_agent.link.channel import CALL_SECONDS, Credentials, error_of, open_channel, spoken
+from node_agent.link.channel import CALL_SECONDS, Credentials, error_of, open_channel, parsing, spoken
 from node_agent.rounds.growing import GrowingUpdate
 
 log = structlog.get_logger()
@@ -31,10 +32,14 @@ FIRST_PAUSE: Final = 0.2
 LONGEST_PAUSE: Final = 15.0
 TRIES: Final = 5
 TRANSFER_SECONDS: Final = 3600.0
+PART_SECONDS: Final = 60.0
+"""the longest pause within a transfer"""
+AUDIT_PART_LIMIT: Final = 4 << 20
+"""bytes: a chunk of a MiB, and a trailer for 200 members"""
 
 
 class Link:
-    """``hello`` builds the first event of each stream; ``hear`` gets each instruction; ``opened`` is told of each connection."""
+    """``hello`` builds the first event of each stream; ``hear`` gets each instruction; ``room`` returns when the next may come."""
 
     def __init__(
         self,
@@ -42,9 +47,10 @@ class Link:
         credentials: Callable[[], Credentials],
         hello: Callable[[], rounds_pb2.NodeEvent],
         hear: Callable[[rounds_pb2.Instruction], None],
+        room: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.route = route
-        self._credentials, self._hello, self._hear = credentials, hello, hear
+        self._credentials, self._hello, self._hear, self._room = credentials, hello, hear, room
         self._out: asyncio.Queue[rounds_pb2.NodeEvent] = asyncio.Queue(QUEUE_LIMIT)
         self._channel: grpc.aio.Channel | None = None
         self._call: grpc.aio.StreamStreamCall[rounds_pb2.NodeEvent, rounds_pb2.Instruction] | None = None
@@ -73,7 +79,9 @@ class Link:
                 said = error_of(error, self.route)
                 log.warning("link.broken", detail=said.message, hint=said.hint)
             except FederationError as error:
-                log.warning("link.refused", detail=error.message, hint=error.hint)
+                log.warning("link.refused", code=error.code, detail=error.message, hint=error.hint)
+            except Exception as error:  # whatever a coordinator says, the node dials again
+                log.exception("link.failed", error=type(error).__name__)
             finally:
                 if self.connected.is_set():
                     pause = FIRST_PAUSE
@@ -86,7 +94,7 @@ class Link:
         async with open_channel(self.route, self._credentials()) as channel:
             self._channel = channel
             # The stubs are typed for the blocking API: asyncio's stream needs no iterator of requests.
-            connect: Any = rounds_pb2_grpc.NodeLinkStub(channel).Connect
+            connect: Any = rounds_pb2_grpc.NodeLinkStub(parsing(channel)).Connect
             call = self._call = connect()
             while not self._out.empty():
                 self._out.get_nowait()
@@ -97,7 +105,9 @@ class Link:
                     if not self.connected.is_set():
                         self.connected.set()
                         log.info("link.open", route=self.route.sentence)
-                    self._hear(instruction)
+                    self._hear(parsed(instruction))
+                    if self._room is not None:
+                        await self._room()
             except asyncio.CancelledError:
                 if not call.cancelled() or asyncio.current_task().cancelling():  # type: ignore[union-attr]
                     raise
@@ -129,9 +139,9 @@ class Link:
         Raises Unavailable or what the coordinator says.
         """
         query, size = rounds_pb2.UpdateQuery(job=job, context=context), update.size
-        stub = rounds_pb2_grpc.NodeLinkStub(self._open())
+        stub = rounds_pb2_grpc.NodeLinkStub(parsing(self._open()))
         with spoken(self.route):
-            held = (await stub.HeldUpdate(query, timeout=CALL_SECONDS)).held
+            held = parsed(await stub.HeldUpdate(query, timeout=CALL_SECONDS)).held
             if held == size:
                 return
 
@@ -148,28 +158,30 @@ class Link:
                         yield rounds_pb2.UpdatePart(offset=offset, data=data, **head)  # type: ignore[arg-type]
                         offset, first = offset + len(data), False
 
-            receipt = await stub.PutUpdate(parts(), timeout=TRANSFER_SECONDS)
+            receipt = parsed(await stub.PutUpdate(parts(), timeout=TRANSFER_SECONDS))
         if not receipt.complete:
             raise Unavailable("The update did not arrive whole.", hint="The node sends the rest by itself.")
 
     async def audit(self, job: bytes, context: bytes, leaf: int, members: int) -> list[rounds_pb2.AuditPart]:
         """What the cohort uploaded at one place: at most ``members`` parts. Raises Unavailable, or what the coordinator says."""
-        stub = rounds_pb2_grpc.NodeLinkStub(self._open())
+        stub = rounds_pb2_grpc.NodeLinkStub(parsing(self._open()))
         parts: list[rounds_pb2.AuditPart] = []
         with spoken(self.route):
             request = rounds_pb2.AuditRequest(job=job, context=context, place=leaf)
-            async for part in stub.Audit(request, timeout=TRANSFER_SECONDS):
+            async for part in paced(stub.Audit(request, timeout=TRANSFER_SECONDS), self.route):
                 if len(parts) == members:
                     raise ProtocolViolation("An audit shows more members than the cohort has.", check="audit-cohort")
+                if part.ByteSize() > AUDIT_PART_LIMIT:
+                    raise ProtocolViolation("An audit shows more bytes than a chunk has.", check="audit-chunk")
                 parts.append(part)
         return parts
 
     async def put_blob(self, digest: bytes, path: Path) -> None:
         """Raises Unavailable when it cannot be brought to its end."""
         size = path.stat().st_size
-        stub = blobs_pb2_grpc.BlobsStub(self._open())
+        stub = blobs_pb2_grpc.BlobsStub(parsing(self._open()))
         with spoken(self.route):
-            receipt = await stub.Held(blobs_pb2.BlobRequest(digest=digest), timeout=CALL_SECONDS)
+            receipt = parsed(await stub.Held(blobs_pb2.BlobRequest(digest=digest), timeout=CALL_SECONDS))
             if receipt.complete:
                 return
             held = receipt.held
@@ -183,7 +195,7 @@ class Link:
                         yield blobs_pb2.BlobPart(offset=offset, data=data, **head)  # type: ignore[arg-type]
                         offset, first = offset + len(data), False
 
-            receipt = await stub.Put(parts(), timeout=TRANSFER_SECONDS)
+            receipt = parsed(await stub.Put(parts(), timeout=TRANSFER_SECONDS))
         if not receipt.complete:
             raise Unavailable("The blob did not arrive whole.", hint="The node sends the rest by itself.")
 
@@ -191,25 +203,33 @@ class Link:
         """Fetches a blob into ``path``, in several tries where it must. Raises VerificationFailed for other bytes than named."""
         partial = path.with_name(f".{path.name}.part")
         partial.unlink(missing_ok=True)
-        for attempt in range(TRIES):
-            try:
-                await self._fetch(digest, partial, limit)
-                break
-            except (Unavailable, VerificationFailed):
-                if attempt == TRIES - 1:
-                    raise
-                await asyncio.sleep(FIRST_PAUSE * 2**attempt)
-        partial.replace(path)
+        try:
+            for attempt in range(TRIES):
+                try:
+                    await self._fetch(digest, partial, limit)
+                    break
+                except (Unavailable, VerificationFailed) as error:
+                    if attempt == TRIES - 1:
+                        raise
+                    log.warning("transfer.again", blob=digest.hex()[:16], detail=error.message, hint=error.hint)
+                    await asyncio.sleep(FIRST_PAUSE * 2**attempt)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
 
     async def _fetch(self, digest: bytes, partial: Path, limit: int) -> None:
-        stub = blobs_pb2_grpc.BlobsStub(self._open())
+        stub = blobs_pb2_grpc.BlobsStub(parsing(self._open()))
         with partial.open("ab") as stream, spoken(self.route):
             done = stream.tell()
             call = stub.Get(blobs_pb2.BlobRequest(digest=digest, offset=done), timeout=TRANSFER_SECONDS)
-            async for part in call:
-                if part.offset != done or done + len(part.data) > limit:
+            empty = 0
+            async for part in paced(call, self.route):
+                empty += not part.data
+                if part.offset != done or done + len(part.data) > limit or empty > 1:  # a blob may be empty
+                    partial.unlink()
                     raise VerificationFailed(
-                        "The coordinator sent other bytes than were asked for.", hint="Tell its operator."
+                        f"The coordinator sent other bytes than were asked for, or more than {limit:,}.",
+                        hint="They were thrown away. Tell the coordinator's operator.",
                     )
                 stream.write(part.data)
                 done += len(part.data)
@@ -219,6 +239,24 @@ class Link:
                 f"What came for {digest.hex()[:16]}… has another digest; it was thrown away.",
                 hint="Tell the coordinator's operator.",
             )
+
+
+async def paced(call: Any, route: Route) -> AsyncIterator[Any]:
+    """The parts of a transfer. Raises Unavailable, and ends the call, when the next does not come in time."""
+    parts = aiter(call)
+    try:
+        while True:
+            try:
+                yield parsed(await asyncio.wait_for(anext(parts), PART_SECONDS))
+            except StopAsyncIteration:
+                return
+    except TimeoutError:
+        raise Unavailable(
+            f"A transfer from {route.place} stood still for {PART_SECONDS:.0f} s and was ended.",
+            hint="The node tries again by itself. If it stays so, tell the coordinator's operator.",
+        ) from None
+    finally:
+        call.cancel()
 
 
 def digest_of(path: Path) -> bytes:

@@ -34,6 +34,7 @@ from federation.errors import (
 )
 from federation.identity.consent import Consent, open_consent
 from federation.identity.credential import NodeCredential, verify_credential
+from federation.identity.fields import moment_text
 from federation.identity.keys import SigningKey
 from federation.identity.roll import Roll
 from federation.manifest.manifest import Manifest
@@ -43,7 +44,7 @@ from federation.privacy.budget import Budget
 from federation.sealing import release_purpose, wrap
 from federation.secagg import events, wire
 from federation.secagg.audit import Place, Shown, check_audit, leaves_of
-from federation.secagg.encoding import Buffer, encoding_of, open_sum
+from federation.secagg.encoding import Buffer, encoding_of, open_sum, update_size
 from federation.secagg.figures import public_words
 from federation.secagg.member import Me, MemberMachine
 from federation.secagg.messages import Announcement, Certificate, Close, Recover, Survivors, Upload
@@ -51,22 +52,38 @@ from federation.v1 import rounds_pb2
 from federation.weights.layout import Layout
 from federation.weights.outer_step import averages, next_scales, outer_step
 from federation.weights.state import ModelState, read_state
+from node_agent.rounds import disclosure
 from node_agent.rounds.disclosure import Disclosure, FigureBook, exact_in
 from node_agent.rounds.files import JobFiles
 from node_agent.rounds.growing import GrowingUpdate
 from node_agent.rounds.training import LANES, Trainer
 from node_agent.runner.failure import for_the_lead
+from node_agent.store.evidence import EvidenceFolder, Piece
 from node_agent.store.journal import Journal
 
 log = structlog.get_logger()
 
 INLINE_UPDATE: Final = 512 << 10
+INLINE_SUM: Final = 1 << 20
+INLINE_SUMS: Final = 4
 MAX_STATE: Final = 64 << 30
-MAX_SUM: Final = 64 << 30
 SEND_TRIES: Final = 4
 FIRST_PAUSE: Final = 1.0
 LONGEST_PAUSE: Final = 30.0
 """seconds between attempts to write the journal"""
+INBOX_MESSAGES: Final = 256
+INBOX_BYTES: Final = 32 << 20
+"""of the coordinator's messages that wait: while there are more, nothing more is read from the stream"""
+REFUSALS_TOLD: Final = 100
+"""of a job: each further one is told when their number is a power of two, so that a log does not grow with a peer's patience"""
+NO_EVIDENCE: Final = frozenset(
+    {
+        *("aborted", "context", "epoch", "formation", "out-of-order", "stale-attempt", "stale-round"),
+        *("contribution-lost", "min-cohort", "sum-not-applied", "sum-refused", disclosure.CHECK, disclosure.BEHIND),
+    }
+)
+"""Checks of which nothing is kept: the first row an honest coordinator fails too when messages cross on a slow network; the second
+is about this lab, or kept where it was found."""
 
 
 _ABOUT_AN_ATTEMPT: Final = (Announcement, Survivors, Certificate, Recover, events.Reopen, Close)
@@ -96,6 +113,7 @@ class Lab:
     roll: Roll
     min_cohort: int | None
     way: Way
+    evidence: EvidenceFolder
     count: Callable[[str], None]
     """metrics: one more of ..."""
     figures: FigureBook
@@ -123,12 +141,21 @@ class JobDriver:
         self._rule = Disclosure(lab.figures, manifest.digest, exact, self._terms.rounds)
         self._knowing: asyncio.Task[None] | None = None
         self.machine = MemberMachine(self._terms, me, lab.key.sign, self._credential, cohorts=self._rule)
-        self._queue: asyncio.Queue[events.MemberEvent] = asyncio.Queue()
+        self._queue: asyncio.Queue[tuple[events.MemberEvent, Any]] = asyncio.Queue()
+        """an event, and the coordinator's message that it came as; None for our own"""
+        self._waiting, self._waiting_bytes = 0, 0
+        self._room = asyncio.Event()
+        self._room.set()
+        self._refusals = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._contributing: dict[bytes, asyncio.Task[None]] = {}
         self._ahead: dict[bytes, asyncio.Task[None]] = {}
         """large updates that leave while they are made"""
         self._inline_sums: dict[bytes, bytes] = {}
+        """by their digest, the last few"""
+        self._fetching = asyncio.Lock()
+        """one file comes at a time: however often it is offered, two never write to one place"""
+        self._newest: events.FetchSum | None = None
         self._state: ModelState | None = None
         self._log = log.bind(job=manifest.digest.hex()[:12], name=manifest.name)
         records = lab.journal.records(manifest.digest)
@@ -165,11 +192,21 @@ class JobDriver:
         try:
             event: events.MemberEvent = wire.from_proto(proto)
         except ProtocolViolation as error:
-            self._refuse(error)
+            self._refuse(error, proto)
             return
-        if isinstance(event, Close) and proto.inline_sum:
-            self._inline_sums = {event.context: bytes(proto.inline_sum)}
-        self._queue.put_nowait(event)
+        if isinstance(event, Close) and 0 < len(proto.inline_sum) <= INLINE_SUM:
+            while len(self._inline_sums) >= INLINE_SUMS:
+                del self._inline_sums[next(iter(self._inline_sums))]
+            self._inline_sums[event.sum_blob] = bytes(proto.inline_sum)
+        self._waiting += 1
+        self._waiting_bytes += proto.ByteSize()
+        if self._waiting >= INBOX_MESSAGES or self._waiting_bytes >= INBOX_BYTES:
+            self._room.clear()
+        self._queue.put_nowait((event, proto))
+
+    async def room(self) -> None:
+        """Returns when few enough of the coordinator's messages wait: who reads the stream asks before it reads on."""
+        await self._room.wait()
 
     # ----------------------------------------------------------------------------------------------------------- inside
 
@@ -187,13 +224,26 @@ class JobDriver:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._log.error("driver.failed", error=type(error).__name__, detail=str(error), exc_info=error)
 
+    def _own(self, event: events.MemberEvent) -> None:
+        """An event of this lab's own."""
+        self._queue.put_nowait((event, None))
+
+    def _heard(self, proto: Any) -> None:
+        """One message of the coordinator less waits."""
+        if proto is not None:
+            self._waiting -= 1
+            self._waiting_bytes -= proto.ByteSize()
+            if self._waiting < INBOX_MESSAGES and self._waiting_bytes < INBOX_BYTES:
+                self._room.set()
+
     async def _run(self) -> None:
         await self._read_data()
         if self.machine.position.round:
             with contextlib.suppress(VerificationFailed):  # said where the state is used
                 self._know(await asyncio.to_thread(self._held))
         while True:
-            event = await self._queue.get()
+            event, proto = await self._queue.get()
+            self._heard(proto)
             if isinstance(event, _ABOUT_AN_ATTEMPT) and self._knowing is not None:
                 await asyncio.wait({self._knowing})
             try:
@@ -203,7 +253,7 @@ class JobDriver:
                     "member.out-of-order", event=type(event).__name__, detail=error.message, story=error.story
                 )
                 continue
-            await self._perform(instructions)
+            await self._perform(instructions, proto)
 
     def _know(self, state: ModelState) -> None:
         """Has the model's digest made beside the rounds; whatever is said of an attempt waits for it."""
@@ -221,7 +271,8 @@ class JobDriver:
             self._rule.data = None
             self._log.error("data.not-read", detail=str(error), hint="No figure leaves until it can be read.")
 
-    async def _perform(self, instructions: list[events.MemberInstruction]) -> None:
+    async def _perform(self, instructions: list[events.MemberInstruction], proto: Any) -> None:
+        """``proto``: the message that led to them, if one did."""
         pending: dict[str, bytes | None] = {}
         figures: list[events.RememberFigures] = []
         for instruction in instructions:
@@ -234,7 +285,10 @@ class JobDriver:
             if pending or figures:
                 await self._remember(pending, figures)
                 pending, figures = {}, []
-            self._do(instruction)
+            if isinstance(instruction, events.Refuse):
+                self._refuse(instruction.violation, proto)
+            else:
+                self._do(instruction)
         if pending or figures:
             await self._remember(pending, figures)
 
@@ -266,6 +320,7 @@ class JobDriver:
             case events.Contribute():
                 self._contributing[instruction.plan.context] = self._spawn(self._contribute(instruction))
             case events.FetchSum():
+                self._newest = instruction
                 self._spawn(self._apply(instruction))
             case events.StopContributing():
                 if (task := self._contributing.pop(instruction.context, None)) is not None:
@@ -279,8 +334,6 @@ class JobDriver:
             case events.Forgone():
                 if self._terms.privacy is not None:
                     self._spawn(self._forgo(instruction.context))
-            case events.Refuse():
-                self._refuse(instruction.violation)
             case events.RoundSettled():
                 for context in list(self._contributing):
                     if self._contributing[context].done():
@@ -293,14 +346,44 @@ class JobDriver:
     def _send(self, proto: Any) -> None:
         self._lab.way.send(event_of(self.manifest.digest, proto))
 
-    def _refuse(self, violation: ProtocolViolation) -> None:
-        self._log.warning("protocol.refused", check=violation.check, detail=violation.message, hint=violation.hint)
+    def _refuse(self, violation: ProtocolViolation, proto: Any) -> None:
+        """Says which check failed and what the operator can do; keeps the message where it shows something."""
         self._lab.count("refusals")
+        self._refusals += 1
+        kept = None if violation.check in NO_EVIDENCE else self._keep(violation, proto)
+        if self._refusals > REFUSALS_TOLD and self._refusals & (self._refusals - 1):
+            return
+        self._log.warning(
+            "protocol.refused",
+            check=violation.check,
+            detail=violation.message,
+            hint=violation.hint,
+            message=type(proto).__name__ if proto is not None else "",
+            refusals=self._refusals,
+            **kept_as(kept),
+        )
         self._send(
             rounds_pb2.Refusal(
                 code=f"{violation.code}/{violation.check}", text=f"{violation.message} {violation.hint}".strip()
             )
         )
+
+    def _keep(self, violation: ProtocolViolation, *protos: Any) -> Path | None:
+        """Where the refused message lies now; None when it is not kept, or cannot be."""
+        parts = [proto.SerializeToString() for proto in protos if proto is not None]
+        if not parts:
+            return None
+        kind = next(type(proto).__name__ for proto in protos if proto is not None)
+        now = moment_text(datetime.now(UTC))
+        piece = Piece.of(self.manifest.digest, self.manifest.name, now, violation, kind, parts)
+        try:
+            kept = self._lab.evidence.keep(piece)
+        except OSError as error:
+            self._log.error("evidence.not-kept", detail=str(error), hint="Is the home's disk full?")
+            return None
+        if kept is not None:
+            self._lab.count("evidence")
+        return kept
 
     def _held(self) -> ModelState:
         """The state that the machine holds. Raises VerificationFailed when the disk does not."""
@@ -324,7 +407,7 @@ class JobDriver:
             return
         digest = await asyncio.to_thread(self._state.digest)
         self._know(self._state)
-        self._queue.put_nowait(events.StateReady(1, digest))
+        self._own(events.StateReady(1, digest))
 
     async def _contribute(self, task: events.Contribute) -> None:
         context, root = task.plan.context, b""
@@ -337,14 +420,14 @@ class JobDriver:
             self._send(rounds_pb2.Progress(round=task.round, activity="training"))
             root = await self._trainer.contribute(task, state, lambda update: self._begin(task, charge, update))
         except FederationError as error:
-            self._queue.put_nowait(events.ContributionFailed(context))
+            self._own(events.ContributionFailed(context))
             self._failed(error, task.round, "train")
             return
         finally:
             if not root:
                 self._leave_ahead(context)
         self._lab.count("contributions")
-        self._queue.put_nowait(events.Encoded(context, root))
+        self._own(events.Encoded(context, root))
 
     async def _affords(self, charge: Charge) -> None:
         if charge.queries:
@@ -443,47 +526,76 @@ class JobDriver:
     async def _fetch_state(self, wanted: events.FetchState) -> None:
         path = self._files.root / "fetched.safetensors"
         try:
-            await self._lab.way.get_blob(wanted.state_blob, path, MAX_STATE)
-            if wanted.key:
-                path = await asyncio.to_thread(self._files.unsealed, path, wanted.key)
-            state = await asyncio.to_thread(read_state, path)
-            if state.round != wanted.round or await asyncio.to_thread(state.digest) != wanted.state_digest:
-                raise VerificationFailed("The state that came is not the one that the members certified.")
-            await asyncio.to_thread(self._files.keep, state)
+            async with self._fetching:
+                await self._lab.way.get_blob(wanted.state_blob, path, MAX_STATE)
+                if wanted.key:
+                    path = await asyncio.to_thread(self._files.unsealed, path, wanted.key)
+                state = await asyncio.to_thread(read_state, path)
+                if state.round != wanted.round or await asyncio.to_thread(state.digest) != wanted.state_digest:
+                    raise VerificationFailed("The state that came is not the one that the members certified.")
+                await asyncio.to_thread(self._files.keep, state)
         except FederationError as error:
-            self._log.error("state.not-fetched", round=wanted.round, detail=error.message)
+            hint = error.hint or "This node asks for it again. If it stays so, tell the coordinator's operator."
+            self._log.error("state.not-fetched", round=wanted.round, detail=error.message, hint=hint)
             return
         self._state = state
         self._know(state)
-        self._queue.put_nowait(events.StateReady(wanted.round, wanted.state_digest))
+        self._own(events.StateReady(wanted.round, wanted.state_digest))
 
     async def _apply(self, fetch: events.FetchSum) -> None:
         close = fetch.close
+        said: events.SumApplied | events.SumRefused
+        stepped: ModelState | None = None
         try:
-            state = self._held()
-            stepped, figures = await self._next(fetch, state)
+            async with self._fetching:
+                state = self._held()
+                stepped, figures = await self._next(fetch, state)
         except ProtocolViolation as error:
-            self._queue.put_nowait(events.SumRefused(close.context, error.message))
-            return
+            kept = self._keep(error, self._as_told(close))
+            self._log.warning(
+                "sum.refused",
+                round=close.round,
+                check=error.check,
+                detail=error.message,
+                hint=error.hint,
+                **kept_as(kept),
+            )
+            said = events.SumRefused(close.context, error.message)
         except FederationError as error:
             self._log.error("sum.not-applied", round=close.round, detail=error.message)
-            self._queue.put_nowait(events.SumRefused(close.context, error.message, ours=True))
-            return
-        self._lab.count("rounds")
-        self._state = stepped
-        self._know(stepped)
-        self._queue.put_nowait(events.SumApplied(close.context, stepped.digest(), figures))
+            said = events.SumRefused(close.context, error.message, ours=True)
+        else:
+            said = events.SumApplied(close.context, stepped.digest(), figures)
+        if fetch is not self._newest:
+            return  # another sum for this attempt was told meanwhile: the machine waits for what comes of that one
+        if stepped is not None:
+            self._lab.count("rounds")
+            self._state = stepped
+            self._know(stepped)
+        self._own(said)
+
+    def _as_told(self, close: Close) -> Any:
+        """A Close as it came, with its sum where that rode along."""
+        proto: Any = wire.to_proto(close)
+        proto.inline_sum = self._inline_sums.get(close.sum_blob, b"")
+        return proto
 
     async def _next(self, fetch: events.FetchSum, state: ModelState) -> tuple[ModelState, tuple[int, ...]]:
-        inline = self._inline_sums.pop(fetch.close.context, None)
+        inline = self._inline_sums.get(fetch.close.sum_blob)
         if inline is not None:
             if hashlib.sha256(inline).digest() != fetch.close.sum_blob:
                 raise ProtocolViolation("The sum that came is not the one that was announced.", check="sum-digest")
             return await self._checked(fetch, state, inline)
         path = self._files.root / "sum"
-        await self._lab.way.get_blob(fetch.close.sum_blob, path, MAX_SUM)
-        if not path.stat().st_size:  # which cannot be mapped
-            raise ProtocolViolation("The sum is empty.", check="sum-size")
+        parameters = 0 if self._terms.header_only(fetch.close.round) else Layout.of(state.arrays).size
+        size = update_size(self._terms, encoding_of(self._terms, fetch.members, fetch.weight_unit), parameters)
+        if fetch.close.sum_size != size:
+            raise ProtocolViolation(
+                f"The sum is said to hold {fetch.close.sum_size:,} bytes, and {size:,} are right.", check="sum-size"
+            )
+        await self._lab.way.get_blob(fetch.close.sum_blob, path, size)
+        if path.stat().st_size != size:
+            raise ProtocolViolation("The sum has another size than it is said to have.", check="sum-size")
         with path.open("rb") as stream:
             data = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
         stepped = await self._checked(fetch, state, data)
@@ -567,6 +679,16 @@ class JobDriver:
 async def _after(before: asyncio.Task[None], work: Coroutine[Any, Any, None]) -> None:
     await before
     await work
+
+
+def kept_as(path: Path | None) -> dict[str, str]:
+    """For a line of the log."""
+    if path is None:
+        return {}
+    return {
+        "evidence": str(path),
+        "to_do": f"Show it to the other members: concord-node evidence show {path.name[:12]}",
+    }
 
 
 def _digest_of(path: Path) -> bytes:

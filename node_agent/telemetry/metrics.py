@@ -18,6 +18,7 @@ COUNTED = {
     "task_failures": "Failures of jobs' own code.",
     "audits": "Sums of which a place was compared with what its members signed, and was right.",
     "refusals": "Messages of the coordinator that were refused.",
+    "evidence": "Refused messages that were kept.",
     "consents_granted": "Jobs that this lab consented to.",
     "consents_denied": "Jobs that this lab denied.",
 }

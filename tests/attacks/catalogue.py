@@ -24,6 +24,8 @@ DROPOUTS: Final = _S + "dropouts.py"
 PRIVACY: Final = _A + "privacy.py"
 FIGURES: Final = _A + "figures.py"
 WIRE: Final = "tests/e2e/test_hostile_coordinator.py"
+LIAR: Final = "tests/e2e/test_hostile_member.py"
+BYTES: Final = _A + "peer_bytes.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,8 @@ ATTACKS: Final[tuple[Attack, ...]] = (
             COORDINATOR, "sybil_whose_credential_no_officer_signed_is_refused_and_named", "duplicate_identity_is_refused",
             "one_node_key_under_two_members_is_refused",
         )
-        + _at(_A + "invented_member.py", "every_node_refuses_a_member_that_the_coordinator_invents"),
+        + _at(_A + "invented_member.py", "every_node_refuses_a_member_that_the_coordinator_invents")
+        + _at(WIRE, "swapped_keys_sybils_and_two_rosters_stop_each_setup_and_the_true_one_stands"),
     ),
     Attack(
         3, "coordinator", "shows two rosters", "no n-of-n signature, the setup stops",
@@ -82,7 +85,8 @@ ATTACKS: Final[tuple[Attack, ...]] = (
     Attack(
         6, "coordinator", "asks for b_v and s_vj over several requests", "one certified cohort is answered",
         _at(SPLIT, "nobody_reveals_for_another_set_than_the_first_that_was_certified")
-        + _at(COORDINATOR, "recovery_gives_the_self_seed_and_edges_outside_the_cohort_only"),
+        + _at(COORDINATOR, "recovery_gives_the_self_seed_and_edges_outside_the_cohort_only")
+        + _at(WIRE, "forged_replayed_and_second_messages_change_nothing"),
     ),
     Attack(
         7, "coordinator", "forges, repeats or lacks signatures", "refused",
@@ -97,7 +101,8 @@ ATTACKS: Final[tuple[Attack, ...]] = (
         _at(
             COORDINATOR, "a_cohort_that_is_too_small_is_refused", "a_cohort_below_one_members_own_minimum_is_refused_by_all",
             "strangers_in_the_cohort_are_refused",
-        ),
+        )
+        + _at(WIRE, "forged_replayed_and_second_messages_change_nothing"),
     ),
     Attack(
         9, "coordinator", "withholds v's upload, gets its edges, releases it", "v stays unreadable",
@@ -243,7 +248,8 @@ ATTACKS: Final[tuple[Attack, ...]] = (
             _A + "convictions.py", "two_signatures_that_contradict_each_other_convict_and_exclude",
             "nobody_is_convicted_of_what_it_did_not_sign",
         )
-        + _at(VOID, "whoever_signed_two_cohorts_and_spoils_the_sum_is_left_out_of_the_next_attempt"),
+        + _at(VOID, "whoever_signed_two_cohorts_and_spoils_the_sum_is_left_out_of_the_next_attempt")
+        + _at(LIAR, "a_member_that_acknowledges_two_cohorts_is_convicted_and_the_proof_is_kept"),
     ),
     Attack(
         31, "members", "send endless, oversized or malformed streams", "bounded memory, a named error, nothing changed",
@@ -252,7 +258,12 @@ ATTACKS: Final[tuple[Attack, ...]] = (
             "an_endless_stream_of_messages_to_the_collector_leaves_its_ledger_as_it_was",
             "an_endless_stream_of_good_messages_to_a_member_is_kept_within_bounds",
         )
-        + _at(WIRE, "a_flood_and_bytes_that_are_no_message_cost_little_and_end_nothing", "a_bundle_that_never_ends_is_thrown_away"),
+        + _at(WIRE, "a_flood_and_bytes_that_are_no_message_cost_little_and_end_nothing", "a_bundle_that_never_ends_is_thrown_away")
+        + _at(
+            LIAR, "a_member_that_floods_and_garbles_is_noted_and_holds_up_nobody",
+            "updates_and_blobs_that_nobody_awaits_or_that_never_end",
+        )
+        + _at(BYTES, "bytes_of_no_form_are_refused_by_name", "changed_messages_are_refused_or_are_messages"),
     ),
     Attack(
         32, "fault", "every drop-out pattern up to renaming, at every phase, n = 3 to 7",
@@ -286,7 +297,8 @@ ATTACKS: Final[tuple[Attack, ...]] = (
     ),
     Attack(
         37, "fault", "ACK, ABORT and REVEAL are split: all counts, n = 3 to 10", "ABORT, or the next attempt bound to the cohort",
-        _at(ABORT, "split_ack_abort_and_reveal_end_in_an_abort_or_in_the_next_attempt_bound_to_the_cohort"),
+        _at(ABORT, "split_ack_abort_and_reveal_end_in_an_abort_or_in_the_next_attempt_bound_to_the_cohort")
+        + _at(WIRE, "a_certificate_beside_aborts_gives_no_sum"),
     ),
     Attack(
         38, "fault", "state is restored from a copy, or a second process runs", "refused",
@@ -295,7 +307,8 @@ ATTACKS: Final[tuple[Attack, ...]] = (
     Attack(
         39, "fault", "2^31 - 1 is added to a sum, 32-bit ring", "the MAC fails",
         _at(SUMS, "an_altered_scaled_or_reduced_sum_is_applied_by_nobody")
-        + _at("tests/unit/secagg/test_sum_mac.py", "a_prime_added_to_a_sum_fails_the_mac"),
+        + _at("tests/unit/secagg/test_sum_mac.py", "a_prime_added_to_a_sum_fails_the_mac")
+        + _at(WIRE, "altered_sums_fail_their_mac_and_are_kept"),
     ),
     Attack(
         40, "fault", "a box of another owner, holder or attempt", "the cipher refuses",
@@ -306,7 +319,8 @@ ATTACKS: Final[tuple[Attack, ...]] = (
         _at(
             COORDINATOR, "unequal_parts_of_the_group_key_stop_the_setup", "a_swapped_ciphertext_stops_the_setup",
             "a_ciphertext_for_another_key_leaves_the_two_ends_without_a_common_key",
-        ),
+        )
+        + _at(WIRE, "swapped_keys_sybils_and_two_rosters_stop_each_setup_and_the_true_one_stands"),
     ),
     Attack(
         42, "fault", "a member drops between rounds, two cohorts evaluate one snapshot, statistics nest",

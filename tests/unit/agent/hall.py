@@ -40,6 +40,7 @@ from node_agent.rounds.files import JobFiles
 from node_agent.rounds.growing import GrowingUpdate
 from node_agent.rounds.training import Trainer
 from node_agent.runner.worker import Reply
+from node_agent.store.evidence import EvidenceFolder
 from node_agent.store.journal import ConsentRecord, Journal
 from tests.unit.agent import homes
 from tests.unit.agent.homes import DAY, credential_of, federation_of, job_of
@@ -218,6 +219,7 @@ class Office:
         roll, life = self.hall.parties.roll, self.life
         way = Mail(self, life)
         book = FigureBook.of(self.journal.figures())
+        evidence = EvidenceFolder(self.folder / "evidence")
         lab = Lab(
             self.journal,
             self.key,
@@ -225,6 +227,7 @@ class Office:
             roll,
             None,
             way,
+            evidence,
             lambda name: self.counted.update([name]),
             book,
             self.budgets,

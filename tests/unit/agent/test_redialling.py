@@ -18,7 +18,7 @@ def broken() -> grpc.aio.AioRpcError:
 def pauses(monkeypatch: pytest.MonkeyPatch, answered: list[bool]) -> list[float]:
     """The pauses after streams that broke, of which those marked had been answered."""
     slept: list[float] = []
-    link: Any = Link(Route("127.0.0.1:1"), None, None, None)  # type: ignore[arg-type]
+    link: Any = Link(Route("127.0.0.1:1"), None, None, None, None)  # type: ignore[arg-type]
 
     async def scripted() -> None:
         if len(slept) == len(answered):

@@ -156,6 +156,9 @@ class World:
     def final_state(self, job, blob, sealings):
         self.final = blob
 
+    def misconduct(self, job, member, check):
+        pass
+
     def stuck(self, job, reason):
         if not self.dead:
             self.reason = reason

@@ -11,6 +11,7 @@ import pytest
 from benchmarks import secure_aggregation
 from benchmarks.processes import PeakMemory, Processes, environment, free_ports
 from benchmarks.reading import Reading
+from benchmarks.seed_search import source_lines
 
 PARENT = """
 import signal, subprocess, sys
@@ -68,3 +69,12 @@ def test_an_update_goes_through_files_and_processes_to_the_next_state(capsys: py
     """The road of `make soak`, at a size for every day: real files, each role alone, the state against the plain mean."""
     assert secure_aggregation.main(["--only", "billion", "--parameters", "300001"]) == 0
     assert "<= 1 level | holds" in capsys.readouterr().out
+
+
+def test_the_lines_of_flower_that_the_page_names_are_there() -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs" / "benchmarks.md").read_text()
+    lines = source_lines()
+    assert len(lines) == 4
+    for line in lines:
+        place, _, _ = line.partition(": ")
+        assert f"`{place}`" in page
