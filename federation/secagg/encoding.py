@@ -208,11 +208,13 @@ class _Station:
     """What a thread needs to encode a stretch of chunks."""
 
     def __init__(self, work: _Work, mac: sum_mac.SumMac | None, noise: Noise | None) -> None:
-        encoding, longest = work.encoding, min(work.encoding.chunk_parameters, work.source.size)
+        encoding, size = work.encoding, work.encoding.chunk_parameters
+        longest, width = min(STRETCH * size, work.source.size), encoding.ring_bits // 8
         self.mac, self.noise = mac, copy(noise)
-        self.keystream = Keystream(longest * max(2, encoding.ring_bits // 8), work.plan.cipher)
-        self.quantiser = Quantiser(encoding, work.weight, longest, self.keystream, work.plan.dither)
-        self.levels = np.empty((min(STRETCH, encoding.chunks(work.source.size)), longest), SIGNED[encoding.ring_bits])
+        self.keystream = Keystream(min(size, longest) * width, work.plan.cipher)
+        dither = Keystream(min(size, longest) * max(2, width), work.plan.cipher)
+        self.quantiser = Quantiser(encoding, work.weight, longest, dither, work.plan.dither)
+        self.levels = np.empty(longest, SIGNED[encoding.ring_bits])
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,15 +231,13 @@ class _Work:
     def levels(self, station: _Station, number: int) -> list[npt.NDArray[np.signedinteger]]:
         """Of a stretch of chunks, a row each, before noise and masks."""
         size, first = self.encoding.chunk_parameters, number * STRETCH
-        rows = []
+        start, stop = first * size, min((first + STRETCH) * size, self.source.size)
+        values = self.source.part(start, stop, station.quantiser.difference)
+        levels = station.levels[: stop - start]
+        exponents: list[int] = self.scales[first : first + -(-levels.size // size)].tolist()
         with quiet():
-            for index in range(first, min(first + STRETCH, self.encoding.chunks(self.source.size))):
-                start, stop = index * size, min((index + 1) * size, self.source.size)
-                chunk = self.source.part(start, stop, station.quantiser.difference)
-                levels = station.levels[index - first, : stop - start]
-                station.quantiser.quantise(chunk, index, int(self.scales[index]), levels)
-                rows.append(levels)
-        return rows
+            station.quantiser.quantise(values, first, exponents, levels)
+        return [levels[at : at + size] for at in range(0, levels.size, size)]
 
     def stretch(self, station: _Station, number: int) -> list[Piece]:
         first, rows = number * STRETCH, self.levels(station, number)
@@ -246,10 +246,11 @@ class _Work:
                 station.noise.add(levels, index)
         if station.mac is not None:
             station.mac.add_rows(first, rows)
+        levels = station.levels[: sum(row.size for row in rows)]
+        station.keystream.apply(levels.view(UNSIGNED[self.encoding.ring_bits]), self.plan, first)
         pieces = []
-        for index, levels in enumerate(rows, first):
-            station.keystream.apply(levels.view(UNSIGNED[self.encoding.ring_bits]), self.plan, index)
-            data = levels.view(np.uint8).data
+        for row in rows:
+            data = row.view(np.uint8).data
             pieces.append(Piece(data, leaf_hash(data) if self.hashed else b""))
         return pieces
 
@@ -284,7 +285,7 @@ def pieces_of(
 ) -> Iterator[Piece]:
     """As ``encode``, without a copy, each with its leaf of the Merkle tree; the same bytes for any number of lanes.
 
-    Memory: about 2 MiB for each lane and one more, whatever the size (chunks of 65,536; twice that in the 32-bit ring).
+    Memory: about 5 MiB for each lane and one more, whatever the size (chunks of 65,536; twice that in the 32-bit ring).
     """
     if encoding.noised and noise is None and difference is not None:
         raise TaskFailed("The update has no noise.", hint="Report it: nothing was sent.", phase="reply")

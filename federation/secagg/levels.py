@@ -7,6 +7,7 @@ from the keystream (resolution 2^-16 of a level for rings of 8 and 16 bits, 2^-3
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any, Final, Protocol
@@ -113,7 +114,7 @@ def quiet() -> np.errstate:
 
 
 class Quantiser:
-    """Buffers of one chunk, reused."""
+    """Buffers for ``longest`` values, reused: one per thread."""
 
     def __init__(self, encoding: Encoding, weight: int, longest: int, keystream: Keystream, dither: bytes) -> None:
         self._encoding, self._weight = encoding, weight
@@ -122,35 +123,48 @@ class Quantiser:
         self._kind: type[np.floating[Any]] = np.float64 if wide else np.float32
         self._shift = 32 if wide else 16
         """a level is this many bits above the fixed point, and so is the dither below it"""
-        self._drawn = np.dtype("<u4" if wide else "<u2")
         self.difference = np.empty(longest, dtype=np.float32)
         self._values: npt.NDArray[np.floating[Any]] = np.empty(longest, dtype=self._kind)
         self._fixed = np.empty(longest, dtype=np.int64 if wide else np.int32)
+        self._drawn = np.empty(longest, dtype="<u4" if wide else "<u2")
         self.saturated = 0
 
-    def quantise(self, chunk: FloatArray, index: int, exponent: int, levels: npt.NDArray[np.signedinteger]) -> None:
-        """The levels of one chunk, into ``levels``. Raises TaskFailed for NaN, or what is infinite once it is scaled.
+    def quantise(
+        self, values: FloatArray, first: int, exponents: Sequence[int], levels: npt.NDArray[np.signedinteger]
+    ) -> None:
+        """The levels of whole chunks from index ``first`` on (the last may be shorter), each with its exponent, into ``levels``.
+        Raises TaskFailed for NaN, or what is infinite once it is scaled.
 
         The plain way is: scale, saturate, shift into the fixed point, add the dither, shift back. Here the first and the third
         are one multiplication, of the same result to the bit, since the second factor is a power of two; where only the
         product of both is infinite, the plain way is gone. (An overflow is seen, not warned of: the caller is ``quiet``.)
         """
-        count, bound, shift = chunk.size, self._encoding.level_bound, self._shift
-        values, fixed = self._values[:count], self._fixed[:count]
-        factor = self._kind(self._weight / self._encoding.weight_unit * 2.0**-exponent)
-        np.multiply(chunk, factor * self._kind(2**shift), out=values)
-        high, low, limit = float(values.max()), float(values.min()), bound << shift
+        count, size, bound, shift = (
+            values.size,
+            self._encoding.chunk_parameters,
+            self._encoding.level_bound,
+            self._shift,
+        )
+        scaled, fixed, drawn = self._values[:count], self._fixed[:count], self._drawn[:count]
+        factors = [self._kind(self._weight / self._encoding.weight_unit * 2.0**-exponent) for exponent in exponents]
+        whole = self._kind(2**shift)
+        for place, factor in enumerate(factors):
+            chunk = slice(place * size, min((place + 1) * size, count))
+            np.multiply(values[chunk], factor * whole, out=scaled[chunk])
+            self._keystream.fill_into(drawn[chunk].view(np.uint8).data, self._dither, first + place)
+        high, low, limit = float(scaled.max()), float(scaled.min()), bound << shift
         if not (isfinite(high) and isfinite(low)):
-            np.multiply(chunk, factor, out=values)
-            if not (isfinite(float(values.max())) and isfinite(float(values.min()))):
+            for place, factor in enumerate(factors):
+                chunk = slice(place * size, min((place + 1) * size, count))
+                np.multiply(values[chunk], factor, out=scaled[chunk])
+            if not (isfinite(float(scaled.max())) and isfinite(float(scaled.min()))):
                 raise _not_finite()
-            self._saturate(values, bound)
-            np.multiply(values, self._kind(2**shift), out=values)
+            self._saturate(scaled, bound)
+            np.multiply(scaled, whole, out=scaled)
         elif high > limit or low < -limit:
-            self._saturate(values, limit)
-        np.copyto(fixed, values, casting="unsafe")
-        dither = self._keystream.fill(self._dither, index, count * self._drawn.itemsize).view(self._drawn)
-        np.add(fixed, dither, out=fixed, casting="unsafe")
+            self._saturate(scaled, limit)
+        np.copyto(fixed, scaled, casting="unsafe")
+        np.add(fixed, drawn, out=fixed, casting="unsafe")
         np.right_shift(fixed, shift, out=fixed)
         np.copyto(levels, fixed, casting="unsafe")
 
