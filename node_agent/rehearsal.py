@@ -14,7 +14,7 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -116,9 +116,8 @@ def rehearse(home: Home, job: Path, lead: str | None = None, *, say: Say = print
         say(f"          {share:.2%} of the numbers are beyond the first scale and would be cut; later rounds adapt it")
     if (privacy := manifest.privacy) is not None:
         say(f"privacy   {sentence_of(privacy)}")
-    say("figures   these leave as sums over the cohort, never alone:")
-    for name, value in sorted(done.figures.items()):
-        say(f"          {name} = {value:.6g}{' WARNING: ' + COUNTS if is_a_count(value) else ''}")
+    for line in _figures(manifest, done.figures):
+        say(line)
     say(f"task log  {log}")
     say("The job would run here.")
     return done
@@ -127,6 +126,17 @@ def rehearse(home: Home, job: Path, lead: str | None = None, *, say: Say = print
 def is_a_count(value: float) -> bool:
     """Whether it is a whole number, but not one that a mean often is (0, 1)."""
     return abs(value) > 1.5 and abs(value - round(value)) < NEARLY
+
+
+def _figures(manifest: Manifest, figures: Mapping[str, float]) -> Iterator[str]:
+    if (privacy := manifest.privacy) is None:
+        yield "figures   these leave as sums over the cohort, never alone:"
+        for name, value in sorted(figures.items()):
+            yield f"          {name} = {value:.6g}{' WARNING: ' + COUNTS if is_a_count(value) else ''}"
+    elif privacy.figures is None:
+        yield "figures   none leave: they come from data, and the job gives them no noise"
+    else:
+        yield f"figures   these leave with noise, each held within {privacy.figures.bound:g}: {', '.join(manifest.figures)}"
 
 
 def _document(job: Path) -> tuple[JobDocument, Path]:

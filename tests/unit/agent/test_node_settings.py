@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from federation.errors import FederationError, InvalidUsage, NotFound
+from federation.privacy.budget import Budget
 from node_agent.enrolment import check_credential
 from node_agent.link.channel import Credentials
 from node_agent.main import data_add
@@ -156,6 +157,26 @@ def test_a_data_set_is_added_and_replaced_by_name(tmp_path: Path) -> None:
         "blood": (7, ()),
     }
     assert kept.address == "c.example.org:7443"
+
+
+def test_a_budget_is_kept_when_its_data_set_is_told_again_and_changed_when_it_is_told_anew(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    home.root.mkdir()
+    home.save(NodeSettings(**GOOD))
+    data_add("scans", home.root, tmp_path, 100, None, 8.0, 1e-6, "member")
+    data_add("scans", home.root, tmp_path, 200, None)
+    held = home.settings().data_sets["scans"]
+    assert (held.examples, held.budget) == (200, Budget(8.0, 1e-6, "member"))
+    data_add("scans", home.root, tmp_path, 200, None, 2.0, 1e-6, "record")
+    assert home.settings().data_sets["scans"].budget == Budget(2.0, 1e-6, "record")
+    with pytest.raises(InvalidUsage, match=r"is the data set scans, which has a privacy budget"):
+        data_add("again", home.root, tmp_path, 200, None)
+    with pytest.raises(InvalidUsage, match="an epsilon, a delta and a unit"):
+        data_add("scans", home.root, tmp_path, 200, None, 3.0)
+    for epsilon, delta, unit in ((0.0, 1e-6, "member"), (1.0, 0.5, "member"), (1.0, 1e-6, "row")):
+        with pytest.raises(InvalidUsage, match=r"dataSets\.scans\.privacyBudget"):
+            data_add("scans", home.root, tmp_path, 200, None, epsilon, delta, unit)
+    assert home.settings().data_sets["scans"].budget == Budget(2.0, 1e-6, "record")
 
 
 @pytest.mark.parametrize(
