@@ -120,8 +120,8 @@ class Manifest:
 
     @property
     def exact_update(self) -> bool:
-        """Whether members' updates leave without noise."""
-        return self.spec.privacy is None
+        """Whether members' updates leave without noise that hides a member: the task's own hides records alone."""
+        return self.privacy is None or not self.privacy.distributed
 
     def terms(self) -> Terms:
         ring = self.spec.secure_aggregation

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import math
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from federation.errors import FederationError, InvalidIdentity
+from federation.errors import FederationError, InvalidIdentity, TaskFailed
 from federation.manifest.manifest import open_manifest
 from federation.privacy.accounting import epsilon_of
 from federation.privacy.budget import Budget, account
@@ -185,6 +186,32 @@ def test_a_member_whose_budget_ends_in_the_middle_uploads_nothing_more_whatever_
     assert (failure.exception, failure.round) == ("budget-exhausted", 2)
     assert hall.offices["fr"].worker.calls.count("train") == 1, "refused before it was trained"
     assert [len(hall.updates[each.context]) for each in hall.closed] == [4, 3]
+
+
+def test_an_aborted_attempt_costs_nothing_and_its_upload_is_never_opened(hall: Hall) -> None:
+    """Two tasks fail once: of four members two have uploaded, which is no cohort. The attempt is aborted, the next is charged."""
+    for name in ("ch", "us"):
+        worker = hall.offices[name].worker
+        train, failed = worker.train, []
+
+        async def once(*given: Any, train: Any = train, failed: list[int] = failed) -> Any:
+            if not failed:
+                failed.append(1)
+                while sum(map(len, hall.updates.values())) < 2:  # the others have uploaded
+                    await asyncio.sleep(0)
+                raise TaskFailed("out of luck")
+            return await train(*given)
+
+        worker.train = once  # type: ignore[method-assign]
+    hall.play().finished()
+    uploads = {
+        name: len({proto.context for proto in office.told(rounds_pb2.Upload)}) for name, office in hall.offices.items()
+    }
+    assert uploads == {"ch": 2, "fr": 3, "ke": 3, "us": 2}
+    assert {charged(hall, name) for name in hall.offices} == {2}
+    with Journal(hall.offices["fr"].journal_path, read_only=True) as journal, journal._asking() as run:
+        rows = run("SELECT round, attempt, forgone FROM charges ORDER BY round, attempt").fetchall()
+    assert rows == [(1, 0, 1), (1, 1, 0), (2, 0, 0)]
 
 
 def test_a_job_is_never_charged_more_often_than_was_consented_to(hall: Hall) -> None:
