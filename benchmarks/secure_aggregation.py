@@ -157,7 +157,7 @@ def flower(_chosen: argparse.Namespace) -> Iterator[Line]:
         f"{sent / 1e6:.1f} MB",
         f"{peer / 1e6:.0f} MB: int64",
         f"1/{peer / sent:.1f}",
-        "<= 1/4",
+        "<= 1/4, and a header",
         sent <= peer / 4 + 1024,
     )
 
