@@ -30,7 +30,7 @@ from federation.manifest.bundle import app_info, pack
 from federation.manifest.document import JobDocument, load_job
 from federation.manifest.manifest import Manifest, for_rehearsal, open_manifest, seal_manifest
 from federation.privacy.statement import sentence_of
-from federation.secagg.encoding import Accumulator, encoding_of, update_size
+from federation.secagg.encoding import WORD_BYTES, encoding_of, header_words, update_size
 from federation.secagg.events import Contribute, MaskPlan
 from federation.secagg.figures import mean_figures, public_words
 from federation.weights.layout import Layout
@@ -217,20 +217,23 @@ async def _run(
         task = Contribute(1, 0, plan, consent.weight, consent.weight, members, False)
         await trainer.contribute(task, state)
         ended = time.monotonic()
-        update = files.update(plan.context).read_bytes()
+        with files.update(plan.context).open("rb") as stream:
+            size = stream.seek(0, os.SEEK_END)
+            stream.seek(-WORD_BYTES * header_words(terms), os.SEEK_END)
+            words = stream.read()
     finally:
         await trainer.close()
     encoding = encoding_of(terms, members, consent.weight)
     parameters = Layout.of(state.arrays).size
-    if len(update) != update_size(terms, encoding, parameters):
+    if size != update_size(terms, encoding, parameters):
         raise AssertionError("the encoded update has another size than its layout says")
-    whole = Accumulator(terms, encoding, parameters)
-    whole.add(update)
-    words = whole.data[parameters * terms.ring_bits // 8 :]
-    header = tuple(int.from_bytes(words[start : start + 8], "little", signed=True) for start in range(0, len(words), 8))
+    header = tuple(
+        int.from_bytes(words[start : start + WORD_BYTES], "little", signed=True)
+        for start in range(0, len(words), WORD_BYTES)
+    )
     return Rehearsed(
         consent=consent,
-        bytes_up=len(update),
+        bytes_up=size,
         parameters=parameters,
         saturated=header[2],
         figures=mean_figures(public_words(header, terms), terms),

@@ -24,7 +24,7 @@ from federation.privacy.terms import FIGURE_LEVELS, SIGMAS
 from federation.secagg import sum_mac
 from federation.secagg.events import FloatArray, MaskPlan
 from federation.secagg.lanes import in_order, stations_for
-from federation.secagg.levels import Held, Quantiser, Source, clip, clipped, quiet
+from federation.secagg.levels import Held, Quantiser, Source, clipped, quiet
 from federation.secagg.masking import HEADER_INDEX, SIGNED, UNSIGNED, Buffer, Keystream
 from federation.secagg.merkle import MerkleRoot, leaf_hash
 from federation.secagg.parameters import FIXED_WORDS, Encoding, Terms
@@ -38,7 +38,6 @@ __all__ = [
     "Noise",
     "Source",
     "Sum",
-    "clip",
     "clipped",
     "encode",
     "encoding_of",

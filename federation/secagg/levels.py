@@ -74,19 +74,12 @@ def _not_finite() -> TaskFailed:
     )
 
 
-def clip(difference: FloatArray, norm: float) -> float:
-    """Clips to the L2 norm, in place; returns the squared norm after it. Raises TaskFailed on NaN or Inf."""
-    held, squared = clipped(Held(difference), norm)
-    if isinstance(held, _Scaled):
-        np.multiply(difference, held.factor, out=difference)
-    return squared
-
-
-def clipped(source: Source, norm: float, lanes: int = 1) -> tuple[Source, float]:
+def clipped(difference: FloatArray | Source, norm: float, lanes: int = 1) -> tuple[Source, float]:
     """The difference clipped to the L2 norm, still part by part, and its squared norm. Raises TaskFailed on NaN or Inf.
 
     Reads all of it once. Memory: 12 MiB for each station.
     """
+    source = Held(difference) if isinstance(difference, np.ndarray) else difference
     steps, longest = -(-source.size // NORM_STEP), min(NORM_STEP, source.size)
     stations = [
         (np.empty(longest, dtype=np.float32), np.empty(longest, dtype=np.float64))

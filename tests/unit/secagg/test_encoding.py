@@ -104,7 +104,7 @@ def test_nan_and_infinity_are_refused(bad: float) -> None:
     difference[3] = bad
     header = codes.Header.of(terms, 1, 0.0, {})
     with pytest.raises(TaskFailed):
-        codes.clip(difference.copy(), 1.0)
+        codes.clipped(difference, 1.0)
     with pytest.raises(TaskFailed):
         list(codes.encode(difference, header, MaskPlan(bytes(32), (), bytes(32)), code, np.zeros(1, np.int8)))
     with pytest.raises(TaskFailed):
@@ -113,10 +113,11 @@ def test_nan_and_infinity_are_refused(bad: float) -> None:
 
 def test_clip_bounds_the_norm_and_tells_its_square() -> None:
     difference = np.array([3, 4], np.float32)
-    assert codes.clip(difference, 10.0) == 25.0
+    for norm, wanted, squared in ((10.0, [3, 4], 25.0), (1.0, [0.6, 0.8], 1.0)):
+        held, found = codes.clipped(difference, norm)
+        assert found == squared
+        assert np.allclose(held.part(0, 2, np.empty(2, np.float32)), wanted)
     assert difference.tolist() == [3, 4]
-    assert codes.clip(difference, 1.0) == 1.0
-    assert np.allclose(difference, [0.6, 0.8])
 
 
 def test_weights_and_metrics_come_out_as_weighted_means() -> None:
