@@ -792,7 +792,13 @@ class MemberMachine:
             raise violation("stale-round", f"Round {announced.round} is over for this member.")
         if self._said_abort(announced):
             raise violation("aborted", "We signed an ABORT for this attempt: nothing more is said of it.")
+        self._check_latest(announced)
         return announced
+
+    def _check_latest(self, announced: Announced) -> None:
+        """An ACK ends the attempts before it: else two halves of the members could open two cohorts of one state."""
+        if self._votes.attempt_of("ack", self._epoch, announced.round) > announced.attempt:
+            raise violation("stale-attempt", "We acknowledged a cohort in a later attempt: this one is over for us.")
 
     def _said_abort(self, announced: Announced) -> bool:
         key = vote("abort", self._epoch, announced.round, announced.attempt)

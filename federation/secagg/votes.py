@@ -201,9 +201,13 @@ class Votes:
 
     def latest(self, kind: str, epoch: int, round_number: int) -> Any | None:
         """The record of the highest attempt of the round."""
+        attempt = self.attempt_of(kind, epoch, round_number)
+        return self._records[vote(kind, epoch, round_number, attempt)] if attempt >= 0 else None
+
+    def attempt_of(self, kind: str, epoch: int, round_number: int) -> int:
+        """The highest attempt of the round with such a record; -1: none."""
         prefix = f"{kind}/{epoch}/{round_number}/"
-        attempts = [int(key[len(prefix) :]) for key in self._records if key.startswith(prefix)]
-        return self._records[prefix + str(max(attempts))] if attempts else None
+        return max((int(key[len(prefix) :]) for key in self._records if key.startswith(prefix)), default=-1)
 
     def bindings(self, state_digest: bytes) -> list[Bound]:
         """What this state was released for."""

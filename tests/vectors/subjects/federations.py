@@ -58,23 +58,28 @@ def singles(*values: float) -> list[Fraction]:
     return [floats.single(Fraction(value)) for value in values]
 
 
+def squared(values: list[Fraction]) -> Fraction:
+    return floats.double(sum((value * value for value in values), Fraction(0)))
+
+
 def given(label: str, size: int, spread: int, figures: dict[str, float]) -> Input:
     """Differences drawn within +-spread, and figures as float64."""
     words = [int.from_bytes(drawn(f"{label}/{place}", 4), "big") for place in range(size)]
     values = [floats.single(Fraction(2 * word - 2**32 + 1, 2**32) * spread) for word in words]
-    squared = floats.double(sum((value * value for value in values), Fraction(0)))
-    return Input(values, squared, {name: Fraction(value) for name, value in figures.items()})
+    return Input(values, squared(values), {name: Fraction(value) for name, value in figures.items()})
 
 
 def three() -> Round:
     made = epoch("three")
-    rules = Rules(16, 8, ("train/loss",), 4)
+    rules = Rules(16, 64, ("train/loss",), 4)
     state = State(1, singles(0.5, -0.25, 1.0, 0.0, -2.0, 0.125), [-10, -10])
-    inputs = {
-        1: Input(singles(0.01, -0.02, 0.75, 0.0, 3.0, -0.5), Fraction(99, 10), {"train/loss": Fraction(2.25)}),
-        2: Input(singles(-0.01, 0.015625, -1.5, 0.25, -0.125, 0.0), Fraction(7, 2), {"train/loss": Fraction(1.5)}),
-        3: Input(singles(1.0, 1e-9, -0.3, 0.1, 60.0, -0.0625), Fraction(64), {}),
+    differences = {
+        1: singles(0.01, -0.02, 0.75, 0.0, 3.0, -0.5),
+        2: singles(-0.01, 0.015625, -1.5, 0.25, -0.125, 0.0),
+        3: singles(1.0, 1e-9, -0.3, 0.1, 60.0, -0.0625),
     }
+    losses = {1: {"train/loss": Fraction(2.25)}, 2: {"train/loss": Fraction(1.5)}, 3: {}}
+    inputs = {index: Input(values, squared(values), losses[index]) for index, values in differences.items()}
     return Round(
         "Three members, blind, 16-bit ring, AES; member 3 is lost after its UPLOAD and its seeds are rebuilt. It has no figure.",
         state,
