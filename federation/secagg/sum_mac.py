@@ -4,9 +4,9 @@ A Carter-Wegman MAC that adds (the tags of summands sum to the tag of the sum), 
 key that all members share and the coordinator does not have. For each of two independent keys: a vector rho for the
 places within a chunk, a coefficient sigma for each chunk, a vector for the header. With e the difference of two sums,
 sum_c sigma_c <rho, e_c> + <rho_h, e_h> is a polynomial of degree 2 in the key that is not zero, since p exceeds every
-difference of two sums in range; it vanishes with probability at most 2/p (Schwartz-Zippel), for both keys (2/p)^2, below
-2^-119. A member adds a pad of its own, so tags say nothing of its update. (docs/protocol/secure-aggregation.md, "Sum
-MAC".)
+difference of two sums in range. No value of an element is likelier than 2^-60 (0 is drawn twice), so it vanishes with
+probability at most 2^-59, for both keys 2^-118. A member adds a pad of its own, so tags say nothing of its update.
+(docs/protocol/secure-aggregation.md, "Sum MAC".)
 
 Inner products are exact: field elements are cut into three limbs of 21 bits and vectors into blocks of 2^13, so that every
 partial sum of a float64 product stays below 2^53, in whatever order it is added. Blocks of this length also stay below
