@@ -65,7 +65,7 @@ FIELDS: dict[str, list[tuple[int, str, str]]] = {
         (1, "epoch", "int"), (2, "round", "int"), (3, "attempt", "int"), (4, "readies", "Ready*"), (5, "receipts", "Receipt*"),
         (6, "aborts", "Abort*"), (7, "void", "Void"),
     ],
-    "Void": [(1, "attempt", "int"), (2, "ready", "int*"), (3, "certificate", "Certificate")],
+    "Void": [(1, "attempt", "int"), (2, "ready", "int*"), (3, "certificate", "Certificate"), (4, "proofs", "bytes*")],
     "Reopen": [(1, "epoch", "int"), (2, "round", "int"), (3, "void", "Void")],
     "SurvivorEntry": [(1, "index", "int"), (2, "root", "bytes"), (3, "trailer_hash", "bytes"), (4, "signature", "bytes")],
     "Survivors": [(1, "context", "bytes"), (2, "entries", "SurvivorEntry*")],

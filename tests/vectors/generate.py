@@ -16,7 +16,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.vectors.subjects import keys, primitives, refusals, releases, rounds, setups, updates, votes
+from tests.vectors.subjects import convictions, keys, primitives, refusals, releases, rounds, setups, updates, votes
 
 HERE = Path(__file__).parent
 FORMAT = "concord/secagg/vectors/v1"
@@ -36,6 +36,7 @@ SUBJECTS = {
     "sums": refusals.sum_document,
     "certificates": votes.certificate_document,
     "messages": votes.message_document,
+    "convictions": convictions.conviction_document,
     "wire": refusals.wire_document,
     "audits": refusals.audit_document,
     "sealing": releases.sealing_document,

@@ -11,9 +11,9 @@ import pytest
 
 from federation import sealing
 from federation.errors import InvalidManifest, VerificationFailed
-from federation.secagg import audit, boxes, merkle, shamir, sum_mac, transcripts
+from federation.secagg import audit, boxes, merkle, proof, shamir, sum_mac, transcripts
 from federation.secagg import encoding as codes
-from federation.secagg.certificate import Announced
+from federation.secagg.certificate import Announced, Ed25519Verifier
 from federation.secagg.encoding import Header
 from federation.secagg.events import Mask, MaskPlan, TagPlan
 from federation.secagg.masking import UNSIGNED, Keystream
@@ -483,6 +483,31 @@ def test_no_audits(case: Any) -> None:
     if case["check"] != "signature":
         with pytest.raises(Refused, match=case["check"]):
             plainly_looked(case)
+
+
+# ---------------------------------------------------------------------------------------------------------- convictions
+
+
+def convicted(text: str) -> proof.Proof:
+    found = proof.read(text.encode())
+    found.check(Ed25519Verifier())
+    return found
+
+
+@cases("convictions")
+def test_convictions(case: Any) -> None:
+    found, seats = convicted(case["file"]), bench("three")
+    assert found.to_bytes() == case["file"].encode()
+    assert found.identity_key == b(case["identity key"])
+    ctx = rounds()[case["round"]].attempt.context
+    assert proof.convicted(found, seats.seats, ctx, Ed25519Verifier()) == case["convicted"]
+    with pytest.raises(VerificationFailed):
+        proof.convicted(found, seats.seats, bytes(32), Ed25519Verifier())
+
+
+@cases("convictions", "invalid")
+def test_no_convictions(case: Any) -> None:
+    fails(case, lambda: convicted(case["file"]))
 
 
 # ----------------------------------------------------------------------------------------------------------------- wire

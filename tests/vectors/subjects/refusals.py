@@ -164,7 +164,8 @@ def wire_document() -> Document:
         ("Certificate", attempt.certificate),
         ("Recover", attempt.recovers[3, 1]),
         ("AbortRequest", {"epoch": 1, "round": 1, "attempt": 0}),
-        ("Reopen", {"epoch": 1, "round": 1, "void": {"attempt": 0, "ready": [1, 2, 3], "certificate": attempt.certificate}}),
+        ("Reopen", {"epoch": 1, "round": 1, "void": {"attempt": 0, "ready": [1, 2, 3], "certificate": attempt.certificate,
+         "proofs": []}}),
         ("Close", attempt.close),
     ]  # fmt: skip
     cases = []
@@ -218,9 +219,9 @@ def wire_document() -> Document:
         ("a close without certificate", "Close", {**attempt.close, "certificate": None}),
         ("an empty sum", "Close", {**attempt.close, "sum_size": 0}),
         ("a void without certificate", "Reopen", {"epoch": 1, "round": 1, "void": {"attempt": 0, "ready": [1, 2, 3],
-         "certificate": None}}),
+         "certificate": None, "proofs": []}}),
         ("R_r of a void not sorted", "Reopen",
-         {"epoch": 1, "round": 1, "void": {"attempt": 0, "ready": [2, 1, 3], "certificate": attempt.certificate}}),
+         {"epoch": 1, "round": 1, "void": {"attempt": 0, "ready": [2, 1, 3], "certificate": attempt.certificate, "proofs": []}}),
     ]  # fmt: skip
     invalid = [
         {

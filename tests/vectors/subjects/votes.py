@@ -8,6 +8,7 @@ from typing import Any
 from tests.plain import transcripts as t
 from tests.plain.attempt import Attempt
 from tests.plain.ciphers import drawn
+from tests.plain.convictions import two_statements
 from tests.plain.setup import Said, signed
 from tests.vectors.subjects.federations import epoch, rounds
 
@@ -159,7 +160,7 @@ def _others(shop: _Workshop) -> None:
     )
     shop.refused(kind, "of another epoch", "stale-round", {"epoch": 2, "round": 1, "attempt": 1})
     kind = "Reopen"
-    void = {"attempt": 1, "ready": list(attempt.ready), "certificate": certificate}
+    void = {"attempt": 1, "ready": list(attempt.ready), "certificate": certificate, "proofs": []}
     shop.refused(kind, "of another round", "stale-round", {"epoch": 1, "round": 2, "void": void})
     shop.refused(
         kind,
@@ -169,6 +170,24 @@ def _others(shop: _Workshop) -> None:
     )
     shop.refused(kind, "another R_r", "context", {"epoch": 1, "round": 1, "void": {**void, "ready": [1, 2, 4, 5]}},
                  "The certificate is under another ctx.")  # fmt: skip
+    liar, other = attempt.epoch.members[1], shop.survivors([shop.entry(index) for index in (1, 2, 3, 4)])
+
+    def proof(context: bytes) -> bytes:
+        said = [
+            {"index": 2, "context": context, "survivors_digest": t.survivors_hash(each)}
+            for each in (attempt.survivors, other)
+        ]
+        texts = [t.ack_text(each) for each in said]
+        first, second = ((text, signed({}, liar, text)["signature"]) for text in texts)
+        return two_statements(liar.identity, first, second)
+
+    before = proof(rounds()["five, aborted"].attempt.context)
+    for name, check, proofs in (
+        ("a proof of another attempt", "proof", [before]),
+        ("a proof that is none", "proof", [b"{}"]),
+        ("fewer than m without the convicted", "cohort-small", [proof(attempt.context)]),
+    ):
+        shop.refused(kind, name, check, {"epoch": 1, "round": 1, "void": {**void, "proofs": proofs}})
 
 
 def _announcements(shop: _Workshop) -> None:
@@ -209,7 +228,12 @@ def _announcements(shop: _Workshop) -> None:
         readies=other,
     )
     wrong("a second R_r for one attempt", "second-announcement", after="Upload", alone=False, readies=readies[:4])
-    void = {"attempt": 0, "ready": list(attempt.ready), "certificate": rounds()["five, aborted"].attempt.certificate}
+    void = {
+        "attempt": 0,
+        "ready": list(attempt.ready),
+        "certificate": rounds()["five, aborted"].attempt.certificate,
+        "proofs": [],
+    }
     wrong("by ABORTs and by a certificate", "void", void=void)
     wrong("by a certificate, for others than its cohort", "bound-cohort", aborts=[], void=void)
     wrong("by a certificate of another attempt", "void", aborts=[], void={**void, "attempt": 1})
