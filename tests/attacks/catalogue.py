@@ -346,7 +346,8 @@ An attack that must succeed when a protection is taken away does so in the same 
 common blind mask, a journal without its anchor, noise of one member fewer.
 
 Beyond the list: [proofs and void attempts](../decisions/0013-a-void-attempt-goes-on-without-the-convicted.md)
-(`tests/attacks/test_void_attempts.py`), documents and bundles (`tests/attacks/test_documents_trust.py`), and lists of ops
+(`tests/attacks/test_void_attempts.py`), two cohorts of one state by way of an attempt that nobody saw
+(`tests/attacks/test_skipped_attempt.py`), documents and bundles (`tests/attacks/test_documents_trust.py`), and lists of ops
 drawn at random against stated invariants, with what they found as named reproductions (`tests/simulation`).
 """
 
