@@ -196,3 +196,22 @@ def test_a_discrete_gaussian_too_small_for_its_sums_is_refused() -> None:
     assert codes.encoding_of(terms, 3, 1).noise_variance(10) > 8
     with pytest.raises(InvalidManifest, match="too small for discrete_gaussian"):
         codes.encoding_of(terms, 200, 1).noise_variance(10)
+
+
+@pytest.mark.parametrize("mechanism", [SKELLAM, DISCRETE_GAUSSIAN])
+def test_noise_is_the_same_for_any_number_of_threads(mechanism: str) -> None:
+    """A chunk's noise is its own, whichever thread makes it; and each chunk's is another."""
+    terms = noisy_terms(mechanism)
+    code = codes.encoding_of(terms, 3, 1)
+    size = 40 * 4096 + 7
+    difference = np.linspace(-1, 1, size, dtype=np.float32) * np.float32(NORM / math.sqrt(size))
+    plan, scales = MaskPlan(bytes(32), (), bytes(32)), np.full(code.chunks(size), EXPONENT, np.int8)
+    header = codes.Header.of(terms, 1, 0.0, {"train/loss": 1.0})
+    made = []
+    for lanes in (1, 2, 3):
+        settled = codes.settled_dither(difference, 1, plan, code, scales, lanes)
+        noises = codes.noises_of(terms, code, plan, size)
+        made.append(b"".join(codes.encode(difference, header, settled, code, scales, *noises, lanes=lanes)))
+    assert made[0] == made[1] == made[2]
+    chunks = np.frombuffer(made[0][: 40 * 4096 * 2], "<i2").reshape(40, 4096)
+    assert len({chunk.tobytes() for chunk in chunks}) == 40
