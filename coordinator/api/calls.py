@@ -62,7 +62,7 @@ async def _abort(context: Context, error: FederationError) -> NoReturn:
     trailers = (
         ("concord-code", error.code),
         ("concord-message-bin", error.message.encode()[:TRAILER_LIMIT]),
-        ("concord-hint-bin", error.hint.encode()[:TRAILER_LIMIT]),
+        ("concord-hint-bin", (error.hint or error.remedy).encode()[:TRAILER_LIMIT]),
     )
     await context.abort(status, error.code, trailing_metadata=trailers)
 

@@ -357,7 +357,7 @@ class JobDriver:
             "protocol.refused",
             check=violation.check,
             detail=violation.message,
-            hint=violation.hint,
+            hint=violation.hint or violation.remedy,
             message=type(proto).__name__ if proto is not None else "",
             refusals=self._refusals,
             **kept_as(kept),
@@ -557,12 +557,12 @@ class JobDriver:
                 round=close.round,
                 check=error.check,
                 detail=error.message,
-                hint=error.hint,
+                hint=error.hint or error.remedy,
                 **kept_as(kept),
             )
             said = events.SumRefused(close.context, error.message)
         except FederationError as error:
-            self._log.error("sum.not-applied", round=close.round, detail=error.message)
+            self._log.error("sum.not-applied", round=close.round, detail=error.message, hint=error.hint or error.remedy)
             said = events.SumRefused(close.context, error.message, ours=True)
         else:
             said = events.SumApplied(close.context, stepped.digest(), figures)
