@@ -86,16 +86,17 @@ def _anonymous() -> int:
     return 0
 
 
-def seconds_of(work: Callable[[], object], repeats: int) -> float:
-    """The median; of one alone when ``repeats`` is 1, else after one to warm up."""
-    if repeats > 1:
-        work()
-    found = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        work()
-        found.append(time.perf_counter() - began)
-    return statistics.median(found)
+def seconds_of(*works: Callable[[], object], repeats: int) -> list[float]:
+    """Medians of works that take turns, so that what disturbs one disturbs the others; after one of each to warm up, but when
+    ``repeats`` is 1."""
+    found: list[list[float]] = [[] for _ in works]
+    for turn in range(repeats + (repeats > 1)):
+        for place, work in enumerate(works):
+            began = time.perf_counter()
+            work()
+            if turn or repeats == 1:
+                found[place].append(time.perf_counter() - began)
+    return [statistics.median(each) for each in found]
 
 
 def contribute(base: Path, trained: Path, update: Path, member: int, members: int, ring: int, lanes: int) -> bytes:
@@ -122,7 +123,7 @@ def member(chosen: argparse.Namespace) -> dict[str, object]:
         root = contribute(base, trained, update, chosen.index, chosen.members, chosen.ring, chosen.lanes)
 
     with Anonymous() as memory:
-        seconds = seconds_of(work, chosen.repeats)
+        (seconds,) = seconds_of(work, repeats=chosen.repeats)
     trained.unlink()
     return {"seconds": seconds, "anonymous_mib": memory.mib, "root": root.hex(), "bytes": update.stat().st_size}
 
@@ -183,15 +184,13 @@ def collector(chosen: argparse.Namespace) -> dict[str, object]:
             verdict = asyncio.run(uploads.check(f"m{index}", message, b"", header_only=False, members=n))
             if len(verdict.counted) != 1:
                 raise AssertionError("an update was not counted")
+    works: dict[str, Callable[[], object]] = {"root_seconds": root, "seconds": lambda: add(n, 0)}
+    if lost:
+        works["lost_after_seconds"] = add_after_rebuilding
+    if lost and chosen.before:
+        works["lost_before_seconds"] = lambda: add(n - lost, lost)
     with Anonymous() as memory:
-        said: dict[str, object] = {
-            "root_seconds": seconds_of(root, chosen.repeats),
-            "seconds": seconds_of(lambda: add(n, 0), chosen.repeats),
-        }
-        if lost:
-            said["lost_after_seconds"] = seconds_of(add_after_rebuilding, chosen.repeats)
-        if lost and chosen.before:
-            said["lost_before_seconds"] = seconds_of(lambda: add(n - lost, lost), chosen.repeats)
+        said = dict(zip(works, seconds_of(*works.values(), repeats=chosen.repeats), strict=True))
     return {**said, "lost": lost, "anonymous_mib": memory.mib, "sum": digest.hex()}
 
 
@@ -230,7 +229,7 @@ def step(chosen: argparse.Namespace) -> dict[str, object]:
         fresh = files.advance(state, total.means(scales), moved)
 
     with Anonymous() as memory:
-        seconds = seconds_of(work, chosen.repeats)
+        (seconds,) = seconds_of(work, repeats=chosen.repeats)
     worst = _worst(state, fresh, n if chosen.real else 1) if fresh is not None else math.inf
     return {"seconds": seconds, "anonymous_mib": memory.mib, "worst_error_in_levels": worst / 2.0 ** int(scales[0])}
 

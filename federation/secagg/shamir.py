@@ -6,6 +6,8 @@ A share is 33 bytes, big-endian, at x = the holder's index. (docs/protocol/secur
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Final
 
 from federation.errors import ProtocolViolation
@@ -32,8 +34,9 @@ def split(secret: bytes, threshold: int, holders: Sequence[int], random: Callabl
     return shares
 
 
-def lagrange(holders: Sequence[int]) -> dict[int, int]:
-    """The weight of each holder's share in the secret; the same for every secret that these holders rebuild."""
+@lru_cache(maxsize=32)
+def lagrange(holders: tuple[int, ...]) -> Mapping[int, int]:
+    """The weight of each holder's share in the secret; the same for every secret that these holders rebuild, so it is kept."""
     weights = {}
     for x in holders:
         above = below = 1
@@ -42,7 +45,7 @@ def lagrange(holders: Sequence[int]) -> dict[int, int]:
                 above = above * other % PRIME
                 below = below * (other - x) % PRIME
         weights[x] = above * pow(below, -1, PRIME) % PRIME
-    return weights
+    return MappingProxyType(weights)
 
 
 def rebuild(shares: Mapping[int, bytes]) -> bytes:
