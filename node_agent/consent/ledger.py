@@ -110,7 +110,9 @@ def _lines(shown: list[dict[str, Any]]) -> list[str]:
             )
     if not shown:
         lines.append("no data sets")
-    lines.append("Epsilons of several jobs together are less than their sum. Jobs without privacy are not counted.")
+    lines.append(
+        "Epsilons do not add up: several jobs together mostly cost less than the sum. Jobs without privacy are not counted."
+    )
     return lines
 
 
