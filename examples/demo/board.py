@@ -19,10 +19,12 @@ def figure(value: float | None, form: str) -> str:
     return "" if value is None else format(value, form)
 
 
-def row_of(item: Round, note: str) -> tuple[str, ...]:
+def row_of(item: Round, note: str, rounds_total: int) -> tuple[str, ...]:
+    """The round after the last one trains nothing: it judges the final model."""
     cohort = " ".join(item.cohort or item.ready)
+    number = "final" if item.round > rounds_total else str(item.round)
     return (
-        str(item.round) + (f".{item.attempt}" if item.attempt else ""),
+        number + (f".{item.attempt}" if item.attempt else ""),
         item.phase,
         cohort,
         figure(item.loss, ".3f"),
@@ -46,7 +48,7 @@ class Board:
     def show(self, job: Job) -> None:
         self._job = job
         if self._live is not None:
-            self._live.update(self._table(job.rounds), refresh=True)
+            self._live.update(self._table(job), refresh=True)
             return
         for item in job.rounds:
             if job.settled(item) and (item.round, item.attempt) not in self._printed:
@@ -54,7 +56,9 @@ class Board:
                     self.console.print(self._line(COLUMNS), highlight=False, soft_wrap=True)
                 self._printed.add((item.round, item.attempt))
                 self.console.print(
-                    self._line(row_of(item, self.notes.get(item.round, ""))), highlight=False, soft_wrap=True
+                    self._line(row_of(item, self.notes.get(item.round, ""), job.rounds_total)),
+                    highlight=False,
+                    soft_wrap=True,
                 )
 
     def note(self, round_number: int, text: str) -> None:
@@ -63,14 +67,14 @@ class Board:
         if self._job is not None:
             self.show(self._job)
 
-    def _table(self, rounds: Sequence[Round]) -> Table:
+    def _table(self, job: Job) -> Table:
         table = Table(title="Rounds under secure aggregation", title_justify="left")
         for name in COLUMNS:
             table.add_column(
                 name, justify="right" if name in {"round", "loss", "accuracy", "MB up", "seconds"} else "left"
             )
-        for item in rounds:
-            table.add_row(*row_of(item, self.notes.get(item.round, "")))
+        for item in job.rounds:
+            table.add_row(*row_of(item, self.notes.get(item.round, ""), job.rounds_total))
         return table
 
     @staticmethod
