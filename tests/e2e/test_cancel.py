@@ -96,7 +96,7 @@ def test_a_job_that_waits_says_why_and_can_be_cancelled(three: Runs) -> None:
     lead = three.local.lead_home
     with three.submitted(three.document("waiting", resources={"gpus": 64})) as (client, name):
         job = watch(client, name, until=lambda job: job.state == "ready" and "waits" in job.reason)
-        assert "it needs 3 members at once, and 0 can take it now" in job.reason
+        assert "it needs 3 members at once, and 0 could take it even with nothing else running" in job.reason
         assert "of 64 free GPUs that fit" in job.reason
         assert job.reason in said("concord", "describe", name, "--home", lead).out
         assert said("concord", "cancel", name, "--home", lead).code == 0
