@@ -193,7 +193,8 @@ ATTACKS: Final[tuple[Attack, ...]] = (
             REPLAYS, "its_own_certificate_authority_in_the_middle_signs_no_payload",
             "its_own_certificate_authority_in_the_middle_alters_no_message_to_a_member",
         )
-        + _at(WIRE, "an_authority_of_its_own_in_the_middle_reads_nothing"),
+        + _at(WIRE, "an_authority_of_its_own_in_the_middle_reads_nothing")
+        + _at(LIAR, "a_member_that_floods_and_garbles_is_noted_and_holds_up_nobody"),
     ),
     Attack(
         22, "coordinator", "restarts a member between ACK and REVEAL, and offers another cohort", "its record on disk refuses",

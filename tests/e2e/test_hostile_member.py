@@ -165,6 +165,8 @@ def test_a_member_that_floods_and_garbles_is_noted_and_holds_up_nobody(
     assert peak(runs) - before < MODEST
     story = [line for line in job.lines if " de: " in line]
     assert any("malformed-message" in line for line in story)
+    # 21: the connection is in the name of de, by the coordinator's own authority; what it says is not signed by de's node.
+    assert any("de: refused (signature): A receipt is not signed by de." in line for line in story)
     assert any("refused consent (invalid-identity)" in line or "malformed" in line for line in story)
     assert len(story) < 250
     log = [json.loads(line) for line in runs.local.coordinator.log.read_text().splitlines()]
