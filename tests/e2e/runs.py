@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import psutil
 import yaml
 from safetensors.numpy import load_file
 
@@ -116,6 +118,18 @@ def watch(
             return last
         assert time.monotonic() < deadline, f"{name} took too long: {last.state} {last.reason} {last.current}"
     raise AssertionError(f"{name} ended as {last and last.state}: {last and last.reason}")
+
+
+def workers(runs: Runs) -> list[int]:
+    """The processes that the nodes have started and that still run."""
+    found = []
+    for service in runs.local.nodes.values():
+        if service.process is not None:
+            for child in psutil.Process(service.process.pid).children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess):  # it ended while we looked
+                    if child.status() != "zombie":
+                        found.append(child.pid)
+    return found
 
 
 def plain_average(rounds: int, members: int, *, size: int = 10, rate: float = 0.5) -> npt.NDArray[np.float64]:

@@ -9,7 +9,6 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-import psutil
 import pytest
 
 from coordinator.client.channel import spoken_errors
@@ -20,17 +19,10 @@ from federation.identity.withdrawal import seal_withdrawal
 from federation.v1 import jobs_pb2, jobs_pb2_grpc
 from node_agent.store.journal import Journal
 from tests.e2e.commands import eventually, refused, said, says
-from tests.e2e.runs import Runs, watch
+from tests.e2e.runs import Runs, watch, workers
 
 SECONDS = 10.0
 """a cancelled job has ended everywhere within this time"""
-
-
-def workers(runs: Runs) -> list[int]:
-    nodes = [
-        psutil.Process(service.process.pid) for service in runs.local.nodes.values() if service.process is not None
-    ]
-    return [child.pid for node in nodes for child in node.children(recursive=True) if child.status() != "zombie"]
 
 
 def journal_says(home: Path, job: Job) -> tuple[str, str, int]:

@@ -10,13 +10,12 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from coordinator.client.views import Job
 from federation.identity.envelope import open_envelope
 from tests.e2e.commands import eventually, said
-from tests.e2e.runs import FAULTY, Runs
+from tests.e2e.runs import FAULTY, Runs, workers
 
 SECRETS = (b"patient-4711", b"patient_4711", b"Leakpatient")
 SOURCE = FAULTY / "faulty" / "client_app.py"
@@ -50,14 +49,6 @@ def told(fault: str) -> str:
 def private(runs: Runs, member: str, job: Job) -> bytes:
     """The lab's own log of the job's tasks."""
     return (runs.local.nodes[member].home / "jobs" / job.digest.hex() / "task.log").read_bytes()
-
-
-def workers(runs: Runs) -> list[int]:
-    """The workers that the nodes have started and that still run."""
-    nodes = [
-        psutil.Process(service.process.pid) for service in runs.local.nodes.values() if service.process is not None
-    ]
-    return [child.pid for node in nodes for child in node.children(recursive=True) if child.status() != "zombie"]
 
 
 def nobody_was_told(runs: Runs, job: Job, *seen: str) -> None:
