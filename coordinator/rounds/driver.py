@@ -230,7 +230,7 @@ class JobDriver:
         if member in self._checking_state:
             return  # one at a time: each is read whole
         self._checking_state.add(member)
-        self._spawn(self._check_state(member, proto.state_digest, proto.blob))
+        self._spawn(self._check_state(member, proto.state_digest, proto.blob, proto.epoch))
 
     # ----------------------------------------------------------------------------------------------------------- inside
 
@@ -433,7 +433,7 @@ class JobDriver:
         """Empty when the sum of this digest is a blob."""
         return self._small_sum if hashlib.sha256(self._small_sum).digest() == digest else b""
 
-    async def _check_state(self, member: str, digest: bytes, blob: bytes) -> None:
+    async def _check_state(self, member: str, digest: bytes, blob: bytes, epoch: int) -> None:
         try:
             path = self._desk.blobs.path(blob)
             if not self._terms.blind:  # of what is sealed only members can tell
@@ -447,7 +447,7 @@ class JobDriver:
         finally:
             self._checking_state.discard(member)
         if digest != self._final:
-            self.say(events.StateStored(digest, blob))
+            self.say(events.StateStored(digest, blob, epoch))
         elif not self._terms.blind:
             self._desk.ear.final_state(self._job, blob, ())
 

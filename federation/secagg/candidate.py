@@ -148,6 +148,10 @@ class Candidate:
                 return [Send(known.key)]
             if (event.epoch, event.formation) <= (known.epoch, known.formation):
                 raise violation("formation", "The coordinator asked for a formation that is over.")
+            if known.roster_hash and event.predecessor == known.roster_hash:
+                raise violation(
+                    "formation", "The next roster is to follow one whose confirmations have not come here yet."
+                )
         if present is not None:
             if event.epoch <= present.epoch:
                 raise violation("formation", "The coordinator asked for a formation that is over.")

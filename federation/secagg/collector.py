@@ -316,6 +316,8 @@ class CollectorMachine:
                 book.unable[event.member] = event.reason
             return self._ask_another(event.member)
         if isinstance(event, StateStored):
+            if self._terms.blind and event.epoch != self._epoch:
+                return self._help_behind()  # sealed under a key that the members of this epoch do not look for
             book.blobs[event.state_digest] = event.blob
             if event.state_digest == book.asked_digest:
                 book.asked = ""

@@ -318,8 +318,10 @@ class FetchState:
 
 @dataclass(frozen=True, slots=True)
 class PutState:
-    """Put the file of our state among the blobs, sealed under ``key`` when there is one, and say StateStored."""
+    """Put the file of our state among the blobs, sealed under ``key`` when there is one, and say StateStored of that
+    epoch."""
 
+    epoch: int
     round: int
     state_digest: bytes
     key: bytes = field(repr=False)
@@ -466,6 +468,8 @@ class StateStored:
 
     state_digest: bytes
     blob: bytes
+    epoch: int
+    """under whose group key it is sealed, in a blind job"""
 
 
 @dataclass(frozen=True, slots=True)

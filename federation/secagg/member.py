@@ -475,7 +475,7 @@ class MemberMachine:
             self._seat.round > event.round
         ):
             return []  # we have moved on: somebody else is asked
-        return [PutState(event.round, event.state_digest, self._state_key(self._seat, event))]
+        return [PutState(self._epoch, event.round, event.state_digest, self._state_key(self._seat, event))]
 
     def _hold(self, round_number: int, state_digest: bytes) -> Remember:
         self._applying = None

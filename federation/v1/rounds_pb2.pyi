@@ -891,18 +891,22 @@ class StateStored(_message.Message):
 
     STATE_DIGEST_FIELD_NUMBER: _builtins.int
     BLOB_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
     state_digest: _builtins.bytes
     blob: _builtins.bytes
     """SHA-256 of the state's file, put as a blob"""
+    epoch: _builtins.int
+    """under whose group key it is sealed, where the coordinator is blind"""
     def __init__(
         self,
         *,
         state_digest: _builtins.bytes = ...,
         blob: _builtins.bytes = ...,
+        epoch: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "state_digest", b"state_digest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "epoch", b"epoch", "state_digest", b"state_digest"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

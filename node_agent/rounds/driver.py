@@ -316,7 +316,7 @@ class JobDriver:
             case events.FetchState():
                 self._spawn(self._fetch_state(instruction))
             case events.PutState():
-                self._spawn(self._provide(instruction.state_digest, instruction.key))
+                self._spawn(self._provide(instruction.epoch, instruction.state_digest, instruction.key))
             case events.Contribute():
                 self._contributing[instruction.plan.context] = self._spawn(self._contribute(instruction))
             case events.FetchSum():
@@ -640,17 +640,17 @@ class JobDriver:
         self._files.keep(stepped)
         return stepped, figures
 
-    async def _provide(self, digest: bytes, key: bytes) -> None:
+    async def _provide(self, epoch: int, digest: bytes, key: bytes) -> None:
         """``key``: seals it for the other members alone."""
         blob = await self._put(digest, key)
         if blob:
-            self._send(rounds_pb2.StateStored(state_digest=digest, blob=blob))
+            self._send(rounds_pb2.StateStored(epoch=epoch, state_digest=digest, blob=blob))
 
     async def _release(self, digest: bytes) -> None:
         """The final state, for those whom the manifest names; in clear where the coordinator may see it."""
         recipients = self.manifest.recipients
         if not recipients:
-            await self._provide(digest, b"")
+            await self._provide(self.machine.position.epoch, digest, b"")
             return
         key = self.machine.release_key(digest)
         if not key:

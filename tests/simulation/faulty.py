@@ -30,8 +30,10 @@ WINDOWS = Windows(formation=60, formation_attempts=10, ready=30, reconnect=5, ro
 
 
 class Faulty(Quick):
-    def __init__(self, n: int, colluders: Iterable[int] = (), **changes: Any) -> None:
-        super().__init__(n, **{"windows": WINDOWS, "rounds": 2, **changes})
+    def __init__(self, n: int, colluders: Iterable[int] = (), *, guests: int = 0, **changes: Any) -> None:
+        """``guests``: members that consent while the job runs, if ever."""
+        super().__init__(n + guests, **{"windows": WINDOWS, "rounds": 2 + guests, **changes})
+        self.away = self.names[n:]
         self.liars = tuple(f"m{index}" for index in colluders)
         self.watch = Watch(JOB, frozenset(self.liars))
         self.lies: dict[str, int] = {}
@@ -39,7 +41,7 @@ class Faulty(Quick):
         self.lied: Counter[str] = Counter()
         self.crash_at: dict[str, int] = {}
         self.tamper = self._lie
-        self.begin()
+        self.begin(self.names[:n])
 
     # ---------------------------------------------------------------------------------------------------------- watched
 
@@ -203,6 +205,8 @@ class Faulty(Quick):
 
     def op_crash(self, op: Op) -> None:
         lab = self._lab(op)
+        if lab.name in self.away:
+            return
         if lab.alive:
             self.kill(lab.name)
             if op.choice:
@@ -215,7 +219,7 @@ class Faulty(Quick):
 
     def op_break_stream(self, op: Op) -> None:
         lab = self._lab(op)
-        if not lab.alive:
+        if not lab.alive or lab.name in self.away:
             return
         if lab.connected:
             self.queue = type(self.queue)(item for item in self.queue if item[0] != lab.name)
@@ -233,6 +237,10 @@ class Faulty(Quick):
 
     def op_fail_task(self, op: Op) -> None:
         self.fail_task.add(self._lab(op).name)
+
+    def op_join(self, op: Op) -> None:
+        if self.away:
+            self.join(self.away.pop())
 
     def op_lie(self, op: Op) -> None:
         if self.liars:
@@ -252,6 +260,8 @@ class Faulty(Quick):
             if self.done or self.stuck:
                 break
             for lab in self.labs.values():
+                if lab.name in self.away:
+                    continue
                 if not lab.alive:
                     self.restart(lab.name)
                 elif lab.connected:
@@ -276,9 +286,18 @@ class Faulty(Quick):
 
 
 PROFILES: tuple[Profile, ...] = (
-    {"go_on": 6, "crash": 3, "crash_within": 3, "break_stream": 2, "crash_collector": 1, "time_out": 2, "fail_task": 1},
-    {"go_on": 3, "deliver": 8, "finish": 4, "drop": 2, "twice": 2, "time_out": 1, "crash_within": 1},
-    {"go_on": 5, "deliver": 3, "lie": 4, "crash_within": 1, "break_stream": 1, "time_out": 2, "finish": 2},
+    {
+        "go_on": 6,
+        "crash": 3,
+        "crash_within": 3,
+        "break_stream": 2,
+        "crash_collector": 1,
+        "time_out": 2,
+        "fail_task": 1,
+        "join": 1,
+    },
+    {"go_on": 3, "deliver": 8, "finish": 4, "drop": 2, "twice": 2, "time_out": 1, "crash_within": 1, "join": 1},
+    {"go_on": 5, "deliver": 3, "lie": 4, "crash_within": 1, "break_stream": 1, "time_out": 2, "finish": 2, "join": 1},
     {
         "go_on": 4,
         "deliver": 4,
@@ -292,6 +311,7 @@ PROFILES: tuple[Profile, ...] = (
         "time_out": 1,
         "fail_task": 1,
         "lie": 1,
+        "join": 1,
     },
 )
 
@@ -302,6 +322,7 @@ class Weather:
     colluders: tuple[int, ...]
     blind: bool
     ops: tuple[Op, ...]
+    guests: int = 0
 
     @staticmethod
     def of(seed: int) -> Weather:
@@ -313,11 +334,12 @@ class Weather:
             colluders,
             dice.random() < 0.7,
             tuple(draw(dice, dice.choice(PROFILES), 7, dice.randrange(20, 120))),
+            dice.choice((0, 0, 1)),
         )
 
     def play(self, variant: type[MemberMachine] = MemberMachine) -> Faulty:
         """Raises Broken."""
-        world = Faulty(self.n, self.colluders, variant=variant, blind=self.blind)
+        world = Faulty(self.n, self.colluders, guests=self.guests, variant=variant, blind=self.blind)
         while world.collector.phase == "forming":  # who is away meanwhile is left out: tests of the setup have that
             world.step()
         return world.play(self.ops).clear()

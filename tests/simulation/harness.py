@@ -356,7 +356,7 @@ class World:
             blob = hashlib.sha256(instruction.state_digest + instruction.key).digest()
             self.blobs.add(blob)
             if lab.connected:
-                self.tell_collector(StateStored(instruction.state_digest, blob))
+                self.tell_collector(StateStored(instruction.state_digest, blob, instruction.epoch))
         elif isinstance(instruction, FetchState):
             assert instruction.state_blob in self.blobs
             assert instruction.state_blob == hashlib.sha256(instruction.state_digest + instruction.key).digest()

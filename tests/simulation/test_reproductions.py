@@ -105,3 +105,27 @@ def test_an_epoch_does_not_follow_one_that_nobody_has_moved_to() -> None:
     outcome = scenario.outcome()
     assert not isinstance(outcome, Broken)
     assert set(outcome.eras) == {1, 2}
+
+
+def test_a_member_keeps_what_it_confirmed_until_the_confirmations_come() -> None:
+    """The setup of epoch 2 reached m2 before the confirmations of epoch 1: it threw away the keys that it had confirmed, came into
+    epoch 2 as if it had been in none, and refused every announcement in it, for want of a lineage that nobody sent it."""
+    ops = (Op("join"), Op("crash_within"), Op("deliver", less=18), Op("go_on", choice=2))
+    world = Weather(n=3, colluders=(), blind=False, ops=ops, guests=1).play()
+    assert world.done is not None
+    assert max(closed.attempt for closed in world.closed) < 3
+
+
+def test_a_state_that_was_sealed_in_the_epoch_before_is_not_told_in_the_next() -> None:
+    """m1 is behind, m2 is asked for the state, and the roster changes hands before it answers: the file is sealed under the
+    group key of epoch 1, and was offered in epoch 2, where nobody could open it."""
+    ops = (
+        Op("crash"),
+        Op("go_on", choice=2),
+        Op("go_on", pick=3, choice=2),
+        Op("join"),
+        Op("go_on", choice=1),
+    )
+    world = Weather(n=4, colluders=(1,), blind=True, ops=ops, guests=1).play()
+    assert world.done is not None
+    assert {lab.machine.position.epoch for lab in world.labs.values()} == {2}

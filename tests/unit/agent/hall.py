@@ -352,7 +352,7 @@ class Hall:
         elif isinstance(proto, rounds_pb2.StateStored):
             self.folder.joinpath("blob").write_bytes(self.blobs[proto.blob])
             assert read_state(self.folder / "blob").digest() == proto.state_digest
-            self.tell(events.StateStored(proto.state_digest, proto.blob))
+            self.tell(events.StateStored(proto.state_digest, proto.blob, proto.epoch))
         elif not isinstance(proto, rounds_pb2.Progress):
             message = wire.from_proto(proto)
             self.heard.append((office.name, message))

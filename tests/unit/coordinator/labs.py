@@ -180,7 +180,7 @@ class World:
         path = self.folder / f"{lab.name}.state"
         write_state(path, lab.states[digest])
         blob = self.desk.blobs.put(path.read_bytes())
-        self.driver.state_stored(lab.name, rounds_pb2.StateStored(state_digest=digest, blob=blob))
+        self.driver.state_stored(lab.name, rounds_pb2.StateStored(epoch=1, state_digest=digest, blob=blob))
 
     def _feed(self, lab, event):
         for instruction in lab.machine.handle(event, self.now):

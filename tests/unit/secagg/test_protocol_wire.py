@@ -75,7 +75,7 @@ EVENTS: list[Any] = [
     events.Connected("a", 3, H),
     events.Lost("a"),
     events.TaskBroke("a", "why"),
-    events.StateStored(H, H),
+    events.StateStored(H, H, 2),
     events.SumReady(H, H, 12),
     events.Join("a"),
     events.SumFailed(H, "why"),
