@@ -63,7 +63,13 @@ class Model(Part):
         None,
         description='what makes the first model: "package.task:Net"; default: the app\'s [tool.concord] initial-model',
     )
-    seed: int = Field(0, ge=0, lt=2**32, description="seeds torch, numpy and random before the factory is called")
+    seed: int | None = Field(
+        None,
+        ge=0,
+        lt=2**32,
+        description="seeds torch, numpy and random before the factory is called; default: drawn for each job, since figures of "
+        "one first model leave over one cohort only",
+    )
     snapshot: str | None = Field(
         None,
         pattern=SNAPSHOT,

@@ -5,6 +5,7 @@ Everything that matters for security at run time is in here; a node or coordinat
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -88,6 +89,8 @@ class Manifest:
 
     @property
     def seed(self) -> int:
+        if self.spec.model.seed is None:  # open_manifest refuses such a document
+            raise InvalidManifest("The manifest does not name the seed of its first model.", field="spec.model.seed")
         return self.spec.model.seed
 
     @property
@@ -209,7 +212,7 @@ def seal_manifest(
     spec["runConfig"] = settings
     spec["runConfigFloats"] = floats_of(settings)
     spec["messageConfigFloats"] = floats_of(document.spec.message_config)
-    _fill_model(spec["model"], app, snapshot)
+    _fill_model(spec["model"], app, snapshot, nonce)
     if not document.spec.runtime.packages:
         spec["runtime"]["packages"] = packages_of(app.dependencies)
     resolved |= {"federation": federation, "lead": lead_id, "created": created, "nonce": nonce.hex()}
@@ -269,6 +272,8 @@ def _read(opened: Opened) -> JobDocument:
         )
     if job.spec.model.factory is None and job.spec.model.snapshot is None:
         raise InvalidManifest("The manifest names no first model.", field="spec.model")
+    if job.spec.model.seed is None:
+        raise InvalidManifest("The manifest does not name the seed of its first model.", field="spec.model.seed")
     try:
         checked_label(own["federation"], "federation")
         checked_label(own["lead"], "lead")
@@ -320,7 +325,8 @@ def packages_of(dependencies: tuple[str, ...]) -> dict[str, str]:
     return packages
 
 
-def _fill_model(model: dict[str, Any], app: AppInfo, snapshot: bytes | None) -> None:
+def _fill_model(model: dict[str, Any], app: AppInfo, snapshot: bytes | None, nonce: bytes) -> None:
+    model.setdefault("seed", int.from_bytes(hashlib.sha256(b"concord/manifest/seed" + nonce).digest()[:4]))
     if model.pop("snapshotFile", None) and snapshot is None:
         raise InvalidManifest("The snapshot file was not uploaded.", field="spec.model.snapshotFile")
     if snapshot is not None:

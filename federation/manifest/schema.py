@@ -106,6 +106,8 @@ Hex32 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 MetricName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.\-]{0,63}$")]
 FigureName = Annotated[str, Field(pattern=r"^((train|evaluate)/)?[A-Za-z_][A-Za-z0-9_.\-]{0,63}$")]
 FigureNames = Annotated[list[FigureName], Field(max_length=256), AfterValidator(_once)]
+USUAL_FIGURES: Final = ["train_loss", "loss", "eval_loss", "eval_acc", "accuracy"]
+"""averages that tasks report under these names; a job lets them leave, and a lab allows them, where neither says otherwise"""
 MetricNames = Annotated[list[MetricName], Field(max_length=32), AfterValidator(_once)]
 Jurisdiction = Annotated[str, Field(pattern=f"^{JURISDICTION.pattern}$")]
 Jurisdictions = Annotated[list[Jurisdiction], Field(max_length=1000), AfterValidator(_once)]

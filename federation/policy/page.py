@@ -13,7 +13,7 @@ def reference_page() -> str:
         "Generated from the schema in `federation/policy/rules.py`; a test compares.",
         "",
         "`policy.yaml` in the node's folder says which jobs this lab takes part in; nobody else can widen or replace it. Every",
-        "rule must say yes: `leads`, `jurisdictions`, `dataSets`, `minimumCohort` and `figures` deny while they are absent; every",
+        "rule must say yes: `leads`, `jurisdictions`, `dataSets` and `minimumCohort` deny everything while they are absent; every",
         "further rule, or narrower list, only takes away. Where a rule says no, the lead reads its sentence in `concord describe`.",
         "",
         "```yaml",

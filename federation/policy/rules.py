@@ -15,6 +15,7 @@ from federation.identity.roll import Roll
 from federation.manifest.manifest import Manifest
 from federation.manifest.privacy import charges_of
 from federation.manifest.schema import (
+    USUAL_FIGURES,
     FigureNames,
     Jurisdictions,
     Labels,
@@ -54,10 +55,10 @@ class Rules(Part):
     minimum_cohort: int | None = Field(
         None, ge=MIN_MEMBERS, le=MAX_MEMBERS, description="no job that may run with fewer members; absent: no job"
     )
-    figures: FigureNames | None = Field(
-        None,
+    figures: FigureNames = Field(
+        USUAL_FIGURES,
         description="metrics of this lab that may leave as exact sums over a cohort: loss (of training and of evaluation), or "
-        "evaluate/loss alone; absent: none",
+        "evaluate/loss alone; []: none",
     )
     minimum_jurisdictions: int = Field(1, ge=1, le=MAX_MEMBERS, description="no job that may run with fewer")
     strategies: list[StrategyName] | None = Field(None, description="outer steps allowed; absent: any")
@@ -199,13 +200,12 @@ def _cohort(policy: Policy, question: Question) -> tuple[str, ...]:
 
 def _figures(policy: Policy, question: Question) -> tuple[str, ...]:
     """What leaves exactly tells a member's own figure when a cohort changes: the lab says which ones may."""
-    exact, allowed = question.manifest.exact_figures, policy.rules.figures or []
+    exact, allowed = question.manifest.exact_figures, policy.rules.figures
     denied = [figure for figure in exact if figure not in allowed and figure.split("/", 1)[1] not in allowed]
     if not denied:
         return ()
-    names = "the policy names none, and " if policy.rules.figures is None else ""
     return (
-        f"rules.figures: {names}the job lets {', '.join(denied)} leave as exact sums; "
+        f"rules.figures: the job lets {', '.join(denied)} leave as exact sums, and this lab has not declared them public; "
         "name them in the policy, or have the lead take them out of spec.metrics",
     )
 

@@ -20,7 +20,7 @@ BUNDLE, INFO = prepared()
 def test_the_manifest_says_all_that_the_machines_need() -> None:
     job = PARTIES.job()
     assert (job.name, job.federation, job.lead.id, job.created) == ("tiny", "health", "lead", CREATED)
-    assert (job.factory, job.seed, job.snapshot) == ("tiny.task:initial_arrays", 0, None)
+    assert (job.factory, job.snapshot) == ("tiny.task:initial_arrays", None)
     assert (job.bundle_digest, job.bundle_size, job.client_app) == (BUNDLE.digest, BUNDLE.size, "tiny.client_app:app")
     assert (job.data_set, job.memory_bytes) == ("digits", 1 << 30)
     assert job.spec.runtime.packages == {"numpy": ">=2.0"}
@@ -84,6 +84,22 @@ def test_a_snapshot_takes_the_place_of_a_factory() -> None:
     assert open_manifest(seal_manifest(*arguments, snapshot=digest), PARTIES.roll).snapshot == digest
     with pytest.raises(InvalidManifest, match="not uploaded"):
         seal_manifest(*arguments)
+
+
+def test_a_job_that_names_no_seed_gets_one_of_its_own() -> None:
+    """So that two jobs start from two models, and figures of one do not stand in the way of the other."""
+    document = submitted(JOB)
+    sealed = [
+        seal_manifest(document, BUNDLE, INFO, "health", "lead", PARTIES.lead_key, CREATED, bytes([each]) * 16)
+        for each in (1, 1, 2)
+    ]
+    first, again, other = (open_manifest(each, PARTIES.roll).seed for each in sealed)
+    assert first == again != other
+    assert PARTIES.job(JOB + "  model: {seed: 7}\n").seed == 7
+    spec = open_envelope(sealed[0], "manifest").document["spec"]
+    del spec["model"]["seed"]
+    with pytest.raises(InvalidManifest, match="does not name the seed"):
+        open_manifest(resigned(spec=spec), PARTIES.roll)
 
 
 def test_a_job_without_a_first_model_is_not_signed() -> None:

@@ -124,7 +124,9 @@ def test_a_job_that_does_not_ask_this_member_is_denied() -> None:
         ("{train: [loss], evaluate: [loss]}", ["evaluate/loss"], "train/loss"),
         ("{train: [], evaluate: [loss, num-examples]}", ["loss"], "evaluate/num-examples"),
         ("{train: [loss], evaluate: [loss]}", [], "evaluate/loss, train/loss"),
-        ("{train: [], evaluate: []}", None, ""),
+        ("{train: [], evaluate: []}", [], ""),
+        ("{train: [loss], evaluate: [loss, accuracy]}", None, ""),
+        ("{train: [loss], evaluate: [loss, rows]}", None, "evaluate/rows"),
     ],
 )
 def test_a_figure_leaves_exactly_where_the_lab_has_named_it(
@@ -137,7 +139,7 @@ def test_a_figure_leaves_exactly_where_the_lab_has_named_it(
     assert said.granted == (not denied)
     if denied:
         (reason,) = said.reasons
-        assert f"the job lets {denied} leave as exact sums; " in reason
+        assert f"the job lets {denied} leave as exact sums, " in reason
         assert "have the lead take them out of spec.metrics" in reason
 
 
