@@ -81,7 +81,7 @@ def test_a_new_node_denies_everything_and_the_others_go_on(four: Runs) -> None:
     never_trained(four, "de", job)
     signed = answer_of(four, "de", job)
     assert not signed.granted
-    for rule in ("leads", "jurisdictions", "dataSets", "minimumCohort", "figures"):
+    for rule in ("leads", "jurisdictions", "dataSets", "minimumCohort"):
         assert any(reason.startswith(f"rules.{rule}: ") for reason in signed.reasons), rule
     record, _ = recorded(four, "de", job)
     assert record is not None

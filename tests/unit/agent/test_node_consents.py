@@ -190,7 +190,6 @@ def test_a_new_home_denies_says_why_and_begins_nothing(tmp_path: Path) -> None:
         "rules.jurisdictions",
         "rules.dataSets",
         "rules.minimumCohort",
-        "rules.figures",
     ]
     assert not node.consents()[0].granted
     nothing_begun(node)

@@ -51,7 +51,7 @@ def test_a_policy_that_allows_a_job_says_why() -> None:
     assert granted.reasons[0] == "lead lead is allowed"
 
 
-@pytest.mark.parametrize("rule", sorted(WIDE))
+@pytest.mark.parametrize("rule", sorted(set(WIDE) - {"figures"}))
 def test_a_rule_that_is_absent_denies(rule: str) -> None:
     denied = verdict({name: value for name, value in WIDE.items() if name != rule})
     assert not denied.granted
@@ -61,7 +61,7 @@ def test_a_rule_that_is_absent_denies(rule: str) -> None:
 def test_an_empty_policy_denies_with_every_reason() -> None:
     denied = verdict({})
     assert not denied.granted
-    assert len(denied.reasons) == 5
+    assert len(denied.reasons) == 4
 
 
 @pytest.mark.parametrize(
