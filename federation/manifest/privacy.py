@@ -79,8 +79,8 @@ def settled(document: JobDocument) -> JobDocument:
         return _with(document, _multiplier(spec, spec.secure_aggregation.scale_exponent), None)
     ring = spec.secure_aggregation
     fixed = {"scale_exponent", "min_scale_exponent", "max_scale_exponent"} & ring.model_fields_set
-    exponent = getattr(ring, min(fixed)) if fixed else 0
-    for _ in () if fixed else range(3):  # the noise hardly depends on the scale
+    exponent = getattr(ring, min(fixed)) if fixed else SCALES[0]
+    for _ in () if fixed else range(3):  # where the scale is fine, the noise hardly depends on it
         exponent = _finest(spec, _multiplier(spec, exponent))
     done = _with(document, _multiplier(spec, exponent), exponent)
     if problem := unfit(done.spec):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from federation.errors import InvalidManifest
@@ -32,6 +32,8 @@ def signed(privacy: str, ring: str = "clipNorm: 4", *more: str) -> Manifest:
 
 
 @settings(deadline=None, max_examples=12)
+@example(epsilon=2.0, mechanism="discrete_gaussian", clip=0.08150625851220045, most=116, size=(16, 1024))
+@example(epsilon=1.0, mechanism="discrete_gaussian", clip=0.0625, most=68, size=(16, 1024))
 @given(
     epsilon=st.floats(0.5, 20),
     mechanism=st.sampled_from(["skellam", "discrete_gaussian"]),
