@@ -49,6 +49,10 @@ STAGES: Final[dict[type, frozenset[str]]] = {
 }
 """Which event is legal in which stage. A stage names what this member has said last."""
 
+_NONE: Final[tuple[bytes, ...]] = ()
+MAX_CONFIRMED: Final = 64
+"""rosters that one member confirms in vain: an honest coordinator starts again after a few"""
+
 
 @dataclass(frozen=True, slots=True)
 class Me:
@@ -138,7 +142,7 @@ class Candidate:
         return next(seat.index for seat in held.seats if seat.member == self._me.member)
 
     def _form(self, event: Form, present: Bench | None) -> list[MemberInstruction]:
-        known = self._held
+        known, confirmed = self._held, _NONE
         if known is not None:
             if (event.epoch, event.formation, event.predecessor) == (
                 known.epoch,
@@ -148,9 +152,14 @@ class Candidate:
                 return [Send(known.key)]
             if (event.epoch, event.formation) <= (known.epoch, known.formation):
                 raise violation("formation", "The coordinator asked for a formation that is over.")
-            if known.roster_hash and event.predecessor == known.roster_hash:
+            confirmed = known.confirmed + ((known.roster_hash,) if known.confirmation is not None else ())
+            if event.predecessor in (known.roster_hash, *confirmed):
                 raise violation(
                     "formation", "The next roster is to follow one whose confirmations have not come here yet."
+                )
+            if len(confirmed) > MAX_CONFIRMED:
+                raise violation(
+                    "formation", "Too many rosters were confirmed here, and none of them was said to stand."
                 )
         if present is not None:
             if event.epoch <= present.epoch:
@@ -175,7 +184,7 @@ class Candidate:
             signature=b"",
         )
         key = replace(key, signature=self._sign(transcripts.key_transcript(self._terms.job, key)))
-        record = Candidacy(event.epoch, event.formation, private, nonce, part, key)
+        record = Candidacy(event.epoch, event.formation, private, nonce, part, key, confirmed=confirmed)
         return [self._votes.put(CANDIDACY, record), Send(key)]
 
     def _candidates(self, event: Candidates) -> list[MemberInstruction]:

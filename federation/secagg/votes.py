@@ -51,6 +51,8 @@ class Candidacy:
     opening: Opening | None = None
     group_key: bytes = b""
     confirmation: Confirmation | None = None
+    confirmed: tuple[bytes, ...] = ()
+    """rosters of earlier formations that this member confirmed: they may stand, and it was not shown that they do"""
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -19,7 +19,9 @@ from federation.secagg.events import (
     Form,
     Mask,
     MaskPlan,
+    Remember,
     Roster,
+    Send,
 )
 from federation.secagg.messages import (
     Certificate,
@@ -112,6 +114,32 @@ def stopped(world: World, check: str, *names: str) -> None:
         assert check in world.labs[name].refused
     for lab in world.labs.values():
         assert not [message for message in lab.sent if isinstance(message, Ready)]
+
+
+def test_a_roster_that_may_stand_is_not_followed_by_who_was_not_shown_that_it_does() -> None:
+    """m2 confirms a roster, is not told that all have, and is made to set up another in its place. It then helps to set up
+    none that follows the first: members of that one may be bound by a sum of which m2 knows nothing."""
+    world = World(4, min_members=4)
+    shown: list[bytes] = []
+
+    def forge(member: str, message: object) -> object:
+        if isinstance(message, Confirmations):
+            shown.append(message.roster_hash)
+            return None if member == "m2" else message
+        return message
+
+    world.forge = forge
+    world.begin().run(until=lambda world: world.labs["m2"].machine.stage == "confirmed" and bool(shown))
+    first = shown[0]
+    machine = world.labs["m2"].machine
+    assert refusal(world, "m2", Form(2, 0, first)) == "formation"
+    remembered, sent = machine.handle(Form(1, 1, GENESIS), 0.0)
+    assert isinstance(remembered, Remember)
+    assert isinstance(sent, Send)
+    assert refusal(world, "m2", Form(2, 0, first)) == "formation"
+    assert remembered.value is not None
+    machine.restore({**world.labs["m2"].journal, remembered.key: remembered.value})
+    assert refusal(world, "m2", Form(2, 0, first)) == "formation", "nor after a restart"
 
 
 def test_two_rosters_stop_the_setup() -> None:
