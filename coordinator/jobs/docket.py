@@ -61,6 +61,8 @@ class Case:
     publishing: bool = False
     remarks: Counter[str] = field(default_factory=Counter)
     """lines of the story, by member"""
+    refused: str = ""
+    """what a member refused last, and why, in its own words"""
 
     @property
     def digest(self) -> str:
@@ -512,6 +514,7 @@ class Docket:
         elif kind == "refusal":
             text = f"{event.refusal.code}: {event.refusal.text}"[:REMARK_LETTERS]
             self.note(case.digest, member, f"refuses: {text}")
+            case.refused = f"{member} refused last: {text}"
             driver.say(events.TaskBroke(member, text, refused=True))
         elif kind != "progress":
             driver.say(events.From(member, wire.from_proto(getattr(event, kind))))
@@ -568,7 +571,10 @@ class Docket:
 
     # ------------------------------------------------------------------------------------------------------- driver's ear
 
-    def closed(self, job: str, outcome: str, cohort: int, phases: dict[str, float], received: int) -> None:  # noqa: ARG002
+    def closed(self, job: str, outcome: str, cohort: int, phases: dict[str, float], received: int) -> None:
+        case = self._cases.get(job)
+        if case is not None and outcome == "closed":
+            case.refused = ""  # it stopped nothing
         self._metrics.round_over(outcome, cohort, phases, received)
 
     def misconduct(self, job: str, member: str, check: str) -> None:
@@ -578,7 +584,7 @@ class Docket:
     def stuck(self, job: str, reason: str) -> None:
         case = self._cases.get(job)
         if case is not None:
-            self._fail(case, reason)
+            self._fail(case, f"{reason} {case.refused}".rstrip())
 
     def final_state(self, job: str, blob: bytes, sealings: tuple[Sealing, ...]) -> None:
         case = self._cases.get(job)

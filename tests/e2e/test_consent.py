@@ -187,6 +187,8 @@ def test_figures_of_one_model_leave_over_one_cohort_in_all_jobs(four: Runs) -> N
     assert "figure-cohort" in lines
     assert "of this model left this lab in job" in lines
     assert "spec.model.seed" in lines
+    assert " refused last: protocol-violation/figure-cohort: " in less.reason
+    assert "spec.model.seed" in less.reason, "whoever describes the job reads what to do"
     other = four.run(four.document("other", model={"seed": 4712}, participants=asked))
     assert other.state == "finished", other.reason
 
