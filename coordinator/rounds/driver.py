@@ -195,7 +195,10 @@ class JobDriver:
         self._spawn(self._check_upload(member, message, proto.inline_update))
 
     def expected(self, member: str, context: bytes) -> None:
-        """Raises OutOfOrder when ``member`` has nothing to upload for ``context`` now."""
+        """Raises OutOfOrder when ``member`` has nothing to upload for ``context`` now: also when its update is whole, so that
+        nothing is added to what is hashed or counted."""
+        if self._uploads.taken(context, member):
+            raise OutOfOrder("This update is whole, and nothing is added to it.", hint="Wait for the round to close.")
         announced = self.machine.announced
         index = self.machine.index_of.get(member)
         if (

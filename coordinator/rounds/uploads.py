@@ -79,10 +79,15 @@ class Uploads:
         if self.parameters is None and size:
             self.parameters = self._parameters_of(size, header_only=False)
 
+    def taken(self, context: bytes, member: str) -> bool:
+        """Whether this update is being hashed, or was found good: its bytes stand."""
+        key = (context, member)
+        return key in self._counted or key in self._checking or key in self._waiting
+
     async def check(self, member: str, message: Upload, inline: bytes, *, header_only: bool, members: int) -> Verdict:
         """What this upload lets the machine count. Raises ProtocolViolation, or NotFound when its bytes are not here."""
         key = (message.context, member)
-        if key in self._counted or key in self._checking or key in self._waiting:
+        if self.taken(*key):
             return Verdict()
         if len(inline) > INLINE_UPDATE:
             raise ProtocolViolation("An update rides along that is too large for it.", check="inline-size")

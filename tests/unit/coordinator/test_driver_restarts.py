@@ -6,6 +6,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from coordinator.rounds import uploads
+from federation.errors import OutOfOrder
 from federation.secagg import events
 from federation.secagg.messages import Receipt
 from federation.weights.state import read_state
@@ -137,6 +139,39 @@ def test_an_update_that_is_not_the_one_signed_is_not_counted(tmp_path):
     world, views = asyncio.run(scene())
     assert world.reason is None
     assert [b"m2" in view for view in views] == [True, True, True]
+    judge(world)
+
+
+def test_nothing_is_added_to_an_update_that_is_counted(tmp_path, monkeypatch):
+    """A member that goes on sending parts after its Upload was counted would make the sum of its cohort impossible."""
+    monkeypatch.setattr(uploads, "SMALL", 0)  # so that these small updates lie in the spool
+
+    class Adds(World):
+        refused = 0
+
+        def deliver(self, name, data):
+            announced, spool = self.driver.machine.announced, self.desk.spool
+            if announced is not None and self.driver.machine.phase == "collecting":
+                place = (self.manifest.digest, announced.context, "m1")
+                if held := spool.held(*place):
+                    try:  # as PutUpdate does it for each part
+                        self.driver.expected("m1", announced.context)
+                        spool.append(*place, held + 1, held, b"x")
+                    except OutOfOrder:
+                        self.refused += 1
+            super().deliver(name, data)
+
+    async def scene():
+        world = Adds(tmp_path, n=4)
+        world.start()
+        await world.run()
+        await world.driver.stop()
+        world.database.close()
+        return world
+
+    world = asyncio.run(scene())
+    assert world.refused
+    assert [closed for closed in world.outcomes if closed != "closed"] == []
     judge(world)
 
 
