@@ -24,7 +24,7 @@ from federation.privacy.terms import FIGURE_LEVELS, SIGMAS
 from federation.secagg import sum_mac
 from federation.secagg.events import FloatArray, MaskPlan
 from federation.secagg.lanes import in_order, stations_for
-from federation.secagg.levels import Held, Quantiser, Source, clipped, quiet
+from federation.secagg.levels import Quantiser, Source, clipped, quiet, source_of
 from federation.secagg.masking import HEADER_INDEX, SIGNED, UNSIGNED, Buffer, Keystream
 from federation.secagg.merkle import MerkleRoot, leaf_hash
 from federation.secagg.parameters import FIXED_WORDS, Encoding, Terms
@@ -155,7 +155,7 @@ def settled_dither(
 ) -> MaskPlan:
     """The plan with a dither under which the rounded vector is within its sensitivity: conditional rounding, in a pass of
     its own, so that memory stays a few chunks. The plan itself without noise."""
-    source = Held(difference) if isinstance(difference, np.ndarray) else difference
+    source = source_of(difference)
     if not encoding.noised or not source.size:
         return plan
     bound = encoding.sensitivity(source.size) ** 2
@@ -288,7 +288,7 @@ def pieces_of(
     """
     if encoding.noised and noise is None and difference is not None:
         raise TaskFailed("The update has no noise.", hint="Report it: nothing was sent.", phase="reply")
-    source = Held(difference) if isinstance(difference, np.ndarray) else difference
+    source = None if difference is None else source_of(difference)
     held, saturated = 0 if source is None else source.size, 0
     tag = plan.tag
     mac = sum_mac.SumMac(tag.key, min(encoding.chunk_parameters, held)) if tag is not None else None

@@ -28,7 +28,7 @@ class Source(Protocol):
     @property
     def size(self) -> int: ...
 
-    def part(self, start: int, stop: int, out: FloatArray) -> FloatArray:
+    def part(self, start: int, stop: int, out: FloatArray, /) -> FloatArray:
         """float32[stop - start]; ``out`` has room for it and may be used. Called from several threads."""
         ...
 
@@ -43,7 +43,7 @@ class Held:
     def size(self) -> int:
         return self.values.size
 
-    def part(self, start: int, stop: int, out: FloatArray) -> FloatArray:  # noqa: ARG002 - nothing to compute
+    def part(self, start: int, stop: int, _out: FloatArray, /) -> FloatArray:
         return self.values[start:stop]
 
 
@@ -58,12 +58,18 @@ class _Scaled:
     def size(self) -> int:
         return self.inner.size
 
-    def part(self, start: int, stop: int, out: FloatArray) -> FloatArray:
+    def part(self, start: int, stop: int, out: FloatArray, /) -> FloatArray:
         return np.multiply(self.inner.part(start, stop, out), self.factor, out=out[: stop - start])
 
 
 NORM_STEP: Final = 1 << 20
 """values whose squares are added in float64 by one call"""
+NORM_LANES: Final = 2
+"""threads that do so at once, at most: each has 12 MiB, and 64 MiB above the model is all that a member may take"""
+
+
+def source_of(difference: FloatArray | Source) -> Source:
+    return Held(difference) if isinstance(difference, np.ndarray) else difference
 
 
 def _not_finite() -> TaskFailed:
@@ -77,13 +83,13 @@ def _not_finite() -> TaskFailed:
 def clipped(difference: FloatArray | Source, norm: float, lanes: int = 1) -> tuple[Source, float]:
     """The difference clipped to the L2 norm, still part by part, and its squared norm. Raises TaskFailed on NaN or Inf.
 
-    Reads all of it once. Memory: 12 MiB for each station.
+    Reads all of it once. Memory: 12 MiB for each of at most three stations.
     """
-    source = Held(difference) if isinstance(difference, np.ndarray) else difference
+    source = source_of(difference)
     steps, longest = -(-source.size // NORM_STEP), min(NORM_STEP, source.size)
     stations = [
         (np.empty(longest, dtype=np.float32), np.empty(longest, dtype=np.float64))
-        for _ in range(stations_for(lanes, steps))
+        for _ in range(stations_for(min(lanes, NORM_LANES), steps))
     ]
 
     def square(station: tuple[FloatArray, npt.NDArray[np.float64]], step: int) -> float:

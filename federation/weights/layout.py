@@ -63,7 +63,7 @@ class Difference:
             for entry in layout.entries
         ]
 
-    def part(self, start: int, stop: int, out: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def part(self, start: int, stop: int, out: npt.NDArray[np.float32], /) -> npt.NDArray[np.float32]:
         """float32[stop - start], in ``out``; any number of threads, each with its own ``out``."""
         place = bisect_right(self._starts, start) - 1
         at = start

@@ -249,14 +249,14 @@ def test_updates_of_other_sizes_make_no_sum(sizes: list[int]) -> None:
         list(sum_of([Distant(bytes(size)) for size in sizes], MaskPlan(b"", ()), terms, code))
 
 
-def peak_of(size: int, bits: int) -> int:
+def peak_of(size: int, bits: int, lanes: int = 2) -> int:
     terms, code = setting(bits, 1 << 16)
     tracemalloc.start()
     try:
-        source, squared = codes.clipped(Large(size), 1e6, 2)
+        source, squared = codes.clipped(Large(size), 1e6, lanes)
         header = codes.Header.of(terms, 1, squared, {})
         scales = np.zeros(code.chunks(size), np.int8)
-        for _ in codes.pieces_of(source, header, plan_of(np.random.default_rng(0), masks=1), code, scales, lanes=2):
+        for _ in codes.pieces_of(source, header, plan_of(np.random.default_rng(0), masks=1), code, scales, lanes=lanes):
             pass
         return tracemalloc.get_traced_memory()[1]
     finally:
@@ -269,6 +269,12 @@ def test_memory_does_not_grow_with_the_model(bits: int) -> None:
     small, large = peak_of(4 << 20, bits), peak_of(8 << 20, bits)
     assert large < 64 << 20
     assert large < small * 1.1
+
+
+@pytest.mark.parametrize("bits", (16, 32))
+def test_memory_is_within_bounds_on_as_many_threads_as_a_member_ever_has(bits: int) -> None:
+    """With room for what the interpreter and its threads take besides (about 8 MiB where it was measured)."""
+    assert peak_of(6 << 20, bits, 4) < 54 << 20
 
 
 class Endless:
