@@ -8,7 +8,7 @@ then for each metric value * w/unit and w/unit (2^-32), then four of the sum MAC
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass, replace
 from math import isfinite, sqrt
@@ -281,7 +281,7 @@ def pieces_of(
     lanes: int = 1,
     *,
     hashed: bool = True,
-) -> Iterator[Piece]:
+) -> Generator[Piece]:
     """As ``encode``, without a copy, each with its leaf of the Merkle tree; the same bytes for any number of lanes.
 
     Memory: about 5 MiB for each lane and one more, whatever the size (chunks of 65,536; twice that in the 32-bit ring).

@@ -7,7 +7,8 @@ bytes. If the work ends before the header, nothing was signed, and the attempt i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -47,10 +48,11 @@ class GrowingUpdate:
             await self._grown.wait()
         return self.standing
 
-    def write(self, pieces: Iterable[Piece]) -> bytes:
-        """All pieces, in order, into the file, which must be empty; returns their Merkle root."""
+    def write(self, pieces: Generator[Piece]) -> bytes:
+        """All pieces, in order, into the file, which must be empty; returns their Merkle root. When the disk takes no more,
+        raises OSError, and the threads that made the pieces have ended."""
         tree, written = MerkleRoot(), 0
-        with self.path.open("wb", buffering=0) as stream:
+        with closing(pieces), self.path.open("wb", buffering=0) as stream:
             for piece in pieces:
                 rest = piece.data
                 while rest:  # a raw write may be short

@@ -99,8 +99,28 @@ class Trainer:
     ) -> bytes:
         """Writes the masked update of ``task.plan.context`` and returns its Merkle root; ``begun`` hears of its file when the
         first byte is about to be written, which waits for it. Raises TaskFailed, Unavailable."""
-        async with self._turn:
-            evaluated, trained, out = await self._surviving(lambda: self._replies(task, state))
+        out = self.files.updates / f"trained-{task.plan.context.hex()}.safetensors"
+        try:
+            async with self._turn:
+                evaluated, trained = await self._surviving(lambda: self._replies(task, state, out))
+            root = await self._encoded(task, state, evaluated, trained, out, begun)
+            out.unlink(missing_ok=True)
+        except OSError as error:
+            raise Unavailable(
+                f"The update cannot be written or read: {error.strerror or type(error).__name__}.",
+                hint="Is the disk full? Nothing was signed.",
+            ) from error
+        return root
+
+    async def _encoded(
+        self,
+        task: Contribute,
+        state: ModelState,
+        evaluated: Reply | None,
+        trained: Reply | None,
+        out: Path,
+        begun: Callable[[GrowingUpdate], Awaitable[None]] | None,
+    ) -> bytes:
         encoding = encoding_of(self.terms, task.members, task.weight_unit)
         source: Source | None = None
         squared, plan = 0.0, task.plan
@@ -119,9 +139,7 @@ class Trainer:
         if begun is not None:
             await begun(update)
         pieces = pieces_of(source, header, plan, encoding, state.scales, noise, figure_noise, LANES)
-        root = await asyncio.to_thread(update.write, pieces)
-        out.unlink(missing_ok=True)
-        return root
+        return await asyncio.to_thread(update.write, pieces)
 
     async def _surviving(self, work: Callable[[], Awaitable[T]]) -> T:
         """``work``, again with a new worker when the worker dies over it. Raises Unavailable when each of them died."""
@@ -138,12 +156,11 @@ class Trainer:
         worker = await self.worker()
         await worker.initial_model(self.manifest.factory or "", self.manifest.seed, out)
 
-    async def _replies(self, task: Contribute, state: ModelState) -> tuple[Reply | None, Reply | None, Path]:
+    async def _replies(self, task: Contribute, state: ModelState, out: Path) -> tuple[Reply | None, Reply | None]:
         worker = await self.worker()
         model = await asyncio.to_thread(self.files.show, state)
         for old in self.files.updates.glob("trained-*"):
             old.unlink(missing_ok=True)
-        out = self.files.updates / f"trained-{task.plan.context.hex()}.safetensors"
         timeout = self.manifest.windows().round
         given = self.manifest.spec.messages
         evaluated = trained = None
@@ -158,7 +175,7 @@ class Trainer:
                 config["privacy-record-clip"] = privacy.record_clip
                 config["privacy-sample-rate"] = privacy.sample_rate
             trained = await worker.train(model, out, config, timeout)
-        return evaluated, trained, out
+        return evaluated, trained
 
 
 def _named(kind: str, reply: Reply | None) -> Mapping[str, float]:

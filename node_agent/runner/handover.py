@@ -60,8 +60,10 @@ def _copy(source: FileIO, out: Path, size: int) -> None:
             piece = source.read(min(left, PIECE))
             if not piece:
                 raise BadHandover("reply-file")
-            copy.write(piece)
             left -= len(piece)
+            rest = memoryview(piece)
+            while rest:  # a raw write may be short, as when the disk fills up
+                rest = rest[copy.write(rest) :]
 
 
 def fresh_folder(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from federation.errors import FederationError, TaskFailed, VerificationFailed
+from federation.errors import FederationError, TaskFailed, Unavailable, VerificationFailed
 from federation.secagg import encoding as codes
 from federation.secagg.events import Contribute, MaskPlan
 from federation.secagg.figures import mean_figures, public_words
@@ -24,6 +25,7 @@ from federation.weights.state import ModelState
 from federation.weights.tensors import read_arrays
 from node_agent.rounds import training
 from node_agent.rounds.files import JobFiles
+from node_agent.rounds.growing import GrowingUpdate
 from node_agent.rounds.spec import worker_spec
 from node_agent.rounds.training import Trainer
 from node_agent.runner.accelerators import Accelerators
@@ -257,6 +259,16 @@ def test_a_reply_that_does_not_fit_the_model_makes_no_update(scene: Scene, reply
     assert said.value.hint
     assert "patients" not in said.value.message, "names that a task chose stay in the lab"
     assert not scene.files.update(CONTEXT).exists()
+
+
+def test_a_full_disk_is_told_of_in_words_and_signs_nothing(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_update: GrowingUpdate, _pieces: Any) -> bytes:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(GrowingUpdate, "write", full)
+    with pytest.raises(Unavailable, match="No space left") as said:
+        scene.contribute()
+    assert "disk full" in said.value.hint
 
 
 GARBAGE = [b"", bytes(7), bytes(64), b"8" * 1000, b'\x08\0\0\0\0\0\0\0"string"', b"\x02\0\0\0\0\0\0\0[]", b"\xff" * 20]

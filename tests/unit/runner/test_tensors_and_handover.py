@@ -1,5 +1,6 @@
 """Files between agent and worker: the format and its order; and what a worker may put in the agent's way."""
 
+import mmap
 import os
 
 import numpy as np
@@ -106,6 +107,20 @@ def test_a_file_is_taken_once_and_the_copy_is_the_agents(tmp_path):
     assert (tmp_path / "out").read_bytes() == b"x" * 100
     assert (tmp_path / "out").stat().st_mode & 0o777 == 0o600
     assert list(work.iterdir()) == []
+
+
+def test_what_a_worker_writes_after_its_reply_changes_nothing(tmp_path):
+    """Clip bound and sensitivity are of the bytes that are encoded later: an open or mapped file is of no use any more."""
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "reply").write_bytes(b"x" * 5000)
+    with (work / "reply").open("r+b") as kept, mmap.mmap(kept.fileno(), 0) as mapped:
+        take_file(work, "reply", tmp_path / "out", 5000)
+        mapped[:] = b"y" * 5000
+        kept.write(b"z" * 9000)
+        kept.flush()
+        kept.truncate(1)
+    assert (tmp_path / "out").read_bytes() == b"x" * 5000
 
 
 @pytest.mark.parametrize("trick", ["link-to-key", "pipe", "folder", "missing", "folder-link", "too-large"])

@@ -271,7 +271,7 @@ def test_memory_does_not_grow_with_the_model(bits: int) -> None:
     assert large < small * 1.1
 
 
-@pytest.mark.parametrize("bits", (16, 32))
+@pytest.mark.parametrize("bits", [16, 32])
 def test_memory_is_within_bounds_on_as_many_threads_as_a_member_ever_has(bits: int) -> None:
     """With room for what the interpreter and its threads take besides (about 8 MiB where it was measured)."""
     assert peak_of(6 << 20, bits, 4) < 54 << 20
