@@ -28,6 +28,7 @@ from flwr.common.secure_aggregation.secaggplus_utils import pseudo_rand_gen
 
 from federation.secagg import encoding as codes
 from federation.secagg.events import FloatArray, Mask, MaskPlan, TagPlan
+from federation.secagg.header import Header
 from federation.secagg.parameters import Terms
 
 PARAMETERS = 10_000_000
@@ -59,8 +60,9 @@ def ours(difference: FloatArray, seeds: list[bytes], tag: TagPlan | None = None)
     encoding = codes.encoding_of(terms, NEIGHBOURS + 1, 4)
     masks = tuple(Mask(seed, +1 if place % 2 else -1) for place, seed in enumerate(seeds))
     scales = np.full(encoding.chunks(difference.size), terms.initial_scale_exponent, np.int8)
-    header = codes.Header.of(terms, 2, 1.0, {"train/loss": 0.5})
-    for _ in codes.encode(difference, header, MaskPlan(bytes(32), masks, bytes(32), tag=tag), encoding, scales):
+    header = Header.of(terms, 2, 1.0, {"train/loss": 0.5})
+    plan = MaskPlan(bytes(32), masks, bytes(32), tag=tag)
+    for _ in codes.pieces_of(difference, header, plan, encoding, scales, hashed=False):
         pass
 
 

@@ -34,9 +34,12 @@ from coordinator.store.spool import Spool
 from federation.secagg import encoding as codes
 from federation.secagg import shamir
 from federation.secagg.events import Mask, MaskPlan, Unmask
+from federation.secagg.header import Header
+from federation.secagg.levels import clipped
 from federation.secagg.messages import Trailer, Upload
+from federation.secagg.opening import open_sum
 from federation.secagg.parameters import Quorums
-from federation.secagg.summing import root_of_stored
+from federation.secagg.summing import root_of
 from federation.weights.layout import Difference
 from federation.weights.outer_step import next_scales
 from federation.weights.state import ModelState
@@ -103,8 +106,8 @@ def contribute(base: Path, trained: Path, update: Path, member: int, members: in
     """As ``node_agent.rounds.training`` does it."""
     terms = synthetic.terms(ring)
     encoding = synthetic.encoding(terms, members)
-    source, squared = codes.clipped(Difference(read_arrays(trained), read_arrays(base)), terms.clip_norm, lanes)
-    header = codes.Header.of(terms, 1, squared, {"train/loss": 0.5})
+    source, squared = clipped(Difference(read_arrays(trained), read_arrays(base)), terms.clip_norm, lanes)
+    header = Header.of(terms, 1, squared, {"train/loss": 0.5})
     plan, scales = synthetic.plan_of(member, members), synthetic.scales(terms, source.size)
     growing = GrowingUpdate(update, codes.update_size(terms, encoding, source.size))
     return growing.write(codes.pieces_of(source, header, plan, encoding, scales, lanes=lanes))
@@ -174,7 +177,7 @@ def collector(chosen: argparse.Namespace) -> dict[str, object]:
 
     def root() -> bytes:
         with spool.open(JOB, synthetic.CONTEXT, "m0") as update:
-            return root_of_stored(update, terms, encoding, chosen.lanes)
+            return root_of(update, terms, encoding, chosen.lanes)
 
     if chosen.real:  # as the coordinator takes them: settled, hashed, compared with what was signed
         for index in range(n):
@@ -206,11 +209,11 @@ def step(chosen: argparse.Namespace) -> dict[str, object]:
     if not chosen.real:
         trained = chosen.folder / "trained"
         synthetic.make_model(trained, chosen.parameters, 0)
-        source, squared = codes.clipped(Difference(read_arrays(trained), read_arrays(base)), terms.clip_norm)
+        source, squared = clipped(Difference(read_arrays(trained), read_arrays(base)), terms.clip_norm)
         plan = synthetic.plan_of(0, n)
         masks = synthetic.plan_of_sum(n).masks
         blind = MaskPlan(plan.context, tuple(Mask(mask.seed, +1) for mask in masks), plan.dither, tag=plan.tag)
-        header = codes.Header.of(terms, 1, squared, {"train/loss": 0.5})
+        header = Header.of(terms, 1, squared, {"train/loss": 0.5})
         GrowingUpdate(path, 0).write(codes.pieces_of(source, header, blind, encoding, scales, lanes=2))
         weight, pads = 1, (0,)
         del source
@@ -222,7 +225,7 @@ def step(chosen: argparse.Namespace) -> dict[str, object]:
 
     def work() -> None:
         nonlocal fresh
-        total = codes.open_sum(
+        total = open_sum(
             mapped(path), synthetic.plan_of_sum(n, pads), terms, encoding, n, weight, chosen.parameters, chosen.lanes
         )
         moved = next_scales(scales, total.peaks, n, encoding.level_bound, total.saturated, terms)

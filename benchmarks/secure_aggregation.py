@@ -35,6 +35,7 @@ from benchmarks import masking, synthetic
 from benchmarks.roles import seconds_of
 from federation.secagg import encoding as codes
 from federation.secagg.events import FloatArray, Mask, MaskPlan, TagPlan
+from federation.secagg.header import Header
 
 REPEATS = 5
 TEN_MILLION = 10_000_000
@@ -81,7 +82,7 @@ def _masked(neighbours: int, ring: int, lanes: int, *, whole: bool = False) -> C
     masks = tuple(Mask(synthetic.seed(place), +1 if place % 2 else -1) for place in range(neighbours + 1))
     tag = TagPlan(synthetic.seed("group"), (synthetic.seed("pad"),)) if whole else None
     plan = MaskPlan(synthetic.CONTEXT, masks, synthetic.seed("dither"), tag=tag)
-    header = codes.Header.of(terms, 1, 1.0, {"train/loss": 0.5})
+    header = Header.of(terms, 1, 1.0, {"train/loss": 0.5})
 
     def work(difference: FloatArray) -> None:
         scales = synthetic.scales(terms, difference.size)

@@ -46,6 +46,7 @@ from flwr.supercore.primitives.asymmetric import bytes_to_private_key, bytes_to_
 from benchmarks.bitsliced import NUMBER_AT, NUMBER_BYTES, FirstBlocks, beginnings
 from federation.secagg import encoding as codes
 from federation.secagg.events import FloatArray, Mask, MaskPlan
+from federation.secagg.header import Header
 from federation.secagg.masking import HEADER_INDEX, Keystream
 from federation.secagg.parameters import Terms
 
@@ -259,10 +260,10 @@ def our_keystream(update: FloatArray, weight: int, known: list[bytes], hidden: b
     encoding = codes.encoding_of(terms, 3, weight)
     masks = (*(Mask(seed, +1) for seed in known), Mask(hidden, +1))
     scales = np.full(encoding.chunks(update.size), terms.initial_scale_exponent, np.int8)
-    header = codes.Header.of(terms, weight, 1.0, {"train/loss": 0.5})
+    header = Header.of(terms, weight, 1.0, {"train/loss": 0.5})
     plan = MaskPlan(bytes(32), masks, secrets.token_bytes(32))
-    *_, last = codes.encode(update, header, plan, encoding, scales)
-    word = int.from_bytes(last[:8], "little") - weight
+    *_, last = codes.pieces_of(update, header, plan, encoding, scales)
+    word = int.from_bytes(last.data[:8], "little") - weight
     for seed in known:
         word -= int.from_bytes(bytes(Keystream(8).fill(seed, HEADER_INDEX, 8)), "little")
     return (word % 2**64).to_bytes(8, "little")

@@ -41,7 +41,10 @@ from federation.identity.transport import Principal, TransportKey
 from federation.route import Route
 from federation.secagg import encoding as codes
 from federation.secagg.events import Unmask
+from federation.secagg.header import Header
+from federation.secagg.levels import clipped
 from federation.secagg.messages import Trailer, Upload
+from federation.secagg.opening import open_sum
 from federation.v1 import blobs_pb2_grpc
 from federation.weights.layout import Difference
 from federation.weights.outer_step import next_scales
@@ -186,8 +189,8 @@ class Client:
         began = time.perf_counter()
         for member in range(n):
             moved = Difference(read_arrays(self.folder / "trained"), read_arrays(base))
-            source, squared = await asyncio.to_thread(codes.clipped, moved, terms.clip_norm, self.lanes)
-            header, plan = codes.Header.of(terms, 1, squared, {"train/loss": 0.5}), synthetic.plan_of(member, n)
+            source, squared = await asyncio.to_thread(clipped, moved, terms.clip_norm, self.lanes)
+            header, plan = Header.of(terms, 1, squared, {"train/loss": 0.5}), synthetic.plan_of(member, n)
             growing = GrowingUpdate.begun(update, codes.update_size(terms, encoding, source.size))
             update.write_bytes(b"")
             ahead = asyncio.create_task(self.links[member].put_update(JOB, synthetic.CONTEXT, growing))
@@ -199,9 +202,7 @@ class Client:
         got, state = self.folder / "got", ModelState(1, read_arrays(base), {}, scales)
 
         def step() -> None:
-            total = codes.open_sum(
-                mapped(got), synthetic.plan_of_sum(n), terms, encoding, n, n, self.parameters, self.lanes
-            )
+            total = open_sum(mapped(got), synthetic.plan_of_sum(n), terms, encoding, n, n, self.parameters, self.lanes)
             moved = next_scales(scales, total.peaks, n, encoding.level_bound, total.saturated, terms)
             files.advance(state, total.means(scales), moved)
 

@@ -30,9 +30,10 @@ from federation.manifest.bundle import app_info, pack
 from federation.manifest.document import JobDocument, load_job
 from federation.manifest.manifest import Manifest, for_rehearsal, open_manifest, seal_manifest
 from federation.privacy.statement import sentence_of
-from federation.secagg.encoding import WORD_BYTES, encoding_of, header_words, update_size
+from federation.secagg.encoding import encoding_of, update_size
 from federation.secagg.events import Contribute, MaskPlan
 from federation.secagg.figures import mean_figures, public_words
+from federation.secagg.header import WORD_BYTES, header_words
 from federation.weights.layout import Layout
 from federation.weights.state import ModelState
 from node_agent.consent.decision import Situation, decide, read_policy

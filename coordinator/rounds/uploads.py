@@ -22,11 +22,12 @@ from coordinator.store.database import Change
 from coordinator.store.spool import Spool
 from federation.errors import NotFound, ProtocolViolation
 from federation.secagg.audit import Place
-from federation.secagg.encoding import encoding_of, header_words, root_of
+from federation.secagg.encoding import encoding_of
+from federation.secagg.header import header_words
 from federation.secagg.merkle import path_of
 from federation.secagg.messages import Upload
 from federation.secagg.parameters import MIN_MEMBERS, Quorums, Terms
-from federation.secagg.summing import InMemory, Stored, leaves_of_stored, root_of_stored
+from federation.secagg.summing import InMemory, Stored, leaves_of_update, root_of
 
 INLINE_UPDATE: Final = 512 << 10
 SMALL: Final = 64 << 10
@@ -96,7 +97,7 @@ class Uploads:
             size = len(inline) or self._spool.held(self._job, *key)
             parameters = self._parameters_of(size, header_only)
             if inline and len(inline) <= SMALL:
-                root = root_of(inline, self._terms, self._encoding)
+                root = root_of(InMemory(inline), self._terms, self._encoding)
             else:
                 if inline:
                     self._spool.put(self._job, *key, inline)
@@ -154,7 +155,7 @@ class Uploads:
         with self.open(context, member) as update:
             place = Place.of(leaf, update.size, self._terms, self._encoding)
             if key not in self._leaves:
-                self._leaves[key] = list(leaves_of_stored(update, self._terms, self._encoding, LANES))
+                self._leaves[key] = list(leaves_of_update(update, self._terms, self._encoding, LANES))
             data = bytearray(place.end - place.start)
             update.read(place.start, memoryview(data))
             return bytes(data), path_of(self._leaves[key], leaf)
@@ -190,4 +191,4 @@ class Uploads:
     def _root(self, key: Key) -> bytes:
         self._spool.settle(self._job, *key)
         with self._spool.open(self._job, *key) as update:
-            return root_of_stored(update, self._terms, self._encoding, LANES)
+            return root_of(update, self._terms, self._encoding, LANES)

@@ -18,8 +18,8 @@ import numpy as np
 from federation.errors import ProtocolViolation
 from federation.secagg import recovery, transcripts
 from federation.secagg.certificate import Bench, violation
-from federation.secagg.encoding import WORD_BYTES, header_words
 from federation.secagg.events import FetchSum
+from federation.secagg.header import WORD_BYTES, header_words
 from federation.secagg.masking import HEADER_INDEX, UNSIGNED, Buffer, Keystream
 from federation.secagg.merkle import root_from_path
 from federation.secagg.messages import Unmasked

@@ -347,7 +347,7 @@ class Contribute:
 
 @dataclass(frozen=True, slots=True)
 class FetchSum:
-    """Get the sum, check it with ``federation.secagg.encoding.open_sum``, apply the outer step, answer SumApplied or
+    """Get the sum, check it with ``federation.secagg.opening.open_sum``, apply the outer step, answer SumApplied or
     SumRefused."""
 
     close: Close

@@ -9,10 +9,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Final, TypeVar
+
+from federation.secagg import sum_mac
 
 S = TypeVar("S")
 T = TypeVar("T")
+
+STRETCH: Final = sum_mac.TOGETHER
+"""chunks that a thread takes at a time: few enough for its caches, and enough that handing over costs nothing"""
 
 
 def stations_for(lanes: int, count: int) -> int:

@@ -96,9 +96,3 @@ class Keystream:
         else:
             cipher.reset_nonce(nonce)
         cipher.update_into(zeros, out)
-
-
-def mask(levels: npt.NDArray[np.integer], plan: MaskPlan, chunk_index: int) -> None:
-    """Masks one chunk of levels (int8, int16, int32; or int64 header words), in place."""
-    unsigned = levels.view(UNSIGNED[levels.dtype.itemsize * 8])
-    Keystream(unsigned.nbytes, plan.cipher).apply(unsigned, plan, chunk_index)

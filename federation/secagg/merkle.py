@@ -19,7 +19,7 @@ def _node(left: bytes, right: bytes) -> bytes:
 
 
 class MerkleRoot:
-    """``add`` each piece that ``encoding.encode`` yields, or its hash, then ``root``. Memory: one hash for each power of two."""
+    """``add`` each piece that ``encoding.pieces_of`` yields, or its hash, then ``root``. Memory: one hash for each power of two."""
 
     def __init__(self) -> None:
         self._peaks: list[tuple[int, bytes]] = []

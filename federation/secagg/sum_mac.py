@@ -90,12 +90,9 @@ class SumMac:
     def merge(self, other: SumMac) -> None:
         self._tag = [(mine + its) % PRIME for mine, its in zip(self._tag, other._tag, strict=True)]
 
-    def add_chunk(self, index: int, levels: npt.NDArray[np.signedinteger]) -> None:
-        """``levels``: signed, of at most 32 bits; no more than ``longest``."""
-        self.add_rows(index, [levels])
-
     def add_rows(self, first: int, rows: Sequence[npt.NDArray[np.signedinteger]]) -> None:
-        """Chunks from index ``first`` on: ``TOGETHER`` of them read the key once."""
+        """Chunks from index ``first`` on, signed, of at most 32 bits, none longer than ``longest``: ``TOGETHER`` of them read the
+        key once."""
         for start in range(0, len(rows), TOGETHER):
             some = rows[start : start + TOGETHER]
             if some[0].dtype.itemsize * 8 == _WIDE:

@@ -1,5 +1,5 @@
 """The sum of a cohort from where its updates lie, and the root of one update: chunk by chunk, on several threads, in memory
-that grows neither with the model nor with the members. ``encoding.Accumulator`` is the same over whole buffers.
+that grows neither with the model nor with the members.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from federation.errors import ProtocolViolation
-from federation.secagg.encoding import STRETCH, WORD_BYTES, check_header, header_words, level_sum_bound, peak_within
 from federation.secagg.events import MaskPlan
-from federation.secagg.lanes import in_order, stations_for
+from federation.secagg.header import WORD_BYTES, header_words
+from federation.secagg.lanes import STRETCH, in_order, stations_for
 from federation.secagg.masking import HEADER_INDEX, SIGNED, UNSIGNED, Keystream
 from federation.secagg.merkle import MerkleRoot, leaf_hash
+from federation.secagg.opening import check_header, level_sum_bound, peak_within
 from federation.secagg.parameters import Encoding, Terms
 
 
@@ -61,8 +62,9 @@ def sum_of(
 ) -> Generator[memoryview]:
     """The sum, without the masks of ``plan``: its chunks, and the header last. A piece stands until the next is asked for.
 
-    With ``view`` each piece is judged before it comes, as by ``encoding.read_sum``. Raises ProtocolViolation, also when the
-    updates have different sizes. Memory: 2 * STRETCH chunks for each lane and one more.
+    With ``view`` each piece is judged before it comes, as by ``opening.open_sum``, but for the MAC, whose key only members
+    have. Raises ProtocolViolation, also when the updates have different sizes. Memory: 2 * STRETCH chunks for each lane and
+    one more.
     """
     if not updates:
         raise ProtocolViolation("The cohort is empty.", check="cohort")
@@ -125,15 +127,16 @@ class _Adding:
         return pieces
 
 
-def root_of_stored(update: Stored, terms: Terms, encoding: Encoding, lanes: int = 1) -> bytes:
-    """As ``encoding.root_of``, from where the update lies. Memory: a stretch of chunks for each lane and one more."""
+def root_of(update: Stored, terms: Terms, encoding: Encoding, lanes: int = 1) -> bytes:
+    """The Merkle root of a complete update, from where it lies: the collector's driver compares it with Upload.root before it
+    counts the upload. Memory: a stretch of chunks for each lane and one more."""
     tree = MerkleRoot()
-    for leaf in leaves_of_stored(update, terms, encoding, lanes):
+    for leaf in leaves_of_update(update, terms, encoding, lanes):
         tree.add_leaf(leaf)
     return tree.root()
 
 
-def leaves_of_stored(update: Stored, terms: Terms, encoding: Encoding, lanes: int = 1) -> Iterator[bytes]:
+def leaves_of_update(update: Stored, terms: Terms, encoding: Encoding, lanes: int = 1) -> Iterator[bytes]:
     """The hash of each piece, in order."""
     body = update.size - WORD_BYTES * header_words(terms)
     size = encoding.chunk_parameters * encoding.ring_bits // 8

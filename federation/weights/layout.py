@@ -50,7 +50,7 @@ def is_floating(array: Array) -> bool:
 class Difference:
     """trained - base as one flat float32 vector, computed part by part when it is asked for: nothing of model size is held.
 
-    Raises TaskFailed for other names, shapes or types. What is NaN or infinite stays so: ``secagg.encoding.clipped`` sees it.
+    Raises TaskFailed for other names, shapes or types. What is NaN or infinite stays so: ``secagg.levels.clipped`` sees it.
     """
 
     def __init__(self, trained: Mapping[str, Array], base: Mapping[str, Array]) -> None:

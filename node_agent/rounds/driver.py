@@ -44,10 +44,12 @@ from federation.privacy.budget import Budget
 from federation.sealing import release_purpose, wrap
 from federation.secagg import events, wire
 from federation.secagg.audit import Place, Shown, check_audit, leaves_of
-from federation.secagg.encoding import Buffer, encoding_of, open_sum, update_size
+from federation.secagg.encoding import encoding_of, update_size
 from federation.secagg.figures import public_words
+from federation.secagg.masking import Buffer
 from federation.secagg.member import Me, MemberMachine
 from federation.secagg.messages import Announcement, Certificate, Close, Recover, Survivors, Upload
+from federation.secagg.opening import open_sum
 from federation.v1 import rounds_pb2
 from federation.weights.layout import Layout
 from federation.weights.outer_step import averages, next_scales, outer_step

@@ -17,17 +17,10 @@ import structlog
 
 from federation.errors import Unavailable
 from federation.manifest.manifest import Manifest
-from federation.secagg.encoding import (
-    Header,
-    Source,
-    clipped,
-    encoding_of,
-    noises_of,
-    pieces_of,
-    settled_dither,
-    update_size,
-)
+from federation.secagg.encoding import encoding_of, noises_of, pieces_of, settled_dither, update_size
 from federation.secagg.events import Contribute
+from federation.secagg.header import Header
+from federation.secagg.levels import Source, clipped
 from federation.secagg.parameters import Terms
 from federation.weights.layout import Difference
 from federation.weights.outer_step import initial_state, message_config

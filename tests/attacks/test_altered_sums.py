@@ -16,10 +16,13 @@ import pytest
 from federation.errors import ProtocolViolation
 from federation.secagg import encoding as codes
 from federation.secagg.events import Contribute, Encoded, Mask, MaskPlan, SumReady, TagPlan
+from federation.secagg.header import Header, header_words
+from federation.secagg.opening import open_sum
 from federation.secagg.parameters import Encoding, Quorums
 from tests.attacks.forging import Workshop, run_until
 from tests.simulation.harness import INITIAL, Lab, World, terms_of
 from tests.simulation.stand_ins import Quick
+from tests.whole import added, encode, read_sum, root_of
 
 Alter = Callable[["Altering", bytes], bytes]
 
@@ -56,7 +59,7 @@ class Altering(Quick):
 
     def times(self, data: bytes, factor: int) -> bytes:
         """Every element and every word of the header."""
-        body = len(data) - 8 * codes.header_words(self.terms)
+        body = len(data) - 8 * header_words(self.terms)
         ring = np.frombuffer(data[:body], f"<u{self.terms.ring_bits // 8}")
         header = np.frombuffer(data[body:], "<u8")
         ring = ring * ring.dtype.type(factor % (1 << self.terms.ring_bits))
@@ -65,7 +68,7 @@ class Altering(Quick):
     def without(self, data: bytes, index: int) -> bytes:
         """Less the upload of one member, whose masks stay on it or are taken off."""
         update = next(iter(self.updates.values()))[index]
-        body = len(data) - 8 * codes.header_words(self.terms)
+        body = len(data) - 8 * header_words(self.terms)
         kind = f"<u{self.terms.ring_bits // 8}"
         ring = np.frombuffer(data[:body], kind) - np.frombuffer(update[:body], kind)
         header = np.frombuffer(data[body:], "<u8") - np.frombuffer(update[body:], "<u8")
@@ -122,7 +125,7 @@ def test_a_sum_forced_from_members_with_different_models_is_noise() -> None:
     assert bench is not None
     code = codes.encoding_of(shop.world.terms, 5, bench.weight_unit)
     scales = np.full(code.chunks(size), -6, np.int8)
-    header = codes.Header.of(shop.world.terms, 1, 0.0, {})
+    header = Header.of(shop.world.terms, 1, 0.0, {})
 
     def forced(split: int) -> Any:
         total = np.zeros(size, "<u2")
@@ -136,7 +139,7 @@ def test_a_sum_forced_from_members_with_different_models_is_noise() -> None:
                 if peer != index
             )
             plan = MaskPlan(announced.context, masks, bytes([index]) * 32)
-            update = b"".join(codes.encode(np.zeros(size, np.float32), header, plan, code, scales))
+            update = b"".join(encode(np.zeros(size, np.float32), header, plan, code, scales))
             total += np.frombuffer(update, "<u2", count=size)
         return total.view("<i2").astype(np.float64)
 
@@ -161,12 +164,12 @@ class Overflowing(Quick):
         honest = codes.encoding_of(self.terms, work.members, work.weight_unit)
         code = replace(honest, level_bound=(1 << self.terms.ring_bits - 1) - 1)
         scales = np.full(code.chunks(self.size), self.terms.initial_scale_exponent, np.int8)
-        header = codes.Header.of(self.terms, work.weight, 1.0, {"train/loss": 0.5})
+        header = Header.of(self.terms, work.weight, 1.0, {"train/loss": 0.5})
         difference = np.full(self.size, self.level * 2.0**self.terms.initial_scale_exponent, np.float32)
         difference *= np.float32(work.weight_unit / work.weight)
-        lab.files[work.plan.context] = update = b"".join(codes.encode(difference, header, work.plan, code, scales))
+        lab.files[work.plan.context] = update = b"".join(encode(difference, header, work.plan, code, scales))
         self.plain.setdefault(work.plan.context, {})[lab.machine.index] = update
-        self.deliver(lab.name, Encoded(work.plan.context, codes.root_of(update, self.terms, honest)))
+        self.deliver(lab.name, Encoded(work.plan.context, root_of(update, self.terms, honest)))
 
 
 @pytest.mark.parametrize(("others", "why"), [(0.0, "out of range"), (1e6, "refused")], ids=["range", "wraps"])
@@ -224,14 +227,14 @@ def test_all_values_at_the_bound_do_not_wrap_up_to_200_members(bits: int, n: int
     pads = [n.to_bytes(2, "big") + index.to_bytes(2, "big") + bytes(28) for index in range(n)]
     key, seeds = bytes(range(32)), [hashlib.sha256(pad).digest() for pad in pads]
     for sign in (1, -1):
-        total = codes.Accumulator(terms, code, 7)
+        updates = []
         for index in range(n):
             ring = (Mask(seeds[index], +1), Mask(seeds[(index + 1) % n], -1))  # cancel around the circle
             plan = MaskPlan(bytes(32), ring, seeds[index], tag=TagPlan(key, (pads[index],)))
-            header = codes.Header.of(terms, 1, 0.0, {})
-            total.add(b"".join(codes.encode(np.full(7, sign * 1e9, np.float32), header, plan, code, scales)))
+            header = Header.of(terms, 1, 0.0, {})
+            updates.append(b"".join(encode(np.full(7, sign * 1e9, np.float32), header, plan, code, scales)))
         plan = MaskPlan(bytes(32), (), b"", tag=TagPlan(key, tuple(pads)))
-        found = codes.open_sum(bytes(total.data), plan, terms, code, n, n, 7)
+        found = open_sum(added(updates, terms, code), plan, terms, code, n, n, 7)
         levels = np.concatenate([chunk.copy() for chunk in found.chunks()])
         assert set(levels.tolist()) == {sign * n * code.level_bound}
 
@@ -257,13 +260,13 @@ def test_memory_stays_below_its_ceiling_while_a_large_update_is_masked_and_added
         terms = terms_of(chunk_parameters=1 << 16, ring_bits=16, blind=False)
         code = codes.encoding_of(terms, 10, 1)
         scales = np.full(code.chunks(size), -6, np.int8)
-        header = codes.Header.of(terms, 1, 0.0, {})
+        header = Header.of(terms, 1, 0.0, {})
         plan = MaskPlan(bytes(32), tuple(Mask(bytes([seed]) * 32, 1) for seed in range(9)), bytes(32))
         difference = np.zeros(size, np.float32)
-        for _ in codes.encode(difference[: 1 << 17], header, plan, code, scales[:2]):
+        for _ in encode(difference[: 1 << 17], header, plan, code, scales[:2]):
             pass
         tracemalloc.start()
-        for chunk in codes.encode(difference, header, plan, code, scales):
+        for chunk in encode(difference, header, plan, code, scales):
             assert len(chunk) <= 2 << 16
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
@@ -278,4 +281,4 @@ def test_a_sum_of_other_terms_is_refused() -> None:
     for bits in (8, 32):
         terms = replace(world.terms, ring_bits=bits)
         with pytest.raises(ProtocolViolation):
-            codes.read_sum(data, terms, codes.encoding_of(terms, 3, 4), 3, 7, world.size)
+            read_sum(data, terms, codes.encoding_of(terms, 3, 4), 3, 7, world.size)

@@ -15,7 +15,9 @@ from federation.secagg import encoding as codes
 from federation.secagg import sum_mac, transcripts
 from federation.secagg.audit import Place, Shown, check_audit, leaves_of
 from federation.secagg.events import FetchSum
+from federation.secagg.header import header_words
 from federation.secagg.merkle import MerkleRoot, leaf_hash, path_of, root_from_path
+from federation.secagg.opening import open_sum
 from tests.simulation.harness import World
 
 SIZE = 70
@@ -81,14 +83,14 @@ def with_its_mac(world: Held, place: int, by: int) -> bytes:
     fetch = next(iter(world.fetched.values()))
     assert fetch.plan.tag is not None
     data = np.frombuffer(world.sums[fetch.close.sum_blob], np.uint8).copy()
-    body = len(data) - 8 * codes.header_words(world.terms)
+    body = len(data) - 8 * header_words(world.terms)
     levels = data[:body].view("<u2")
     levels[place] += np.uint16(by % (1 << 16))
     size = world.terms.chunk_parameters
     moved = np.zeros(min(size, SIZE - place // size * size), "<i2")
     moved[place % size] = by
     mac = sum_mac.SumMac(fetch.plan.tag.key, size)
-    mac.add_chunk(place // size, moved)
+    mac.add_rows(place // size, [moved])
     words = data[-8 * sum_mac.WORDS :].view("<u8")
     for which, change in enumerate(mac.tag):
         value = (int(words[2 * which]) + (int(words[2 * which + 1]) << 32) + change) % sum_mac.PRIME
@@ -102,7 +104,7 @@ def test_tampered_stored_chunk_passes_a_forged_mac_and_is_found_by_the_audit() -
     fetch = world.fetched["m1"]
     forged = with_its_mac(world, place=35, by=3)  # chunk 2
     code = codes.encoding_of(world.terms, fetch.members, fetch.weight_unit)
-    codes.open_sum(forged, fetch.plan, world.terms, code, len(fetch.cohort), fetch.total_weight, SIZE)
+    open_sum(forged, fetch.plan, world.terms, code, len(fetch.cohort), fetch.total_weight, SIZE)
     for leaf in range(LEAVES):
         if leaf == 2:
             refused("audit-sum", lambda: world.look("m1", 2, total=forged))  # shows what was signed

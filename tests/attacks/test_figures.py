@@ -18,8 +18,18 @@ import pytest
 from federation.errors import ProtocolViolation
 from federation.secagg import encoding as codes
 from federation.secagg.cohorts import Attempt, CohortRule
-from federation.secagg.events import CatchUp, Contribute, Encoded, FetchSum, Remember, RememberFigures, SumApplied
+from federation.secagg.events import (
+    CatchUp,
+    Contribute,
+    Encoded,
+    FetchSum,
+    MaskPlan,
+    Remember,
+    RememberFigures,
+    SumApplied,
+)
 from federation.secagg.figures import public_words
+from federation.secagg.header import ONE, Header
 from federation.secagg.member import Me, MemberMachine
 from federation.secagg.messages import Ack, Close
 from federation.secagg.parameters import Quorums
@@ -27,6 +37,7 @@ from node_agent.rounds.disclosure import Disclosure, FigureBook
 from node_agent.store.journal import Journal
 from tests.simulation.harness import Lab, Signer, random_of, stand_in_verify
 from tests.simulation.stand_ins import Quick
+from tests.whole import encode, root_of
 
 ROWS = {"m1": 311, "m2": 128, "m3": 77, "m4": 905, "m5": 540}
 """how many patients each laboratory has: what no sum may tell"""
@@ -134,17 +145,15 @@ class Clinic(Quick):
     def _contribute(self, lab: Lab, work: Contribute) -> None:
         code = codes.encoding_of(self.terms, work.members, work.weight_unit)
         scales = np.full(code.chunks(self.size), self.terms.initial_scale_exponent, np.int8)
-        header = codes.Header.of(self.terms, work.weight, 0.0, self.figures(lab.name))
+        header = Header.of(self.terms, work.weight, 0.0, self.figures(lab.name))
         difference = None if work.header_only else self.difference(lab.name, work.round)
-        chunks = [bytes(chunk) for chunk in codes.encode(difference, header, work.plan, code, scales)]
-        plain = codes.MaskPlan(work.plan.context, (), work.plan.dither, work.plan.cipher)
+        chunks = [bytes(chunk) for chunk in encode(difference, header, work.plan, code, scales)]
+        plain = MaskPlan(work.plan.context, (), work.plan.dither, work.plan.cipher)
         self.plain.setdefault(work.plan.context, {})[lab.machine.index] = b"".join(
-            bytes(chunk) for chunk in codes.encode(difference, header, plain, code, scales)
+            bytes(chunk) for chunk in encode(difference, header, plain, code, scales)
         )
         lab.files[work.plan.context] = b"".join(chunks)
-        self.deliver(
-            lab.name, Encoded(work.plan.context, codes.root_of(lab.files[work.plan.context], self.terms, code))
-        )
+        self.deliver(lab.name, Encoded(work.plan.context, root_of(lab.files[work.plan.context], self.terms, code)))
 
     def _apply(self, lab: Lab, fetch: FetchSum) -> None:
         self.seen[fetch.close.round] = (fetch.cohort, public_words(self.opened(fetch).header, self.terms))
@@ -157,7 +166,7 @@ class Clinic(Quick):
 def value_of(words: tuple[int, ...], figure: str) -> tuple[float, float]:
     """(sum, share) of a figure, as everybody reads them in a receipt."""
     place = 2 * METRICS.index(figure)
-    return words[place] / codes.ONE, words[place + 1] / codes.ONE
+    return words[place] / ONE, words[place + 1] / ONE
 
 
 def difference(before: tuple[int, ...], after: tuple[int, ...]) -> dict[str, float]:

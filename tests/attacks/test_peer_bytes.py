@@ -38,7 +38,7 @@ from federation.secagg import codec, events, transcripts, wire
 from federation.secagg import messages as m
 from federation.secagg.certificate import Ed25519Verifier
 from federation.secagg.conviction import Conviction, Statement
-from federation.secagg.encoding import encoding_of, read_sum
+from federation.secagg.encoding import encoding_of
 from federation.secagg.events import CollectorEvent, From, Misconduct, Refuse
 from federation.v1 import blobs_pb2, enrolment_pb2, jobs_pb2, rounds_pb2
 from federation.weights.state import ModelState, read_state, write_state
@@ -46,6 +46,7 @@ from node_agent.store.evidence import MESSAGE_LIMIT, Piece
 from tests.simulation.harness import JOB, World
 from tests.unit.coordinator.labs import World as Labs
 from tests.unit.secagg.test_protocol_wire import MESSAGES
+from tests.whole import read_sum
 
 KINDS: list[type[Message]] = [
     *(

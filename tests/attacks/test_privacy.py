@@ -20,8 +20,10 @@ from federation.privacy.budget import Budget, account
 from federation.privacy.sensitivity import rounded_bound
 from federation.privacy.terms import MEMBER, SKELLAM, Privacy, givers
 from federation.secagg import encoding as codes
-from federation.secagg.events import FetchSum
+from federation.secagg.events import FetchSum, MaskPlan
+from federation.secagg.header import Header
 from federation.secagg.messages import Upload
+from federation.secagg.opening import Sum
 from federation.secagg.parameters import Quorums
 from federation.v1 import rounds_pb2
 from node_agent.consent.decision import plans_of
@@ -30,6 +32,7 @@ from node_agent.rounds.driver import JobDriver
 from node_agent.store.journal import Journal
 from tests.simulation.harness import World
 from tests.unit.agent.hall import JOB, Bench, Hall, Office
+from tests.whole import encode
 
 SIZE = 4000
 EXPONENT = -6
@@ -50,7 +53,7 @@ class Listening(World):
         self.cohorts: list[int] = []
         """their sizes, as each member opened a sum"""
 
-    def opened(self, fetch: FetchSum) -> codes.Sum:
+    def opened(self, fetch: FetchSum) -> Sum:
         found = super().opened(fetch)
         self.levels.append(np.concatenate([np.array(chunk) for chunk in found.chunks()]))
         self.cohorts.append(len(fetch.cohort))
@@ -248,10 +251,10 @@ def test_an_agent_that_lost_its_noise_sends_nothing() -> None:
     """Defence in depth: where the job has privacy, the encoder refuses to work without."""
     world = world_of(3)
     code = codes.encoding_of(world.terms, 3, 1)
-    header = codes.Header.of(world.terms, 1, 0.0, {})
-    plan = codes.MaskPlan(bytes(32), ())
+    header = Header.of(world.terms, 1, 0.0, {})
+    plan = MaskPlan(bytes(32), ())
     with pytest.raises(FederationError, match="no noise"):
-        next(codes.encode(np.zeros(SIZE, np.float32), header, plan, code, np.full(1, EXPONENT, np.int8)))
+        next(encode(np.zeros(SIZE, np.float32), header, plan, code, np.full(1, EXPONENT, np.int8)))
 
 
 # ------------------------------------------------------------------------------------------------- the task's own promise

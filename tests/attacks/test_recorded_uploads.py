@@ -18,8 +18,8 @@ import numpy.typing as npt
 import pytest
 
 from benchmarks.bitsliced import NUMBER_AT, NUMBER_BYTES, FirstBlocks, beginnings
-from federation.secagg import encoding as codes
 from federation.secagg.events import Contribute, Mask, MaskPlan
+from federation.secagg.header import header_words
 from federation.secagg.masking import HEADER_INDEX, Keystream
 from federation.secagg.messages import Upload
 from federation.secagg.parameters import CIPHERS
@@ -83,7 +83,7 @@ class Target:
 def targets(world: Recorded) -> Iterator[Target]:
     """Each mask of each upload in turn is the one that the attacker does not know. The header's first word is the
     weight, which is public, so that its keystream is known."""
-    words = 8 * codes.header_words(world.terms)
+    words = 8 * header_words(world.terms)
     for context, plans in world.plans.items():
         for index, plan in plans.items():
             header = world.updates[context][index][-words:]

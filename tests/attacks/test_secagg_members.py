@@ -11,10 +11,12 @@ from federation.errors import ProtocolViolation
 from federation.secagg import boxes, shamir, transcripts
 from federation.secagg import encoding as codes
 from federation.secagg.events import From
+from federation.secagg.header import header_words
 from federation.secagg.messages import KeyMessage, Ready, RecoverReply, Reveal, Upload
 from federation.secagg.suite import STANDARD
 from tests.attacks.forging import Workshop, open_world
 from tests.simulation.harness import JOB, World
+from tests.whole import read_sum
 
 
 def resigned(world: World, member: str, message: Any) -> Any:
@@ -171,9 +173,9 @@ def test_a_double_upload_keeps_the_first_and_names_the_member() -> None:
 def test_an_overflow_that_bypasses_the_encoder_fails_the_range_check() -> None:
     world = World(3)
     code = codes.encoding_of(world.terms, 3, 1)
-    words = codes.header_words(world.terms)
+    words = header_words(world.terms)
     level = (3 * code.level_bound + 1).to_bytes(2, "little")
     header = (3).to_bytes(8, "little") + bytes(8 * (words - 1))
     with pytest.raises(ProtocolViolation) as refused:
-        codes.read_sum(level + header, world.terms, code, 3, 3, 1)
+        read_sum(level + header, world.terms, code, 3, 3, 1)
     assert refused.value.check == "sum-range"

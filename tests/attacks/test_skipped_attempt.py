@@ -14,6 +14,7 @@ from federation.secagg import encoding as codes
 from federation.secagg import recovery, transcripts
 from federation.secagg.certificate import Announced
 from federation.secagg.events import AbortRequest, Contribute, Encoded
+from federation.secagg.header import Header
 from federation.secagg.member import MemberMachine
 from federation.secagg.messages import (
     Abort,
@@ -30,6 +31,7 @@ from federation.secagg.messages import (
 from federation.secagg.parameters import Quorums
 from tests.attacks.forging import Workshop, open_world
 from tests.simulation.harness import World
+from tests.whole import added, encode, root_of
 
 HONEST, COLLUDER, VICTIM = (1, 2, 3, 4), 5, 3
 WITHOUT = (1, 2, 4, 5)
@@ -85,11 +87,11 @@ class Coordinator(Workshop):
         world, lab = self.world, self.world.labs[f"m{index}"]
         code = codes.encoding_of(world.terms, work.members, work.weight_unit)
         scales = np.full(code.chunks(world.size), world.terms.initial_scale_exponent, np.int8)
-        header = codes.Header.of(world.terms, work.weight, 1.0, {"train/loss": 0.25 * index})
-        pieces = list(codes.encode(world.difference(lab.name, 1), header, work.plan, code, scales))
+        header = Header.of(world.terms, work.weight, 1.0, {"train/loss": 0.25 * index})
+        pieces = list(encode(world.difference(lab.name, 1), header, work.plan, code, scales))
         world.updates.setdefault(work.plan.context, {})[index] = b"".join(pieces)
         lab.files[work.plan.context] = b"".join(pieces)
-        root = codes.root_of(b"".join(pieces), world.terms, code)
+        root = root_of(b"".join(pieces), world.terms, code)
         upload = self.heard(index, Encoded(work.plan.context, root), Upload)
         lab.sent.append(upload)
         return upload
@@ -117,11 +119,10 @@ class Coordinator(Workshop):
             gone = tuple(sorted(peer for peer in ready if peer not in cohort))
             seeds[owner] = recovery.rebuild(replies, upload, gone, 3)
         code = codes.encoding_of(self.world.terms, 5, max(lab.weight for lab in self.world.labs.values()))
-        total = codes.Accumulator(self.world.terms, code, self.world.size)
-        for index in cohort:
-            total.add(self.world.updates[certificate.survivors.context][index])
-        total.unmask(recovery.unmask_plan(certificate.survivors.context, seeds, self.world.terms.cipher))
-        return np.frombuffer(total.data, "<i2", self.world.size).astype(np.int64)
+        context = certificate.survivors.context
+        unmask = recovery.unmask_plan(context, seeds, self.world.terms.cipher)
+        updates = [self.world.updates[context][index] for index in cohort]
+        return np.frombuffer(added(updates, self.world.terms, code, unmask), "<i2", self.world.size).astype(np.int64)
 
 
 class Lax(MemberMachine):

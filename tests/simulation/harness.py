@@ -57,10 +57,13 @@ from federation.secagg.events import (
     Windows,
 )
 from federation.secagg.figures import public_words
+from federation.secagg.header import Header, header_words
 from federation.secagg.member import Me, MemberMachine
-from federation.secagg.merkle import leaf_hash, path_of
+from federation.secagg.merkle import MerkleRoot, leaf_hash, path_of
 from federation.secagg.messages import Upload
-from federation.secagg.parameters import Terms
+from federation.secagg.opening import Sum, open_sum
+from federation.secagg.parameters import FIXED_WORDS, Encoding, Terms
+from tests.whole import added, encode, read_sum, root_of
 
 INITIAL = hashlib.sha256(b"state 1").digest()
 JOB = hashlib.sha256(b"manifest").digest()
@@ -270,14 +273,11 @@ class World:
         context = instruction.plan.context
         code = self._encoding()
         size = 0 if instruction.header_only else self.size
-        total = codes.Accumulator(self.terms, code, size)
-        for index in instruction.cohort:
-            total.add(self.updates[context][index])
-        total.unmask(instruction.plan)
-        data = bytes(total.data)
+        held = [self.updates[context][index] for index in instruction.cohort]
+        data = added(held, self.terms, code, instruction.plan)
         if not self.terms.blind:
             try:
-                codes.read_sum(data, self.terms, code, len(instruction.cohort), instruction.total_weight, size)
+                read_sum(data, self.terms, code, len(instruction.cohort), instruction.total_weight, size)
             except ProtocolViolation as error:
                 self.tell_collector(SumFailed(context, str(error)))
                 return
@@ -285,20 +285,20 @@ class World:
         self.sums[blob] = data
         self.tell_collector(SumReady(context, blob, len(data)))
 
-    def _encoding(self) -> codes.Encoding:
+    def _encoding(self) -> Encoding:
         unit = max(seat.weight for seat in self.collector.seats)
         return codes.encoding_of(self.terms, len(self.collector.seats), unit)
 
     def judge(self, context: bytes, cohort: Sequence[int], found: bytes) -> None:
         """Plain integers over the cohort, added without masks, must be the sum that a member sees."""
         code = self._encoding()
-        words = codes.header_words(self.terms)
+        words = header_words(self.terms)
         body = len(found) - 8 * words
         kind = np.dtype(f"<i{code.ring_bits // 8}")
         parts = [self.plain[context][index] for index in cohort]
         expected = sum(np.frombuffer(part[:body], kind).astype(np.int64) for part in parts)
         assert np.array_equal(np.frombuffer(found[:body], kind).astype(np.int64), expected)
-        known = codes.FIXED_WORDS + 2 * len(self.terms.metrics)
+        known = FIXED_WORDS + 2 * len(self.terms.metrics)
         header = sum(np.frombuffer(part[body:], "<i8")[:known] for part in parts)
         assert np.array_equal(np.frombuffer(found[body:], "<i8")[:known], header)
         self.judged.add(context)
@@ -397,7 +397,7 @@ class World:
             return
         code = codes.encoding_of(self.terms, work.members, work.weight_unit)
         scales = np.full(code.chunks(self.size), self.terms.initial_scale_exponent, np.int8)
-        header = codes.Header.of(self.terms, work.weight, 1.0, {"train/loss": 0.25 * lab.machine.index})
+        header = Header.of(self.terms, work.weight, 1.0, {"train/loss": 0.25 * lab.machine.index})
         difference = None if work.header_only else self.difference(lab.name, work.round)
         plan = (
             work.plan if difference is None else codes.settled_dither(difference, work.weight, work.plan, code, scales)
@@ -405,25 +405,25 @@ class World:
         noises = codes.noises_of(self.terms, code, work.plan, 0 if difference is None else difference.size)
         if lab.name in self.silent:
             noises = tuple(each and Silence() for each in noises)
-        tree = codes.MerkleRoot()
+        tree = MerkleRoot()
         update = b""
-        for chunk in codes.encode(difference, header, plan, code, scales, *noises):
+        for chunk in encode(difference, header, plan, code, scales, *noises):
             tree.add(chunk)
             update += chunk
         plain = MaskPlan(context, (), plan.dither, plan.cipher)
         self.plain.setdefault(context, {})[lab.machine.index] = b"".join(
-            codes.encode(difference, header, plain, code, scales, *noises)
+            encode(difference, header, plain, code, scales, *noises)
         )
         lab.files[context] = update
-        assert codes.root_of(update, self.terms, code) == tree.root()
+        assert root_of(update, self.terms, code) == tree.root()
         self.deliver(lab.name, Encoded(context, tree.root()))
 
-    def opened(self, fetch: FetchSum) -> codes.Sum:
+    def opened(self, fetch: FetchSum) -> Sum:
         """As a member sees it. Raises ProtocolViolation."""
         code = codes.encoding_of(self.terms, fetch.members, fetch.weight_unit)
         size = 0 if self.terms.header_only(fetch.close.round) else self.size
         data = self.sums[fetch.close.sum_blob]
-        return codes.open_sum(data, fetch.plan, self.terms, code, len(fetch.cohort), fetch.total_weight, size)
+        return open_sum(data, fetch.plan, self.terms, code, len(fetch.cohort), fetch.total_weight, size)
 
     def shown(self, context: bytes, leaf: int) -> list[Shown]:
         """What the collector shows to whoever audits this place of the round that was closed last."""

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from federation.secagg.encoding import ONE
 from federation.secagg.figures import mean_figures, public_words
+from federation.secagg.header import ONE
 from tests.simulation.harness import World
 from tests.simulation.stand_ins import Quick
 

@@ -15,7 +15,9 @@ from federation.secagg import encoding as codes
 from federation.secagg import wire
 from federation.secagg.collector import CollectorMachine
 from federation.secagg.events import FetchSum, MaskPlan, Windows
+from federation.secagg.header import Header
 from federation.secagg.member import Me, MemberMachine
+from federation.secagg.opening import Sum, open_sum
 from federation.secagg.parameters import Terms
 from federation.secagg.suite import Suite
 from federation.v1 import rounds_pb2
@@ -27,6 +29,7 @@ from tests.plain.ciphers import Draws, sign
 from tests.plain.floats import bytes_of_singles
 from tests.plain.kem import encapsulate
 from tests.plain.setup import Epoch, Member, encapsulation_draw
+from tests.whole import encode
 
 WINDOWS = Windows(formation=60, formation_attempts=3, ready=30, reconnect=5, round=600, phase=30, attempts=5)
 
@@ -134,9 +137,9 @@ def collector_of(epoch: Epoch, terms: Terms) -> CollectorMachine:
     return CollectorMachine(terms, WINDOWS, credentials_of(epoch.members))
 
 
-def header_of(terms: Terms, weight: int, given: Input) -> codes.Header:
+def header_of(terms: Terms, weight: int, given: Input) -> Header:
     figures = {name: float(value) for name, value in given.figures.items()}
-    return codes.Header.of(terms, weight, float(given.squared_norm), figures)
+    return Header.of(terms, weight, float(given.squared_norm), figures)
 
 
 def vector(given: Input) -> np.ndarray:
@@ -149,12 +152,12 @@ def encoded(terms: Terms, attempt: Attempt, index: int, plan: Any) -> list[bytes
     code = codes.encoding_of(terms, epoch.n, epoch.unit)
     given = attempt.inputs[index]
     header = header_of(terms, epoch.members[index - 1].weight, given)
-    return list(codes.encode(vector(given), header, plan, code, np.array(attempt.scales, np.int8)))
+    return list(encode(vector(given), header, plan, code, np.array(attempt.scales, np.int8)))
 
 
-def opened(terms: Terms, attempt: Attempt, fetch: Any, data: bytes) -> codes.Sum:
+def opened(terms: Terms, attempt: Attempt, fetch: Any, data: bytes) -> Sum:
     code = codes.encoding_of(terms, attempt.epoch.n, attempt.epoch.unit)
-    return codes.open_sum(data, fetch.plan, terms, code, len(fetch.cohort), fetch.total_weight, attempt.parameters)
+    return open_sum(data, fetch.plan, terms, code, len(fetch.cohort), fetch.total_weight, attempt.parameters)
 
 
 def state_of(round_: int, weights: bytes, scales: Sequence[int]) -> ModelState:
@@ -169,7 +172,7 @@ def blob(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()
 
 
-def next_scales(scales: np.ndarray, total: codes.Sum, cohort: int, level_bound: int, terms: Terms) -> np.ndarray:
+def next_scales(scales: np.ndarray, total: Sum, cohort: int, level_bound: int, terms: Terms) -> np.ndarray:
     return outer.next_scales(scales, total.peaks, cohort, level_bound, total.saturated, terms)
 
 

@@ -20,6 +20,7 @@ from federation.secagg import encoding as codes
 from federation.secagg import merkle, recovery
 from federation.secagg.events import Contribute, Encoded, FetchSum, MaskPlan, Send, StateReady, SumApplied
 from federation.secagg.figures import public_words
+from federation.secagg.header import Header
 from federation.secagg.messages import RecoverReply, Reveal
 from federation.secagg.parameters import Quorums
 from federation.weights.outer_step import next_scales
@@ -31,6 +32,7 @@ from tests.plain.ciphers import AES_256_CTR, CHACHA20, Draws, drawn
 from tests.plain.quorums import quorums
 from tests.plain.setup import Epoch, Member, epoch_of
 from tests.vectors import product
+from tests.whole import added, encode, root_of
 
 HERE = Path(__file__).parent
 PLAIN = [*sorted((HERE.parent / "plain").glob("*.py")), HERE / "generate.py", *sorted((HERE / "subjects").glob("*.py"))]
@@ -178,7 +180,7 @@ def run_round(labs: dict[int, product.Lab], terms: Any, attempt: Attempt) -> dic
         assert pieces == attempt.updates[index].chunks
         updates[index] = b"".join(pieces)
         code = codes.encoding_of(terms, n, attempt.epoch.unit)
-        root = codes.root_of(updates[index], terms, code)
+        root = root_of(updates[index], terms, code)
         said = [each.message for each in lab.hears(Encoded(attempt.context, root)) if isinstance(each, Send)]
         assert said == [product.message("Upload", attempt.uploads[index])]
     reveals, replies = {}, []
@@ -202,11 +204,8 @@ def run_round(labs: dict[int, product.Lab], terms: Any, attempt: Attempt) -> dic
         replies.append(said[0])
     seeds = {index: seeds_of(attempt, index, reveals, replies) for index in attempt.cohort}
     assert seeds == attempt.seeds
-    total = codes.Accumulator(terms, code, attempt.parameters)
-    for index in attempt.cohort:
-        total.add(updates[index])
-    total.unmask(recovery.unmask_plan(attempt.context, seeds, terms.cipher))
-    assert bytes(total.data) == attempt.sum
+    unmask = recovery.unmask_plan(attempt.context, seeds, terms.cipher)
+    assert added([updates[index] for index in attempt.cohort], terms, code, unmask) == attempt.sum
     fetches = {
         index: next(each for each in lab.told("Close", attempt.close) if isinstance(each, FetchSum))
         for index, lab in labs.items()
@@ -255,14 +254,12 @@ def test_levels_of_any_float_agree(
     padded = np.concatenate([np.zeros(index * len(values), np.float32), data])
     weight = unit >> lighter
     largest = max(abs(value) for value in values) * 2.0**-exponent / 2**lighter
-    encode = codes.encode(
-        padded, codes.Header.of(terms, weight, 0.0, {}), MaskPlan(bytes(32), (), dither, cipher), code, scales
-    )
+    made = encode(padded, Header.of(terms, weight, 0.0, {}), MaskPlan(bytes(32), (), dither, cipher), code, scales)
     if bits < 32 and largest >= 2.0**128:
         with np.errstate(over="ignore"), pytest.raises(TaskFailed):
-            list(encode)
+            list(made)
         return
-    pieces = list(encode)
+    pieces = list(made)
     levels, saturated = plain_update.levels(plain, floats.singles(data.tobytes()), weight, exponent, dither, index)
     assert pieces[index] == plain_update.bytes_of(levels, bits)
     assert int.from_bytes(pieces[-1][16:24], "little") == saturated

@@ -14,10 +14,11 @@ from federation.errors import InvalidManifest, VerificationFailed
 from federation.secagg import audit, boxes, merkle, proof, shamir, sum_mac, transcripts
 from federation.secagg import encoding as codes
 from federation.secagg.certificate import Announced, Ed25519Verifier
-from federation.secagg.encoding import Header
 from federation.secagg.events import Mask, MaskPlan, TagPlan
+from federation.secagg.header import Header
 from federation.secagg.masking import UNSIGNED, Keystream
 from federation.secagg.messages import Unmasked
+from federation.secagg.opening import Sum, open_sum
 from federation.secagg.parameters import Encoding, Quorums
 from federation.secagg.suite import STANDARD
 from tests.plain.attempt import Rules
@@ -27,6 +28,7 @@ from tests.vectors import product
 from tests.vectors.files import HERE, b, bench, bs, cases, fails, ints, load, message, referred, refuses, unhexed
 from tests.vectors.generate import FORMAT, SUBJECTS, document
 from tests.vectors.subjects.federations import JOB, LABEL, epoch, rounds
+from tests.whole import added, encode, root_of
 
 
 @pytest.mark.parametrize("subject", sorted(SUBJECTS))
@@ -136,7 +138,7 @@ def chunk(case: Any) -> tuple[Any, Encoding, np.ndarray, Any]:
     data = np.concatenate([np.zeros(8 * index, np.float32), np.frombuffer(b(case["difference"]), "<f4")])
     plan = MaskPlan(bytes(32), (), b(case["dither"]), case["cipher"])
     scales = np.full(index + 1, case["exponent"], np.int8)
-    return terms, code, data, codes.encode(data, Header.of(terms, case["weight"], 0.0, {}), plan, code, scales)
+    return terms, code, data, encode(data, Header.of(terms, case["weight"], 0.0, {}), plan, code, scales)
 
 
 @cases("levels")
@@ -171,7 +173,7 @@ def test_headers(case: Any) -> None:
 def test_sum_macs(case: Any) -> None:
     mac = sum_mac.SumMac(b(case["key"]), case["longest"])
     for index, levels in enumerate(case["chunks"]):
-        mac.add_chunk(index, np.array(levels, f"<i{case['bits'] // 8}"))
+        mac.add_rows(index, [np.array(levels, f"<i{case['bits'] // 8}")])
     mac.add_header(ints(case["header"]))
     assert list(mac.tag) == ints(case["tag"])
     pad = sum_mac.pad_of(b(case["pad seed"]))
@@ -366,10 +368,10 @@ def test_rounds(case: Any) -> None:
         figures = {name: struct.unpack("<d", b(value))[0] for name, value in member["figures"].items()}
         header = Header.of(terms, weight, struct.unpack("<d", b(member["squared norm"]))[0], figures)
         difference = np.frombuffer(b(member["difference"]), "<f4").copy()
-        pieces = list(codes.encode(difference, header, plan, code, scales))
+        pieces = list(encode(difference, header, plan, code, scales))
         assert [piece.hex() for piece in pieces] == member["chunks"]
         updates[member["index"]] = b"".join(pieces)
-        assert codes.root_of(updates[member["index"]], terms, code) == b(said["root"])
+        assert root_of(updates[member["index"]], terms, code) == b(said["root"])
         upload = message("Upload", said)
         assert transcripts.trailer_hash(upload.trailer) == b(member["trailer_hash"])
         seats.check_upload(
@@ -377,11 +379,8 @@ def test_rounds(case: Any) -> None:
         )
     survivors = message("Survivors", case["survivors"])
     assert transcripts.survivors_digest(survivors) == b(case["survivors_digest"])
-    total = codes.Accumulator(terms, code, difference.size)
-    for index in case["cohort"]:
-        total.add(updates[index])
-    total.unmask(MaskPlan(ctx, tuple(mask_of(each) for each in case["unmasking"]), b"", plain.cipher))
-    assert bytes(total.data) == b(case["sum"])
+    unmask = MaskPlan(ctx, tuple(mask_of(each) for each in case["unmasking"]), b"", plain.cipher)
+    assert added([updates[index] for index in case["cohort"]], terms, code, unmask) == b(case["sum"])
     found = opened(case["name"], b(case["sum"]))
     assert [part.tolist() for part in found.chunks()] == case["opened"]["levels"]
     assert list(found.header) == ints(case["opened"]["header"])
@@ -404,7 +403,7 @@ def tag_of(key: bytes, pads: list[bytes]) -> Any:
     return TagPlan(key, tuple(pads))
 
 
-def opened(name: str, data: bytes) -> codes.Sum:
+def opened(name: str, data: bytes) -> Sum:
     """As a member of the round reads it."""
     attempt = rounds()[name].attempt
     terms, made = product.terms_of(JOB, attempt.rules), attempt.epoch
@@ -412,7 +411,7 @@ def opened(name: str, data: bytes) -> codes.Sum:
     masks = tuple(mask_of({"seed": seed.hex(), "sign": -1}) for seed in attempt.blinds)
     tag = tag_of(attempt.tag_key, [attempt.pads[index] for index in attempt.cohort])
     plan = MaskPlan(attempt.context, masks, b"", attempt.rules.cipher, tag)
-    return codes.open_sum(data, plan, terms, code, len(attempt.cohort), attempt.weight, attempt.parameters)
+    return open_sum(data, plan, terms, code, len(attempt.cohort), attempt.weight, attempt.parameters)
 
 
 @cases("sums")

@@ -30,6 +30,7 @@ from federation.secagg.audit import Place, leaves_of
 from federation.secagg.collector import CollectorMachine
 from federation.secagg.merkle import leaf_hash, path_of
 from federation.secagg.messages import Upload
+from federation.secagg.parameters import Encoding
 from federation.v1 import rounds_pb2
 from federation.weights.state import read_state
 from federation.weights.tensors import read_arrays, write_arrays
@@ -44,6 +45,7 @@ from node_agent.store.evidence import EvidenceFolder
 from node_agent.store.journal import ConsentRecord, Journal
 from tests.unit.agent import homes
 from tests.unit.agent.homes import DAY, credential_of, federation_of, job_of
+from tests.whole import added, root_of
 
 SIZE = 10
 PART = 24
@@ -358,7 +360,7 @@ class Hall:
             self.heard.append((office.name, message))
             if isinstance(message, Upload):
                 data = bytes(proto.inline_update) or self.parts.get((message.context, office.name), b"")
-                assert codes.root_of(data, self.terms, self._encoding()) == message.root
+                assert root_of(data, self.terms, self._encoding()) == message.root
                 self.updates.setdefault(message.context, {})[office.name] = data
             self.tell(events.From(office.name, message))
 
@@ -380,7 +382,7 @@ class Hall:
             case events.Misconduct():
                 self.misconduct.append(instruction)
 
-    def _encoding(self) -> codes.Encoding:
+    def _encoding(self) -> Encoding:
         return codes.encoding_of(self.terms, len(self.collector.seats), max(s.weight for s in self.collector.seats))
 
     def audit(self, context: bytes, leaf: int) -> list[rounds_pb2.AuditPart]:
@@ -401,12 +403,10 @@ class Hall:
         return parts
 
     def _unmask(self, unmask: events.Unmask) -> None:
-        total = codes.Accumulator(self.terms, self._encoding(), 0 if unmask.header_only else SIZE)
-        seats = self.collector.seats
-        for index in unmask.cohort:
-            total.add(self.updates[unmask.plan.context][seats[index - 1].member])
-        total.unmask(unmask.plan)
-        data = bytes(total.data)
+        seats, held = self.collector.seats, self.updates[unmask.plan.context]
+        updates = [held[seats[index - 1].member] for index in unmask.cohort]
+        data = added(updates, self.terms, self._encoding(), unmask.plan)
+        assert len(data) == codes.update_size(self.terms, self._encoding(), 0 if unmask.header_only else SIZE)
         blob = hashlib.sha256(data).digest()
         self.blobs[blob] = data
         self.tell(events.SumReady(unmask.plan.context, blob, len(data)))

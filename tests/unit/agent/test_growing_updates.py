@@ -13,6 +13,7 @@ import pytest
 from federation.secagg import encoding as codes
 from federation.secagg.encoding import Piece
 from federation.secagg.events import MaskPlan
+from federation.secagg.header import Header
 from federation.secagg.merkle import MerkleRoot, leaf_hash
 from node_agent.rounds import growing
 from node_agent.rounds.growing import GrowingUpdate
@@ -50,7 +51,7 @@ def test_a_full_disk_ends_the_work_and_its_threads_at_once() -> None:
     before = set(threading.enumerate())
     made = codes.pieces_of(
         np.ones(size, np.float32),
-        codes.Header.of(terms, 1, 1.0, {}),
+        Header.of(terms, 1, 1.0, {}),
         MaskPlan(bytes(32), (), bytes(32)),
         code,
         np.zeros(50, np.int8),

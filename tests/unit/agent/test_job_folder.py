@@ -21,6 +21,7 @@ from federation.errors import FederationError, TaskFailed, Unavailable, Verifica
 from federation.secagg import encoding as codes
 from federation.secagg.events import Contribute, MaskPlan
 from federation.secagg.figures import mean_figures, public_words
+from federation.secagg.header import header_words
 from federation.weights.state import ModelState
 from federation.weights.tensors import read_arrays
 from node_agent.rounds import training
@@ -37,6 +38,7 @@ from tests.unit.agent.deaths_of_states import state
 from tests.unit.agent.hall import Bench, PlainWorker, model
 from tests.unit.agent.homes import JOB, federation_of, manifest_of
 from tests.unit.agent.killed import alone, tree
+from tests.whole import added, read_sum, root_of
 
 PARTIES = federation_of()
 MANIFEST = manifest_of(PARTIES, JOB + "  rounds: 2\n  localSteps: 7\n")
@@ -195,7 +197,7 @@ def scene(files: JobFiles) -> Scene:
 def test_a_contribution_is_one_private_file_whose_root_is_what_is_said(scene: Scene) -> None:
     root = scene.contribute()
     code = codes.encoding_of(TERMS, 3, 8)
-    assert codes.root_of(scene.update(), TERMS, code) == root
+    assert root_of(scene.update(), TERMS, code) == root
     path = scene.files.update(CONTEXT)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert list(scene.files.updates.iterdir()) == [path]  # the trained model is not kept
@@ -206,9 +208,7 @@ def test_what_leaves_is_the_difference_to_the_state_and_the_declared_figures(sce
     scene.worker.loss = 0.25
     scene.contribute()
     code = codes.encoding_of(TERMS, 3, 8)
-    total = codes.Accumulator(TERMS, code, 10)
-    total.add(scene.update())
-    read = codes.read_sum(bytes(total.data), TERMS, code, 1, 4, 10)
+    read = read_sum(added([scene.update()], TERMS, code), TERMS, code, 1, 4, 10)
     mean = read.mean(np.full(1, TERMS.initial_scale_exponent, np.int8))
     np.testing.assert_allclose(mean, 0.5, atol=2**TERMS.initial_scale_exponent * 2)
     figures = mean_figures(public_words(read.header, TERMS), TERMS)
@@ -220,7 +220,7 @@ def test_a_round_that_evaluates_alone_trains_nothing(scene: Scene) -> None:
 
     scene.contribute(replace(WORK, header_only=True))
     assert scene.worker.calls == ["initial", "evaluate"]
-    assert len(scene.update()) == 8 * codes.header_words(TERMS)
+    assert len(scene.update()) == 8 * header_words(TERMS)
 
 
 def changed(name: str, value: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:

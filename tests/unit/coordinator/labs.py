@@ -21,11 +21,14 @@ from federation.secagg import encoding as codes
 from federation.secagg import events, wire
 from federation.secagg.audit import Place, Shown, check_audit, leaves_of
 from federation.secagg.figures import public_words
+from federation.secagg.header import Header
 from federation.secagg.member import Me, MemberMachine
+from federation.secagg.merkle import MerkleRoot
 from federation.secagg.messages import Upload
 from federation.v1 import rounds_pb2
 from federation.weights.state import ModelState, write_state
 from tests.unit.identity.parties import submitted
+from tests.whole import encode, read_sum
 
 SIZE = 10
 START = 1_800_000_000.0
@@ -216,11 +219,11 @@ class World:
 
     def _contribute(self, lab, work):
         code = codes.encoding_of(self.terms, work.members, work.weight_unit)
-        header = codes.Header.of(self.terms, work.weight, 1.0, {"train/loss": 0.5})
+        header = Header.of(self.terms, work.weight, 1.0, {"train/loss": 0.5})
         difference = None if work.header_only else np.full(SIZE, 0.01, np.float32)
-        tree = codes.MerkleRoot()
+        tree = MerkleRoot()
         lab.update = b""
-        for chunk in codes.encode(difference, header, work.plan, code, np.full(1, -12, np.int8)):
+        for chunk in encode(difference, header, work.plan, code, np.full(1, -12, np.int8)):
             tree.add(chunk)
             lab.update += chunk
         self._feed(lab, events.Encoded(work.plan.context, tree.root()))
@@ -232,7 +235,7 @@ class World:
         header_only = self.terms.header_only(fetch.close.round)
         if self.driver.machine.unmasked(fetch.close.context):
             self._audit(lab, fetch, data, code)
-        read = codes.read_sum(data, self.terms, code, len(fetch.cohort), fetch.total_weight, 0 if header_only else SIZE)
+        read = read_sum(data, self.terms, code, len(fetch.cohort), fetch.total_weight, 0 if header_only else SIZE)
         state = lab.states[lab.machine.position.state_digest]
         if not header_only:
             step = read.mean(np.full(1, -12, np.int8)).astype(np.float32)

@@ -13,9 +13,10 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 
 from federation.secagg import sum_mac
-from federation.secagg.encoding import Header
 from federation.secagg.events import MaskPlan
-from federation.secagg.parameters import Encoding
+from federation.secagg.header import Header, header_words
+from federation.secagg.merkle import MerkleRoot
+from federation.secagg.parameters import Encoding, Terms
 
 HEADER = 2**64 - 1
 
@@ -72,7 +73,7 @@ def update(values: np.ndarray, header: Header, plan: MaskPlan, encoding: Encodin
     if plan.tag is not None:
         mac = sum_mac.SumMac(plan.tag.key, min(size, found.size))
         for index in range(encoding.chunks(found.size)):
-            mac.add_chunk(index, found[index * size : (index + 1) * size])
+            mac.add_rows(index, [found[index * size : (index + 1) * size]])
         mac.add_header(words.tolist())
         tags = sum_mac.words_of(mac.tag, sum_mac.pad_of(plan.tag.pads[0]))
     plain = [found[start : start + size] for start in range(0, found.size, size)]
@@ -80,6 +81,41 @@ def update(values: np.ndarray, header: Header, plan: MaskPlan, encoding: Encodin
     return [
         masked(chunk, plan, HEADER if place == len(plain) - 1 else place).tobytes() for place, chunk in enumerate(plain)
     ]
+
+
+def root_of(update: bytes, terms: Terms, encoding: Encoding) -> bytes:
+    """The Merkle root of an update: over its chunks, and the header last."""
+    body = len(update) - 8 * header_words(terms)
+    step = encoding.chunk_parameters * encoding.ring_bits // 8
+    tree = MerkleRoot()
+    for start in range(0, body, step):
+        tree.add(update[start : min(start + step, body)])
+    tree.add(update[body:])
+    return tree.root()
+
+
+class Accumulator:
+    """A sum over whole buffers: ``add`` each update, then ``unmask``; ``data`` is the sum."""
+
+    def __init__(self, terms: Terms, encoding: Encoding, parameters: int) -> None:
+        self._encoding, self._parameters = encoding, parameters
+        self._ring = np.zeros(parameters, f"<u{encoding.ring_bits // 8}")
+        self._words = np.zeros(header_words(terms), "<u8")
+
+    def add(self, update: bytes) -> None:
+        self._ring += np.frombuffer(update, self._ring.dtype, self._parameters)
+        self._words += np.frombuffer(update, "<u8", offset=self._ring.nbytes)
+
+    def unmask(self, plan: MaskPlan) -> None:
+        size = self._encoding.chunk_parameters
+        for index in range(self._encoding.chunks(self._parameters)):
+            chunk = slice(index * size, (index + 1) * size)
+            self._ring[chunk] = masked(self._ring[chunk], plan, index)
+        self._words = masked(self._words, plan, HEADER)
+
+    @property
+    def data(self) -> bytes:
+        return self._ring.tobytes() + self._words.tobytes()
 
 
 def masked(chunk: np.ndarray, plan: MaskPlan, index: int) -> np.ndarray:

@@ -14,9 +14,13 @@ from federation.errors import ProtocolViolation, TaskFailed
 from federation.secagg import encoding as codes
 from federation.secagg.events import Mask, MaskPlan
 from federation.secagg.figures import mean_figures, public_words
-from federation.secagg.masking import HEADER_INDEX, Keystream, mask
+from federation.secagg.header import Header, header_words
+from federation.secagg.levels import clipped
+from federation.secagg.masking import HEADER_INDEX, Keystream
+from federation.secagg.merkle import MerkleRoot
 from federation.secagg.parameters import Encoding, Terms
 from tests.simulation.harness import World, terms_of
+from tests.whole import added, encode, read_sum
 
 BITS = (8, 16, 32)
 
@@ -41,17 +45,16 @@ def summed(
     plans, unmask = plans_of(len(differences), random)
     size = differences[0].size
     scales = np.full(code.chunks(size), exponent, np.int8)
-    total = codes.Accumulator(terms, code, size)
+    updates = []
     plain = np.zeros(size, np.int64)
-    header = codes.Header.of(terms, 1, 0.0, {})
+    header = Header.of(terms, 1, 0.0, {})
     for difference, plan in zip(differences, plans, strict=True):
-        update = b"".join(codes.encode(difference, header, plan, code, scales))
-        total.add(update)
-        clear = b"".join(codes.encode(difference, header, MaskPlan(bytes(32), (), plan.dither), code, scales))
+        update = b"".join(encode(difference, header, plan, code, scales))
+        updates.append(update)
+        clear = b"".join(encode(difference, header, MaskPlan(bytes(32), (), plan.dither), code, scales))
         kind = np.dtype(f"<i{code.ring_bits // 8}")
         plain += np.frombuffer(clear[: size * kind.itemsize], kind).astype(np.int64)
-    total.unmask(unmask)
-    return bytes(total.data), plain
+    return added(updates, terms, code, unmask), plain
 
 
 @settings(deadline=None, max_examples=40)
@@ -62,7 +65,7 @@ def test_sums_are_bit_exact_against_plain_integers(bits: int, n: int, size: int,
     random = np.random.default_rng(seed)
     differences = [random.normal(0, 1, size).astype(np.float32) for _ in range(n)]
     data, plain = summed(terms, code, differences, -3, seed)
-    read = codes.read_sum(data, terms, code, n, n, size)
+    read = read_sum(data, terms, code, n, n, size)
     assert np.array_equal(np.concatenate(list(read.chunks())), plain)
     assert max(abs(int(plain.min())), int(plain.max())) == int(read.peaks.max())
 
@@ -75,7 +78,7 @@ def test_all_values_at_the_bound_do_not_wrap(bits: int, n: int, sign: int) -> No
     code = codes.encoding_of(terms, n, 1)
     difference = np.full(3, sign * 1e30, np.float32)
     data, plain = summed(terms, code, [difference] * n, 0)
-    read = codes.read_sum(data, terms, code, n, n, 3)
+    read = read_sum(data, terms, code, n, n, 3)
     assert plain.tolist() == [sign * n * code.level_bound] * 3
     assert np.concatenate(list(read.chunks())).tolist() == plain.tolist()
     assert read.saturated == 3 * n
@@ -89,9 +92,9 @@ def test_rounding_is_unbiased_and_within_one_level(bits: int) -> None:
     difference = np.linspace(-5, 5, size, dtype=np.float32)
     scales = np.zeros(code.chunks(size), np.int8)
     plan = MaskPlan(bytes(32), (), bytes(range(32)))
-    header = codes.Header.of(terms, 1, 0.0, {})
-    data = b"".join(codes.encode(difference, header, plan, code, scales))
-    error = codes.read_sum(data, terms, code, 1, 1, size).mean(scales) - difference
+    header = Header.of(terms, 1, 0.0, {})
+    data = b"".join(encode(difference, header, plan, code, scales))
+    error = read_sum(data, terms, code, 1, 1, size).mean(scales) - difference
     assert np.abs(error).max() < 1.001
     assert abs(error.mean()) < 0.01
 
@@ -102,19 +105,19 @@ def test_nan_and_infinity_are_refused(bad: float) -> None:
     code = codes.encoding_of(terms, 3, 1)
     difference = np.zeros(5, np.float32)
     difference[3] = bad
-    header = codes.Header.of(terms, 1, 0.0, {})
+    header = Header.of(terms, 1, 0.0, {})
     with pytest.raises(TaskFailed):
-        codes.clipped(difference, 1.0)
+        clipped(difference, 1.0)
     with pytest.raises(TaskFailed):
-        list(codes.encode(difference, header, MaskPlan(bytes(32), (), bytes(32)), code, np.zeros(1, np.int8)))
+        list(encode(difference, header, MaskPlan(bytes(32), (), bytes(32)), code, np.zeros(1, np.int8)))
     with pytest.raises(TaskFailed):
-        codes.Header.of(terms, 1, 0.0, {"train/loss": bad})
+        Header.of(terms, 1, 0.0, {"train/loss": bad})
 
 
 def test_clip_bounds_the_norm_and_tells_its_square() -> None:
     difference = np.array([3, 4], np.float32)
     for norm, wanted, squared in ((10.0, [3, 4], 25.0), (1.0, [0.6, 0.8], 1.0)):
-        held, found = codes.clipped(difference, norm)
+        held, found = clipped(difference, norm)
         assert found == squared
         assert np.allclose(held.part(0, 2, np.empty(2, np.float32)), wanted)
     assert difference.tolist() == [3, 4]
@@ -123,15 +126,15 @@ def test_clip_bounds_the_norm_and_tells_its_square() -> None:
 def test_weights_and_metrics_come_out_as_weighted_means() -> None:
     terms = terms_of(metrics=("evaluate/acc", "train/loss"))
     code = codes.encoding_of(terms, 3, 4)
-    total = codes.Accumulator(terms, code, 2)
+    updates = []
     scales = np.full(1, -8, np.int8)
     values = [(4, 1.0, {"train/loss": 0.5}), (2, 2.0, {"train/loss": 2.0, "evaluate/acc": 0.75}), (1, -4.0, {})]
     for weight, value, metrics in values:
-        header = codes.Header.of(terms, weight, 1.0, {**metrics, "train/undeclared": 1.0})
+        header = Header.of(terms, weight, 1.0, {**metrics, "train/undeclared": 1.0})
         plan = MaskPlan(bytes(32), (), bytes(32))
-        for_sum = codes.encode(np.full(2, value, np.float32), header, plan, code, scales)
-        total.add(b"".join(for_sum))
-    read = codes.read_sum(total.data, terms, code, 3, 7, 2)
+        for_sum = encode(np.full(2, value, np.float32), header, plan, code, scales)
+        updates.append(b"".join(for_sum))
+    read = read_sum(added(updates, terms, code), terms, code, 3, 7, 2)
     assert np.allclose(read.mean(scales), (4 * 1 + 2 * 2 - 4) / 7, atol=2**-7)
     assert mean_figures(public_words(read.header, terms), terms) == {
         "evaluate/acc": 0.75,
@@ -152,11 +155,11 @@ def test_weights_and_metrics_come_out_as_weighted_means() -> None:
 def test_a_header_out_of_range_is_refused(place: int, value: int, check: str) -> None:
     terms = terms_of()
     code = codes.encoding_of(terms, 3, 1)
-    words = np.zeros(codes.header_words(terms), "<i8")
+    words = np.zeros(header_words(terms), "<i8")
     words[0] = 3
     words[place] = value
     with pytest.raises(ProtocolViolation) as refused:
-        codes.read_sum(bytes(2) + words.tobytes(), terms, code, 3, 3, 1)
+        read_sum(bytes(2) + words.tobytes(), terms, code, 3, 3, 1)
     assert refused.value.check == check
 
 
@@ -165,18 +168,18 @@ def test_sizes_are_checked() -> None:
     code = codes.encoding_of(terms, 3, 1)
     for size in (0, 7, codes.update_size(terms, code, 1)):
         with pytest.raises(ProtocolViolation):
-            codes.read_sum(bytes(size), terms, code, 3, 3, 2)
+            read_sum(bytes(size), terms, code, 3, 3, 2)
     with pytest.raises(ProtocolViolation):
-        codes.Accumulator(terms, code, 2).add(bytes(3))
+        added([bytes(codes.update_size(terms, code, 2)), bytes(3)], terms, code)
 
 
 def test_a_scale_outside_the_manifests_bounds_is_refused() -> None:
     terms = terms_of()
     code = codes.encoding_of(terms, 3, 1)
-    header = codes.Header.of(terms, 1, 0.0, {})
+    header = Header.of(terms, 1, 0.0, {})
     plan = MaskPlan(bytes(32), (), bytes(32))
     with pytest.raises(ProtocolViolation):
-        list(codes.encode(np.zeros(1, np.float32), header, plan, code, np.full(1, 9, np.int8)))
+        list(encode(np.zeros(1, np.float32), header, plan, code, np.full(1, 9, np.int8)))
 
 
 def test_keystreams_are_aes_256_ctr_with_the_chunk_index_in_the_iv() -> None:
@@ -192,9 +195,10 @@ def test_a_mask_and_its_opposite_cancel(kind: str) -> None:
     levels = np.arange(-20, 20).astype(kind)
     seed = os.urandom(32)
     masked = levels.copy()
-    mask(masked, MaskPlan(b"", (Mask(seed, +1),)), 7)
+    ring, stream = masked.view(f"<u{masked.itemsize}"), Keystream(masked.nbytes)
+    stream.apply(ring, MaskPlan(b"", (Mask(seed, +1),)), 7)
     assert not np.array_equal(masked, levels)
-    mask(masked, MaskPlan(b"", (Mask(seed, -1),)), 7)
+    stream.apply(ring, MaskPlan(b"", (Mask(seed, -1),)), 7)
     assert np.array_equal(masked, levels)
 
 
@@ -217,7 +221,7 @@ def test_the_merkle_root_is_that_of_rfc_6962() -> None:
     a, b, c, d, e = (leaf(letter) for letter in (b"a", b"b", b"c", b"d", b"e"))
     expected = {1: a, 2: node(a, b), 3: node(node(a, b), c), 5: node(node(node(a, b), node(c, d)), e)}
     for count, root in expected.items():
-        tree = codes.MerkleRoot()
+        tree = MerkleRoot()
         for letter in (b"a", b"b", b"c", b"d", b"e")[:count]:
             tree.add(letter)
         assert tree.root() == root

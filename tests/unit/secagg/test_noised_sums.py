@@ -15,8 +15,11 @@ from federation.privacy.sensitivity import rounded_bound, squared_norm
 from federation.privacy.terms import DISCRETE_GAUSSIAN, FIGURE_LEVELS, MEMBER, SKELLAM, FigureNoise, Privacy, givers
 from federation.secagg import encoding as codes
 from federation.secagg.events import MaskPlan
+from federation.secagg.header import Header, figure_step
+from federation.secagg.opening import Sum
 from federation.secagg.parameters import Encoding, Quorums, Terms, noise_room
 from tests.simulation.harness import terms_of
+from tests.whole import added, encode, read_sum
 
 SIZE = 20_000
 NORM = 2.0
@@ -44,17 +47,14 @@ def contribution(
     """One member's, not masked: what the masks hide."""
     plan = MaskPlan(bytes(32), (), seed.to_bytes(32, "big"))
     scales = np.full(code.chunks(difference.size), EXPONENT, np.int8)
-    header = codes.Header.of(terms, 1, float(np.sum(difference**2)), metrics or {})
+    header = Header.of(terms, 1, float(np.sum(difference**2)), metrics or {})
     settled = codes.settled_dither(difference, 1, plan, code, scales)
     noises = codes.noises_of(terms, code, plan, difference.size)
-    return b"".join(codes.encode(difference, header, settled, code, scales, *noises))
+    return b"".join(encode(difference, header, settled, code, scales, *noises))
 
 
-def summed(terms: Terms, code: Encoding, updates: list[bytes], size: int = SIZE) -> codes.Sum:
-    total = codes.Accumulator(terms, code, size)
-    for update in updates:
-        total.add(update)
-    return codes.read_sum(total.data, terms, code, len(updates), len(updates), size)
+def summed(terms: Terms, code: Encoding, updates: list[bytes], size: int = SIZE) -> Sum:
+    return read_sum(added(updates, terms, code), terms, code, len(updates), len(updates), size)
 
 
 @pytest.mark.parametrize("mechanism", [SKELLAM, DISCRETE_GAUSSIAN])
@@ -95,7 +95,7 @@ def test_levels_never_exceed_the_sensitivity_that_the_noise_is_for() -> None:
     halves = np.full(SIZE, 0.5 * 2.0**EXPONENT, np.float32)
     halves *= NORM / np.linalg.norm(halves)
     settled = codes.settled_dither(halves, 1, plan, code, scales)
-    data = b"".join(codes.encode(halves, codes.Header.of(terms, 1, 0.0, {}), settled, bare, scales))
+    data = b"".join(encode(halves, Header.of(terms, 1, 0.0, {}), settled, bare, scales))
     levels = np.frombuffer(data[: 2 * SIZE], "<i2")
     assert 0 < squared_norm([levels]) <= code.sensitivity(SIZE) ** 2
     wild = np.full(SIZE, 1.0, np.float32)  # an agent that forgot to clip
@@ -125,7 +125,7 @@ def test_noised_figures_have_the_variance_of_their_own_multiplier() -> None:
     terms, n = noisy_terms(), 4
     code, quorums = codes.encoding_of(terms, n, 1), Quorums.of(n)
     giving = givers(quorums.m, quorums.f)
-    step, values = codes.figure_step(4.0), []
+    step, values = figure_step(4.0), []
     for trial in range(800):
         updates = [contribution(terms, code, np.zeros(0, np.float32), trial * 10 + k) for k in range(giving)]
         read = summed(terms, code, updates, 0)
@@ -138,7 +138,7 @@ def test_noised_figures_have_the_variance_of_their_own_multiplier() -> None:
 def test_figures_are_held_within_their_bound() -> None:
     terms = noisy_terms()
     code = codes.encoding_of(terms, 3, 1)
-    step, bare = codes.figure_step(4.0), codes.Header.of(terms, 1, 0.0, {"train/loss": 1e9, "train/accuracy": -1e9})
+    step, bare = figure_step(4.0), Header.of(terms, 1, 0.0, {"train/loss": 1e9, "train/accuracy": -1e9})
 
     class Silent:
         def add(self, levels: np.ndarray, index: int) -> None:
@@ -152,17 +152,17 @@ def test_without_noise_nothing_is_encoded_and_a_sum_beyond_ten_sigmas_is_refused
     code = codes.encoding_of(terms, 3, 1)
     scales, still = np.full(5, EXPONENT, np.int8), np.zeros(SIZE, np.float32)
     with pytest.raises(TaskFailed, match="no noise"):
-        list(codes.encode(still, codes.Header.of(terms, 1, 0.0, {}), MaskPlan(bytes(32), ()), code, scales))
+        list(encode(still, Header.of(terms, 1, 0.0, {}), MaskPlan(bytes(32), ()), code, scales))
     most = 3 * code.level_bound + int(10 * math.sqrt(3 * code.noise_variance(SIZE)))
     header = np.array([3, 0, 0, 0, 0, 0, 0], "<i8").tobytes()
     for value, fine in ((most, True), (most + 1, False), (-most - 1, False)):
         levels = np.zeros(SIZE, "<i2")
         levels[7] = value
         if fine:
-            codes.read_sum(levels.tobytes() + header, terms, code, 3, 3, SIZE)
+            read_sum(levels.tobytes() + header, terms, code, 3, 3, SIZE)
         else:
             with pytest.raises(ProtocolViolation, match="out of range"):
-                codes.read_sum(levels.tobytes() + header, terms, code, 3, 3, SIZE)
+                read_sum(levels.tobytes() + header, terms, code, 3, 3, SIZE)
 
 
 def test_a_model_too_large_for_the_scale_is_refused_before_anything_wraps() -> None:
@@ -181,12 +181,12 @@ def test_threads_change_no_bit_of_a_noised_update(lanes: int) -> None:
     values = np.random.default_rng(2).normal(0, 0.01, 256 * 41 + 3).astype(np.float32)
     scales = np.full(code.chunks(values.size), EXPONENT, np.int8)
     plan = MaskPlan(bytes(32), (), bytes(range(32)))
-    header = codes.Header.of(terms, 1, 1.0, {"train/loss": 0.5, "train/accuracy": 0.25})
+    header = Header.of(terms, 1, 1.0, {"train/loss": 0.5, "train/accuracy": 0.25})
     updates = []
     for threads in (1, lanes):
         settled = codes.settled_dither(values, 1, plan, code, scales, threads)
         noises = codes.noises_of(terms, code, plan, values.size)
-        updates.append(list(codes.encode(values, header, settled, code, scales, *noises, lanes=threads)))
+        updates.append(list(encode(values, header, settled, code, scales, *noises, lanes=threads)))
     assert updates[0] == updates[1]
 
 
@@ -206,12 +206,12 @@ def test_noise_is_the_same_for_any_number_of_threads(mechanism: str) -> None:
     size = 40 * 4096 + 7
     difference = np.linspace(-1, 1, size, dtype=np.float32) * np.float32(NORM / math.sqrt(size))
     plan, scales = MaskPlan(bytes(32), (), bytes(32)), np.full(code.chunks(size), EXPONENT, np.int8)
-    header = codes.Header.of(terms, 1, 0.0, {"train/loss": 1.0})
+    header = Header.of(terms, 1, 0.0, {"train/loss": 1.0})
     made = []
     for lanes in (1, 2, 3):
         settled = codes.settled_dither(difference, 1, plan, code, scales, lanes)
         noises = codes.noises_of(terms, code, plan, size)
-        made.append(b"".join(codes.encode(difference, header, settled, code, scales, *noises, lanes=lanes)))
+        made.append(b"".join(encode(difference, header, settled, code, scales, *noises, lanes=lanes)))
     assert made[0] == made[1] == made[2]
     chunks = np.frombuffer(made[0][: 40 * 4096 * 2], "<i2").reshape(40, 4096)
     assert len({chunk.tobytes() for chunk in chunks}) == 40

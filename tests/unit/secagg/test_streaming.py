@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import tracemalloc
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,13 +14,17 @@ from hypothesis import strategies as st
 from federation.errors import ProtocolViolation, TaskFailed
 from federation.secagg import encoding as codes
 from federation.secagg.events import Mask, MaskPlan, TagPlan
+from federation.secagg.header import Header, header_words
 from federation.secagg.lanes import in_order, stations_for
+from federation.secagg.levels import clipped
 from federation.secagg.merkle import MerkleRoot
+from federation.secagg.opening import open_sum
 from federation.secagg.parameters import Encoding, Terms
-from federation.secagg.summing import View, root_of_stored, sum_of
+from federation.secagg.summing import InMemory, View, root_of, sum_of
 from federation.weights.layout import Difference
 from tests.simulation.harness import terms_of
 from tests.unit.secagg import plain_encoding as plain
+from tests.whole import encode
 
 CHUNK = 128
 BITS = (8, 16, 32)
@@ -74,11 +77,11 @@ def test_an_update_is_that_of_whole_arrays_to_the_bit(
     scales = np.full(code.chunks(values.size), exponent, np.int8)
     scales[::2] -= 1
     plan = plan_of(dice)
-    wanted = plain.update(values, codes.Header.of(terms, weight, squared, {}), plan, code, scales)
+    wanted = plain.update(values, Header.of(terms, weight, squared, {}), plan, code, scales)
 
-    source, norm_squared = codes.clipped(Difference(trained, base), norm, lanes)
+    source, norm_squared = clipped(Difference(trained, base), norm, lanes)
     assert norm_squared == squared
-    header = codes.Header.of(terms, weight, norm_squared, {})
+    header = Header.of(terms, weight, norm_squared, {})
     tree, given = MerkleRoot(), MerkleRoot()
     pieces = []
     for piece in codes.pieces_of(source, header, plan, code, scales, lanes=lanes):
@@ -86,7 +89,7 @@ def test_an_update_is_that_of_whole_arrays_to_the_bit(
         given.add(piece.data)
         pieces.append(bytes(piece.data))
     assert pieces == wanted
-    assert tree.root() == given.root() == codes.root_of(b"".join(wanted), terms, code)
+    assert tree.root() == given.root() == plain.root_of(b"".join(wanted), terms, code)
     assert sum(map(len, wanted)) == codes.update_size(terms, code, values.size)
 
 
@@ -105,9 +108,9 @@ def test_values_at_every_edge_are_rounded_as_they_are_defined(bits: int, lanes: 
         for exponent in (0, 3):
             scales = np.full(code.chunks(held.size), exponent, np.int8)
             plan = plan_of(np.random.default_rng(1), masks=0)
-            header = codes.Header.of(terms, 4, 1.0, {})
+            header = Header.of(terms, 4, 1.0, {})
             wanted = plain.update(held, header, plan, code, scales)
-            assert list(codes.encode(held, header, plan, code, scales, lanes=lanes)) == wanted
+            assert list(encode(held, header, plan, code, scales, lanes=lanes)) == wanted
 
 
 @pytest.mark.parametrize("lanes", LANES)
@@ -119,14 +122,10 @@ def test_what_is_no_number_is_refused_wherever_it_stands(lanes: int, bad: float,
     trained = {"w": base["w"].copy()}
     trained["w"][place] = bad
     with pytest.raises(TaskFailed):
-        codes.clipped(Difference(trained, base), 1.0, lanes)
-    header = codes.Header.of(terms, 1, 0.0, {})
+        clipped(Difference(trained, base), 1.0, lanes)
+    header = Header.of(terms, 1, 0.0, {})
     with pytest.raises(TaskFailed):
-        list(
-            codes.encode(
-                trained["w"], header, plan_of(np.random.default_rng(0)), code, np.zeros(40, np.int8), lanes=lanes
-            )
-        )
+        list(encode(trained["w"], header, plan_of(np.random.default_rng(0)), code, np.zeros(40, np.int8), lanes=lanes))
 
 
 @pytest.mark.parametrize("lanes", LANES)
@@ -135,7 +134,7 @@ def test_a_consumer_that_stops_leaves_no_thread(lanes: int) -> None:
     before = set(threading.enumerate())
     pieces = codes.pieces_of(
         np.ones(100 * CHUNK, np.float32),
-        codes.Header.of(terms, 1, 1.0, {}),
+        Header.of(terms, 1, 1.0, {}),
         plan_of(np.random.default_rng(0)),
         code,
         np.zeros(100, np.int8),
@@ -156,20 +155,6 @@ class Large:
         held = out[: stop - start]
         held.fill(np.float32((start % 7) * 0.1))
         return held
-
-
-@dataclass(frozen=True)
-class Distant:
-    """An update that is read where it is asked for."""
-
-    data: bytes
-
-    @property
-    def size(self) -> int:
-        return len(self.data)
-
-    def read(self, start: int, out: memoryview) -> None:
-        out[:] = self.data[start : start + len(out)]
 
 
 @settings(deadline=None, max_examples=60)
@@ -195,23 +180,23 @@ def test_a_sum_is_that_of_whole_buffers_to_the_bit(
         on = tuple(Mask(mask.seed, +1) for mask in blind) if member == 0 else ()
         plan = MaskPlan(bytes(32), (Mask(own, +1), *on), dice.bytes(32), tag=TagPlan(group, (pad,)))
         values = dice.normal(size=size).astype(np.float32)
-        updates.append(b"".join(codes.encode(values, codes.Header.of(terms, 1, 0.5, {}), plan, code, scales)))
+        updates.append(b"".join(encode(values, Header.of(terms, 1, 0.5, {}), plan, code, scales)))
         selves.append(Mask(own, -1))
         pads.append(pad)
-    total = codes.Accumulator(terms, code, size)
+    total = plain.Accumulator(terms, code, size)
     for update in updates:
         total.add(update)
     unmask = MaskPlan(bytes(32), tuple(selves))
     total.unmask(unmask)
-    stored = [Distant(update) for update in updates]
+    stored = [InMemory(update) for update in updates]
     found = b"".join(bytes(piece) for piece in sum_of(stored, unmask, terms, code, None, lanes))
     assert found == bytes(total.data)
     for update, one in zip(updates, stored, strict=True):
-        assert root_of_stored(one, terms, code, lanes) == codes.root_of(update, terms, code)
+        assert root_of(one, terms, code, lanes) == plain.root_of(update, terms, code)
 
     plan = MaskPlan(bytes(32), blind, b"", tag=TagPlan(group, tuple(pads)))
-    plain_sum = codes.open_sum(found, plan, terms, code, members, members, size)
-    opened = codes.open_sum(found, plan, terms, code, members, members, size, lanes)
+    plain_sum = open_sum(found, plan, terms, code, members, members, size)
+    opened = open_sum(found, plan, terms, code, members, members, size, lanes)
     assert opened.header == plain_sum.header
     assert opened.peaks.tolist() == plain_sum.peaks.tolist()
     assert b"".join(map(bytes, opened.chunks())) == b"".join(map(bytes, plain_sum.chunks()))
@@ -221,17 +206,17 @@ def test_a_sum_is_that_of_whole_buffers_to_the_bit(
 @pytest.mark.parametrize("lanes", LANES)
 def test_a_collector_that_sees_the_sum_judges_it_piece_by_piece(lanes: int) -> None:
     terms, code = setting(16)
-    words = codes.header_words(terms)
+    words = header_words(terms)
     header = np.zeros(words, "<i8")
     header[0] = 3
     for place in (0, 7 * CHUNK + 5, 12 * CHUNK - 1):
         levels = np.zeros(12 * CHUNK, "<i2")
         levels[place] = 3 * code.level_bound
-        good = Distant(levels.tobytes() + header.tobytes())
+        good = InMemory(levels.tobytes() + header.tobytes())
         plan = MaskPlan(b"", ())
         assert b"".join(map(bytes, sum_of([good], plan, terms, code, View(3, 3), lanes))) == good.data
         levels[place] += 1
-        bad = Distant(levels.tobytes() + header.tobytes())
+        bad = InMemory(levels.tobytes() + header.tobytes())
         for _ in sum_of([bad], plan, terms, code, None, lanes):
             pass
         with pytest.raises(ProtocolViolation) as refused:
@@ -246,15 +231,15 @@ def test_a_collector_that_sees_the_sum_judges_it_piece_by_piece(lanes: int) -> N
 def test_updates_of_other_sizes_make_no_sum(sizes: list[int]) -> None:
     terms, code = setting(16)
     with pytest.raises(ProtocolViolation):
-        list(sum_of([Distant(bytes(size)) for size in sizes], MaskPlan(b"", ()), terms, code))
+        list(sum_of([InMemory(bytes(size)) for size in sizes], MaskPlan(b"", ()), terms, code))
 
 
 def peak_of(size: int, bits: int, lanes: int = 2) -> int:
     terms, code = setting(bits, 1 << 16)
     tracemalloc.start()
     try:
-        source, squared = codes.clipped(Large(size), 1e6, lanes)
-        header = codes.Header.of(terms, 1, squared, {})
+        source, squared = clipped(Large(size), 1e6, lanes)
+        header = Header.of(terms, 1, squared, {})
         scales = np.zeros(code.chunks(size), np.int8)
         for _ in codes.pieces_of(source, header, plan_of(np.random.default_rng(0), masks=1), code, scales, lanes=lanes):
             pass

@@ -12,9 +12,12 @@ from federation.errors import ProtocolViolation
 from federation.secagg import encoding as codes
 from federation.secagg import sum_mac
 from federation.secagg.events import Mask, MaskPlan, TagPlan
+from federation.secagg.header import Header, header_words
 from federation.secagg.masking import Keystream
+from federation.secagg.opening import Sum, open_sum
 from federation.secagg.parameters import AES_256_CTR, CHACHA20
 from tests.simulation.harness import terms_of
+from tests.whole import added, encode
 
 KEY = bytes(range(32))
 MEMBERS = 5
@@ -56,7 +59,7 @@ def test_the_tag_is_that_of_plain_integers(bits: int, extreme: str) -> None:
     header = [(1 << 60) - 1, -(1 << 60), 0, 5]
     mac = sum_mac.SumMac(KEY, sizes[0])
     for index in (2, 0, 1):
-        mac.add_chunk(index, chunks[index])
+        mac.add_rows(index, [chunks[index]])
     mac.add_header(header)
     assert mac.tag == plain_tag([chunk.tolist() for chunk in chunks], header, sizes[0])
 
@@ -70,28 +73,28 @@ def summed(request: Any) -> dict[str, Any]:
     scales = np.full(code.chunks(SIZE), terms.initial_scale_exponent, np.int8)
     blind = {index: bytes([index]) * 32 for index in range(2)}
     pads = [bytes([100 + index]) * 32 for index in range(MEMBERS)]
-    total, plain = codes.Accumulator(terms, code, SIZE), codes.Accumulator(terms, code, SIZE)
+    updates, plain = [], []
     for index in range(MEMBERS):
         difference = np.random.default_rng(index).normal(0, 1, SIZE).astype(np.float32)
-        header = codes.Header.of(terms, 1, 0.5, {"train/loss": 0.1 * index})
+        header = Header.of(terms, 1, 0.5, {"train/loss": 0.1 * index})
         masks = (Mask(blind[index], +1),) if index in blind else ()
         dither, tag = bytes([50 + index]) * 32, TagPlan(KEY, (pads[index],))
-        total.add(
-            b"".join(codes.encode(difference, header, MaskPlan(CONTEXT, masks, dither, cipher, tag), code, scales))
+        updates.append(
+            b"".join(encode(difference, header, MaskPlan(CONTEXT, masks, dither, cipher, tag), code, scales))
         )
-        plain.add(b"".join(codes.encode(difference, header, MaskPlan(CONTEXT, (), dither, cipher), code, scales)))
+        plain.append(b"".join(encode(difference, header, MaskPlan(CONTEXT, (), dither, cipher), code, scales)))
     masks = tuple(Mask(seed, -1) for seed in blind.values())
     return {
         "terms": terms,
         "code": code,
-        "data": bytes(total.data),
-        "plain": bytes(plain.data),
+        "data": added(updates, terms, code),
+        "plain": added(plain, terms, code),
         "plan": MaskPlan(CONTEXT, masks, b"", cipher, TagPlan(KEY, tuple(pads))),
         "width": bits // 8,
     }
 
 
-def opened(case: dict[str, Any], data: bytes | None = None, **plan: Any) -> codes.Sum:
+def opened(case: dict[str, Any], data: bytes | None = None, **plan: Any) -> Sum:
     made = MaskPlan(
         **{
             name: plan.get(name, getattr(case["plan"], name))
@@ -99,12 +102,12 @@ def opened(case: dict[str, Any], data: bytes | None = None, **plan: Any) -> code
         }
     )
     held = case["data"] if data is None else data
-    return codes.open_sum(held, made, case["terms"], case["code"], MEMBERS, MEMBERS, SIZE)
+    return open_sum(held, made, case["terms"], case["code"], MEMBERS, MEMBERS, SIZE)
 
 
 def test_a_member_opens_exactly_the_plain_sum(summed: dict[str, Any]) -> None:
     total = opened(summed)
-    words = codes.header_words(summed["terms"])
+    words = header_words(summed["terms"])
     found = b"".join(chunk.tobytes() for chunk in total.chunks())
     assert found == summed["plain"][: -8 * words]
     known = np.frombuffer(summed["plain"][-8 * words :], "<i8")[:-4]
@@ -153,7 +156,7 @@ def test_a_prime_added_to_a_sum_fails_the_mac(change: int) -> None:
     tags = []
     for levels in (first, second):
         mac = sum_mac.SumMac(KEY, 3)
-        mac.add_chunk(0, levels)
+        mac.add_rows(0, [levels])
         tags.append(mac.tag)
     assert tags[0][0] != tags[1][0]
     assert tags[0][1] != tags[1][1]
@@ -179,10 +182,10 @@ def test_changes_that_a_single_vector_would_miss_are_seen(summed: dict[str, Any]
     width, size = summed["width"], summed["code"].chunk_parameters
     plain = [chunk.copy() for chunk in opened(summed).chunks()]
     mac, swapped = sum_mac.SumMac(KEY, size), sum_mac.SumMac(KEY, size)
-    mac.add_chunk(0, plain[0])
-    mac.add_chunk(1, plain[1])
-    swapped.add_chunk(1, plain[0])
-    swapped.add_chunk(0, plain[1])
+    mac.add_rows(0, [plain[0]])
+    mac.add_rows(1, [plain[1]])
+    swapped.add_rows(1, [plain[0]])
+    swapped.add_rows(0, [plain[1]])
     assert width
     assert mac.tag != swapped.tag
 
@@ -190,7 +193,7 @@ def test_changes_that_a_single_vector_would_miss_are_seen(summed: dict[str, Any]
 def test_a_tag_tells_nothing_of_its_update_without_the_pad() -> None:
     """The same update, two pads: words that have nothing in common."""
     mac = sum_mac.SumMac(KEY, 3)
-    mac.add_chunk(0, np.array([1, 2, 3], "<i2"))
+    mac.add_rows(0, [np.array([1, 2, 3], "<i2")])
     dice = random.Random(1)
     seen = {tuple(sum_mac.words_of(mac.tag, sum_mac.pad_of(dice.randbytes(32)))) for _ in range(100)}
     assert len(seen) == 100

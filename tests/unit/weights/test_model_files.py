@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays as some_array
 from safetensors.numpy import load_file
 
 from federation.errors import TaskFailed, VerificationFailed
-from federation.secagg.encoding import clipped
+from federation.secagg.levels import clipped
 from federation.weights.layout import Difference, Layout
 from federation.weights.state import ModelState, read_state, write_state
 from federation.weights.tensors import read_arrays, write_arrays
