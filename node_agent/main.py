@@ -12,7 +12,7 @@ import click
 import typer
 
 from federation.errors import INTERRUPTED_EXIT_CODE, InvalidUsage, exit_code, told
-from node_agent.settings import Home, checked_settings
+from node_agent.settings import Home, budget_around, checked_settings
 
 app = typer.Typer(name="concord-node", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=True)
 data_app = typer.Typer(name="data", no_args_is_help=True, help="The data sets that this node holds.")
@@ -141,15 +141,15 @@ def data_add(
     if len({value is None for value in given.values()}) > 1:
         raise InvalidUsage("A privacy budget is an epsilon, a delta and a unit.", hint="Give all three, or none.")
     budget = given if epsilon is not None else document["dataSets"].get(name, {}).get("privacyBudget")
-    twin = next((n for n, held in document["dataSets"].items() if n != name and held["path"] == str(place)), None)
-    if twin is not None and document["dataSets"][twin].get("privacyBudget"):
-        raise InvalidUsage(
-            f"{place} is the data set {twin}, which has a privacy budget.",
-            hint="Under another name its spending would begin anew. Let jobs ask for it by a tag instead.",
-        )
     held = {"path": str(place), "examples": examples, "tags": tag or []}
     document["dataSets"][name] = held | ({"privacyBudget": budget} if budget else {})
-    folder.save(checked_settings(document, "concord-node data add"))
+    settings = checked_settings(document, "concord-node data add")
+    if twin := budget_around(name, settings.data_sets):
+        raise InvalidUsage(
+            f"{place} holds files of {twin}, which has a privacy budget.",
+            hint="Under another name their spending would begin anew. Let jobs ask for it by a tag instead.",
+        )
+    folder.save(settings)
     say(f"{name}: {place}. A running node reads it when it starts again.")
 
 

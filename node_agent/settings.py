@@ -6,6 +6,7 @@ coordinator is, and which data sets it holds; what the node may take part in is 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -58,6 +59,18 @@ class DataSet(BaseModel):
     def budget(self) -> Budget | None:
         stated = self.privacy_budget
         return Budget(stated.epsilon, stated.delta, stated.unit) if stated is not None else None
+
+
+def budget_around(name: str, data_sets: Mapping[str, DataSet]) -> str:
+    """Another data set that has a privacy budget and files in common with this one, links followed; empty when there is none.
+    Copies, hard links and further mounts of the same files it cannot tell."""
+    place = Path(data_sets[name].path).resolve()
+    for other, held in data_sets.items():
+        if other != name and held.budget is not None:
+            there = Path(held.path).resolve()
+            if place.is_relative_to(there) or there.is_relative_to(place):
+                return other
+    return ""
 
 
 class NodeSettings(BaseModel):

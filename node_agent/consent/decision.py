@@ -16,7 +16,7 @@ from federation.manifest.privacy import charges_of, stated_too_low
 from federation.policy.rules import Policy, Question, evaluate, load_policy
 from federation.privacy.accounting import Charge
 from federation.privacy.budget import Entry, check_consent
-from node_agent.settings import DataSet, Home
+from node_agent.settings import DataSet, Home, budget_around
 
 VALID: Final = timedelta(days=30)
 
@@ -68,6 +68,13 @@ def plans_of(manifest: Manifest, names: tuple[str, ...]) -> dict[str, dict[Charg
 
 def _privacy(manifest: Manifest, names: tuple[str, ...], at: Situation) -> tuple[str, ...]:
     budgets = {name: at.data_sets[name].budget for name in names}
+    twins = {name: budget_around(name, at.data_sets) for name in names}
+    if shared := tuple(
+        f"budget: data set {name} holds files of {twin}, which has a privacy budget"
+        for name, twin in twins.items()
+        if twin
+    ):
+        return shared
     if manifest.privacy is None:
         return tuple(
             f"budget: data set {name} has a privacy budget, and the job has no differential privacy"

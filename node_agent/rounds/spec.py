@@ -4,17 +4,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from federation.errors import NotFound
 from federation.identity.roll import Roll
 from federation.manifest.manifest import Manifest
-from node_agent.consent.decision import chosen_data
 from node_agent.rounds.files import JobFiles
 from node_agent.runner.worker import WorkerSpec
 from node_agent.settings import NodeSettings
 
 
 def data_paths(manifest: Manifest, data_set: str, settings: NodeSettings) -> dict[str, Path]:
-    """The data sets that the job uses here, the one that the lab agreed to first."""
-    names = [data_set, *(name for name in chosen_data(manifest, settings.data_sets) if name != data_set)]
+    """The data sets that the job uses here, the one that the lab agreed to first; what fits only since then is none of them.
+
+    Raises NotFound when this node has one of them no longer.
+    """
+    names = (data_set, *manifest.spec.extra_data_sets)
+    for name in names:
+        if name not in settings.data_sets:
+            raise NotFound(
+                f"The job uses the data set {name}, which this node has no longer.",
+                hint="Add it again under that name (concord-node data add), or leave the job.",
+            )
     return {name: Path(settings.data_sets[name].path) for name in names}
 
 

@@ -13,7 +13,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from federation.errors import BudgetExhausted, InvalidIdentity
+from federation.errors import BudgetExhausted, InvalidIdentity, NotFound
 from federation.identity.consent import Consent, open_consent, seal_consent
 from federation.identity.credential import node_request, sign_credential, verify_credential
 from federation.identity.keys import SigningKey
@@ -21,7 +21,8 @@ from federation.policy.rules import load_policy
 from federation.privacy.budget import Entry
 from node_agent.consent.decision import VALID, Situation, chosen_data, decide, plans_of
 from node_agent.enrolment import POLICY
-from node_agent.settings import DataSet, PrivacyBudget
+from node_agent.rounds.spec import data_paths
+from node_agent.settings import DataSet, NodeSettings, PrivacyBudget
 from tests.unit.agent.homes import DAY, JOB, federation_of, manifest_of
 
 PARTIES = federation_of(("ch", "fr", "ke", "us"))
@@ -207,6 +208,18 @@ def test_each_further_data_set_must_be_allowed_too() -> None:
     denied("rules.dataSets: data set ages is not allowed", extra, policy=policy({**WIDE, "dataSets": ["digits"]}))
 
 
+def test_a_data_set_that_fits_only_since_the_consent_is_not_shown_to_the_job() -> None:
+    """The lab adds one with the same tag and starts its node again: policy and ledger know of the first one alone."""
+    tagged = JOB.replace("dataSet: digits", "dataSet: {tags: [images]}")
+    manifest = manifest_of(PARTIES, tagged)
+    node = NodeSettings(member="fr", node="fr-1", federation="health", data_sets={**SETS, "brains": SETS["digits"]})
+    assert answer(tagged).data_set == "digits"
+    assert chosen_data(manifest, node.data_sets) == ("brains",)
+    assert data_paths(manifest, "digits", node) == {"digits": HERE}
+    with pytest.raises(NotFound, match="brains"):
+        data_paths(manifest, "brains", node.model_copy(update={"data_sets": SETS}))
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 1 << 40))
 def test_the_weight_tells_no_more_than_a_power_of_two(examples: int) -> None:
@@ -262,6 +275,26 @@ def test_a_job_that_does_not_fit_the_budget_is_denied_as_a_whole() -> None:
     denied("budget: The privacy budget of data set digits is too small", PRIVATE, data_sets=sets_with(4.0, "record"))
     denied("the job has no differential privacy", data_sets=sets_with(100.0))
     assert answer(PRIVATE).granted, "no budget, no limit"
+
+
+def test_files_that_a_budget_protects_are_not_to_be_had_under_another_name(tmp_path: Path) -> None:
+    """The same folder, a link to it, one within it, one around it: each would have a ledger of its own, or none."""
+    rows, inner = tmp_path / "lab" / "rows", tmp_path / "lab" / "rows" / "2026"
+    inner.mkdir(parents=True)
+    (tmp_path / "link").symlink_to(rows)
+    (tmp_path / "other").mkdir()
+    budget = PrivacyBudget(epsilon=9, delta=1e-6, unit="member")
+
+    def sets(place: Path) -> dict[str, DataSet]:
+        protected = DataSet(path=str(rows), examples=1000, privacy_budget=budget)
+        return {"digits": DataSet(path=str(place), examples=1000), "scans": protected}
+
+    for place in (rows, tmp_path / "link", inner, tmp_path / "lab", rows / ".." / "rows"):
+        for job in (JOB, PRIVATE):
+            denied(
+                "budget: data set digits holds files of scans, which has a privacy budget", job, data_sets=sets(place)
+            )
+    assert answer(data_sets=sets(tmp_path / "other")).granted
 
 
 def test_what_other_jobs_spent_or_reserved_counts() -> None:

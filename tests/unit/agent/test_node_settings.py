@@ -169,8 +169,12 @@ def test_a_budget_is_kept_when_its_data_set_is_told_again_and_changed_when_it_is
     assert (held.examples, held.budget) == (200, Budget(8.0, 1e-6, "member"))
     data_add("scans", home.root, tmp_path, 200, None, 2.0, 1e-6, "record")
     assert home.settings().data_sets["scans"].budget == Budget(2.0, 1e-6, "record")
-    with pytest.raises(InvalidUsage, match=r"is the data set scans, which has a privacy budget"):
+    with pytest.raises(InvalidUsage, match="holds files of scans, which has a privacy budget"):
         data_add("again", home.root, tmp_path, 200, None)
+    (tmp_path / "home" / "link").symlink_to(tmp_path)
+    for other in (tmp_path / "home" / "link", tmp_path / "home", tmp_path.parent):
+        with pytest.raises(InvalidUsage, match="scans, which has a privacy budget"):
+            data_add("again", home.root, other, 200, None, 8.0, 1e-6, "member")
     with pytest.raises(InvalidUsage, match="an epsilon, a delta and a unit"):
         data_add("scans", home.root, tmp_path, 200, None, 3.0)
     for epsilon, delta, unit in ((0.0, 1e-6, "member"), (1.0, 0.5, "member"), (1.0, 1e-6, "row")):
