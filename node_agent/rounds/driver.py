@@ -23,6 +23,7 @@ from typing import Any, Final, Protocol
 import structlog
 
 from federation.errors import (
+    BudgetExhausted,
     FederationError,
     InvalidManifest,
     OutOfOrder,
@@ -458,22 +459,33 @@ class JobDriver:
                 f"This lab's consent does not declare {', '.join(sorted(undeclared))} public.",
                 hint="Nothing was trained.",
             )
+        names = (consent.data_set, *self.manifest.spec.extra_data_sets)
+        held = [name for name in names if name in self._lab.budgets]
+        if held and self.manifest.privacy is None:
+            raise BudgetExhausted(
+                f"The data set {held[0]} has a privacy budget by now, and the job has no differential privacy.",
+                hint="Nothing was trained.",
+            )
 
     def _failed(self, error: FederationError, round_number: int, phase: str) -> None:
         """The lead learns the class, file and line of a task's exception, never its message; the lab's log has all.
 
-        Where there was no exception, such as for NaN or a worker that died, it learns the agent's own sentence.
+        Where there was no exception, such as for NaN or a worker that died, it learns the agent's own sentence. In a job with
+        privacy it learns of neither: the task's code chooses them by what it saw, without noise. What is wrong with the job
+        itself it learns there, too.
         """
         self._log.error(
             "task.failed", round=round_number, detail=error.message, hint=error.hint, log=str(self._files.task_log)
         )
         self._lab.count("task_failures")
         failure = rounds_pb2.TaskFailure(round=round_number, exception=error.code, phase=phase)
+        by_task = isinstance(error, TaskFailed | Unavailable)
+        if by_task and self.manifest.privacy is not None:
+            self._send(failure)
+            return
         if isinstance(error, TaskFailed):
             failure.phase = error.phase or phase
-        if self.manifest.spec.error_detail == "location" and isinstance(
-            error, TaskFailed | Unavailable | InvalidManifest
-        ):
+        if self.manifest.spec.error_detail == "location" and (by_task or isinstance(error, InvalidManifest)):
             failure.exception = for_the_lead(error)[:300]
             if isinstance(error, TaskFailed):
                 failure.exception = error.exception or failure.exception

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from federation.errors import FederationError, InvalidIdentity, TaskFailed
+from federation.errors import FederationError, InvalidIdentity, TaskFailed, Unavailable
 from federation.manifest.manifest import open_manifest
 from federation.privacy.accounting import epsilon_of
 from federation.privacy.budget import Budget, account
@@ -22,13 +22,14 @@ from federation.privacy.terms import MEMBER, SKELLAM, Privacy, givers
 from federation.secagg import encoding as codes
 from federation.secagg.events import FetchSum, MaskPlan
 from federation.secagg.header import Header
-from federation.secagg.messages import Upload
+from federation.secagg.messages import Ready, Upload
 from federation.secagg.opening import Sum
 from federation.secagg.parameters import Quorums
 from federation.v1 import rounds_pb2
 from node_agent.consent.decision import plans_of
 from node_agent.rounds import training
 from node_agent.rounds.driver import JobDriver
+from node_agent.rounds.training import STARTS
 from node_agent.store.journal import Journal
 from tests.simulation.harness import World
 from tests.unit.agent.hall import JOB, Bench, Hall, Office
@@ -233,6 +234,48 @@ def test_a_job_is_never_charged_more_often_than_was_consented_to(hall: Hall) -> 
     hall.play().finished()
     assert charged(hall, "fr") == 1
     assert len(office.told(rounds_pb2.Upload)) == 1
+
+
+def test_a_budget_that_a_lab_sets_while_a_bare_job_runs_ends_that_job_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its updates would leave without noise, and so without a charge."""
+    monkeypatch.setattr(training, "Worker", Bench)
+    hall = Hall(tmp_path / "hall")
+    office = hall.offices["fr"]
+
+    async def scene(hall: Hall) -> None:
+        await hall.run(until=lambda hall: len(hall.closed) == 1)
+        office.budgets["digits"] = Budget(8.0, 1e-6, MEMBER)  # which it reads when it starts again
+        await hall.run()
+
+    hall.play(scene).finished()
+    assert len(office.told(rounds_pb2.Upload)) == 1
+    assert {failure.exception for failure in office.told(rounds_pb2.TaskFailure)} == {"budget-exhausted"}
+    assert office.worker.calls.count("train") == 1
+    assert hall.closed[-1].certificate.survivors.cohort == (1, 3, 4)
+
+
+FAILURES: dict[str, FederationError] = {
+    "raised": TaskFailed("It failed.", exception="KeyError", file="tiny/task.py", line=4711, phase="train"),
+    "check": TaskFailed("The task failed in train: the reply lacks the weight.", file="tiny/task.py", line=4711),
+    "died": Unavailable("The worker process died in train (exit status 47)."),
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_a_task_that_fails_tells_nothing_without_noise(hall: Hall, failure: str) -> None:
+    """Its code chooses class, line and status by what it saw: exact words about one lab, which no ledger is charged for."""
+    office = hall.offices["fr"]
+
+    async def scene(hall: Hall) -> None:
+        await hall.run(until=lambda hall: any(isinstance(m, Ready) and n == "fr" for n, m in hall.heard))
+        office.worker.errors = [FAILURES[failure]] * STARTS
+        await hall.run()
+
+    hall.play(scene).finished()
+    (said, *_) = office.told(rounds_pb2.TaskFailure)
+    assert (said.exception, said.phase, said.file, said.line) == (FAILURES[failure].code, "train", "", 0)
 
 
 def test_privacy_cannot_be_announced_away(hall: Hall) -> None:
