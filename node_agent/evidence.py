@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from federation.parsing import parser
 from federation.v1 import rounds_pb2
 from node_agent.settings import Home
 from node_agent.store.evidence import EvidenceFolder, Piece
@@ -40,10 +41,8 @@ def _fields(piece: Piece) -> list[str]:
     kind = getattr(rounds_pb2, piece.kind, None)
     if kind is None or len(piece.message) != piece.message_size:
         return []
-    try:
-        return str(kind.FromString(piece.message)).splitlines()
-    except Exception:  # protobuf's DecodeError: several parts one after another
-        return []
+    message = parser(kind.FromString)(piece.message)  # none where several parts lie one after another
+    return [] if message is None else str(message).splitlines()
 
 
 def _plain(text: str) -> str:

@@ -222,10 +222,11 @@ class Journal(Ledger):
     def _void(self, why: str, now: str) -> int:
         """Within the first transaction of a restored journal: what it remembers binds nobody, and may have been contradicted."""
         run = self._database.execute
-        active = "SELECT job FROM jobs WHERE state='active'"
         run("INSERT OR REPLACE INTO set_aside SELECT ?, job, key, value FROM records", (now,))
         run("DELETE FROM records")
-        run(f"UPDATE consents SET granted=0, reasons=? WHERE job IN ({active})", (VOID,))  # noqa: S608 (fixed texts)
+        run(
+            "UPDATE consents SET granted=0, reasons=? WHERE job IN (SELECT job FROM jobs WHERE state='active')", (VOID,)
+        )
         run("DELETE FROM jobs WHERE state='active'")
         run("UPDATE life SET transactions=transactions+1, restored=?, why=?", (now or "at an unknown time", why))
         (transactions,) = run("SELECT transactions FROM life").fetchone()
@@ -278,16 +279,16 @@ class Journal(Ledger):
     @property
     def restored(self) -> str:
         """When this journal was found to have been put back from a copy; empty if never. Nothing in it is complete then."""
-        return self._life("restored")
+        return self._life()[0]
 
     @property
     def why_restored(self) -> str:
-        return self._life("why")
+        return self._life()[1]
 
-    def _life(self, column: str) -> str:
+    def _life(self) -> tuple[str, str]:
         with self._asking() as run:
-            (value,) = run(f"SELECT {column} FROM life").fetchone()  # noqa: S608 (fixed texts)
-        return str(value)
+            restored, why = run("SELECT restored, why FROM life").fetchone()
+        return restored, why
 
     # ------------------------------------------------------------------------------------------------------ consents
 
@@ -317,24 +318,19 @@ class Journal(Ledger):
                 plan(run, consent.job, consent.name, plans or {})
 
     def consent(self, job: bytes) -> ConsentRecord | None:
-        rows = self._consents("WHERE job=?", (job,))
-        return rows[0] if rows else None
+        with self._asking() as run:
+            row = run(
+                "SELECT job, name, lead, granted, reasons, envelope, answered FROM consents WHERE job=?", (job,)
+            ).fetchone()
+        return None if row is None else _consent_of(row)
 
     def consents(self) -> tuple[ConsentRecord, ...]:
         """All answers, oldest first."""
-        return self._consents("", ())
-
-    def _consents(self, where: str, values: tuple[bytes, ...]) -> tuple[ConsentRecord, ...]:
         with self._asking() as run:
             rows = run(
-                f"SELECT job, name, lead, granted, reasons, envelope, answered FROM consents {where}"  # noqa: S608 (fixed texts)
-                " ORDER BY answered, job",
-                values,
+                "SELECT job, name, lead, granted, reasons, envelope, answered FROM consents ORDER BY answered, job"
             ).fetchall()
-        return tuple(
-            ConsentRecord(job, name, lead, bool(granted), tuple(filter(None, reasons.split("\n"))), envelope, answered)
-            for job, name, lead, granted, reasons, envelope, answered in rows
-        )
+        return tuple(map(_consent_of, rows))
 
     # ---------------------------------------------------------------------------------------------------------- jobs
 
@@ -422,6 +418,11 @@ class Journal(Ledger):
         with self._asking() as run:
             rows = run("SELECT key, value FROM records WHERE job=?", (job,)).fetchall()
         return dict(rows)
+
+
+def _consent_of(row: tuple[bytes, str, str, int, str, bytes, str]) -> ConsentRecord:
+    job, name, lead, granted, reasons, envelope, answered = row
+    return ConsentRecord(job, name, lead, bool(granted), tuple(filter(None, reasons.split("\n"))), envelope, answered)
 
 
 @contextmanager
