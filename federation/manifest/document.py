@@ -295,7 +295,9 @@ class Spec(Part):
         "(blind); or the sum of each round, and so the model (sum). Never an update",
     )
     error_detail: Literal["location", "none"] = Field(
-        "location", description="what the lead learns of a failed task: class, file and line, or nothing; nothing in a job with privacy"
+        "location",
+        description="what the lead learns of a failed task: class, file and line, or nothing; always nothing where the job has "
+        "privacy",
     )
 
     @property
