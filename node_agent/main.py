@@ -103,11 +103,11 @@ def budget(
     ] = False,
 ) -> None:
     """Show what each data set's privacy budget is, what was spent of it, what is reserved, and by which jobs."""
-    from node_agent.consent import ledger
+    from node_agent.consent import spending
 
     if accept_loss:
-        ledger.accept_loss(Home(home))
-    ledger.print_budget(Home(home), output)
+        spending.accept_loss(Home(home))
+    spending.print_budget(Home(home), output)
 
 
 @app.command()

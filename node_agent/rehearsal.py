@@ -37,7 +37,7 @@ from federation.secagg.header import WORD_BYTES, header_words
 from federation.weights.layout import Layout
 from federation.weights.state import ModelState
 from node_agent.consent.decision import Situation, decide, read_policy
-from node_agent.consent.ledger import entries_of
+from node_agent.consent.spending import entries_of
 from node_agent.rounds.files import JobFiles
 from node_agent.rounds.spec import worker_spec
 from node_agent.rounds.training import Trainer

@@ -192,7 +192,9 @@ def test_a_member_whose_budget_ends_in_the_middle_uploads_nothing_more_whatever_
     assert [len(hall.updates[each.context]) for each in hall.closed] == [4, 3]
 
 
-def test_an_aborted_attempt_costs_nothing_and_its_upload_is_never_opened(hall: Hall) -> None:
+def test_an_aborted_attempt_costs_nothing_and_its_upload_is_never_opened(
+    hall: Hall, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two tasks fail once: of four members two have uploaded, which is no cohort. The attempt is aborted, the next is charged."""
     for name in ("ch", "us"):
         worker = hall.offices[name].worker
@@ -206,7 +208,7 @@ def test_an_aborted_attempt_costs_nothing_and_its_upload_is_never_opened(hall: H
                 raise TaskFailed("out of luck")
             return await train(*given)
 
-        worker.train = once  # type: ignore[method-assign]
+        monkeypatch.setattr(worker, "train", once)
     hall.play().finished()
     uploads = {
         name: len({proto.context for proto in office.told(rounds_pb2.Upload)}) for name, office in hall.offices.items()
@@ -218,7 +220,7 @@ def test_an_aborted_attempt_costs_nothing_and_its_upload_is_never_opened(hall: H
     assert rows == [(1, 0, 1), (1, 1, 0), (2, 0, 0)]
 
 
-def test_a_job_is_never_charged_more_often_than_was_consented_to(hall: Hall) -> None:
+def test_a_job_is_never_charged_more_often_than_was_consented_to(hall: Hall, monkeypatch: pytest.MonkeyPatch) -> None:
     """A lab that consented to one round's privacy: a coordinator's further rounds and attempts get nothing of it."""
     office = hall.offices["fr"]
     plans = {name: dict.fromkeys(each, 1) for name, each in plans_of(hall.manifest, ("digits",)).items()}
@@ -230,7 +232,7 @@ def test_a_job_is_never_charged_more_often_than_was_consented_to(hall: Hall) -> 
             database.execute("UPDATE plans SET times=?", (next(iter(plans["digits"].values())),))
         database.close()
 
-    office.agree = once  # type: ignore[method-assign]
+    monkeypatch.setattr(office, "agree", once)
     hall.play().finished()
     assert charged(hall, "fr") == 1
     assert len(office.told(rounds_pb2.Upload)) == 1
@@ -320,7 +322,7 @@ def test_a_records_job_tells_the_task_its_numbers_and_is_charged_by_the_step(
         told.append(dict(config))
         return await train(path, out, config, timeout)
 
-    worker.train = listening  # type: ignore[method-assign]
+    monkeypatch.setattr(worker, "train", listening)
     hall.play().finished()
     assert [each["privacy-noise-multiplier"] for each in told] == [1.5, 1.5]
     assert {each["privacy-sample-rate"] for each in told} == {0.05}

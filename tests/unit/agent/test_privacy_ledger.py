@@ -15,7 +15,7 @@ from federation.errors import BudgetExhausted, InvalidUsage, VerificationFailed
 from federation.privacy.accounting import Charge, Query, epsilon_of
 from federation.privacy.budget import Budget, account
 from federation.privacy.terms import DP_SGD, MEMBER, RECORD, SKELLAM
-from node_agent.consent.ledger import accept_loss, print_budget
+from node_agent.consent.spending import accept_loss, print_budget
 from node_agent.settings import DataSet, Home, NodeSettings, PrivacyBudget
 from node_agent.store.journal import SCHEMA, ConsentRecord, Journal
 
@@ -256,3 +256,13 @@ def test_the_budget_command_says_when_nobody_can_tell(home: Home) -> None:
         print_budget(home)
     accept_loss(home)
     print_budget(home)
+
+
+def test_a_loss_that_accepting_finds_itself_is_accepted_and_named_by_its_moment(home: Home) -> None:
+    with consented(home.journal) as journal:
+        journal.charge(JOB, context(1), (1, 0), CHARGE, NONE)
+    home.journal.unlink()
+    accept_loss(home)
+    print_budget(home)
+    with Journal(home.journal, read_only=True) as journal:
+        assert journal.restored.endswith("Z")
