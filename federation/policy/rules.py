@@ -1,7 +1,7 @@
 """The node's own policy file and its verdict on a job. Leads, jurisdictions, data sets, minimum cohort, public figures.
 
-Deny by default: who may ask, for which data, among how many: a rule that the file leaves out denies. Of figures it then lets
-the usual ones out, and what it does not limit has no limit of its own. A further rule or a narrower list never turns a denial into a grant.
+Deny by default: where the file does not say which leads, jurisdictions, data sets and cohorts, it denies. Where it says nothing of
+figures, the usual ones may leave. All other rules are limits: a further one, or a narrower list, never turns a denial into a grant.
 """
 
 from __future__ import annotations
