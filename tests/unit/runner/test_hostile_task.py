@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 import time
+from contextlib import ExitStack
 
 import pytest
 
@@ -171,7 +172,8 @@ def test_a_child_that_keeps_the_channel_open_does_not_hide_the_death(scene):
     assert scene.processes() == []
 
 
-def test_rubbish_on_the_channel_ends_the_worker(scene):
+@pytest.mark.parametrize("open_files", [0, 200])  # of an agent with many jobs
+def test_rubbish_on_the_channel_ends_the_worker(scene, open_files):
     async def story():
         async with scene.worker() as worker:
             with pytest.raises(TaskFailed, match="not well-formed") as caught:
@@ -179,7 +181,10 @@ def test_rubbish_on_the_channel_ends_the_worker(scene):
             assert caught.value.exception == "BadFrame"
             assert not worker.alive
 
-    scene.run(story())
+    with ExitStack() as held:
+        for _ in range(open_files):
+            held.enter_context(scene.log.open("ab"))
+        scene.run(story())
 
 
 def test_a_task_that_takes_too_much_memory_is_ended(scene):

@@ -150,10 +150,11 @@ def _daemon(message, context):
 
 
 def _forge(message, context):
-    """Writes rubbish into every descriptor it can find."""
-    for fd in range(3, 64):
+    """Writes rubbish into every descriptor it can find: a worker's channel keeps the number it has in the agent."""
+    for fd in [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]:
         try:
-            os.write(fd, b"\xff" * 4096)
+            if fd > 2:
+                os.write(fd, b"\xff" * 4096)
         except OSError:
             continue
     time.sleep(60)
