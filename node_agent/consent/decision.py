@@ -68,11 +68,10 @@ def plans_of(manifest: Manifest, names: tuple[str, ...]) -> dict[str, dict[Charg
 
 def _privacy(manifest: Manifest, names: tuple[str, ...], at: Situation) -> tuple[str, ...]:
     budgets = {name: at.data_sets[name].budget for name in names}
-    twins = {name: budget_around(name, at.data_sets) for name in names}
     if shared := tuple(
-        f"budget: data set {name} holds files of {twin}, which has a privacy budget"
-        for name, twin in twins.items()
-        if twin
+        f"budget: data set {name} has files in common with one that has a privacy budget"  # the other's name stays here
+        for name in names
+        if budget_around(name, at.data_sets)
     ):
         return shared
     if manifest.privacy is None:

@@ -292,7 +292,9 @@ def test_files_that_a_budget_protects_are_not_to_be_had_under_another_name(tmp_p
     for place in (rows, tmp_path / "link", inner, tmp_path / "lab", rows / ".." / "rows"):
         for job in (JOB, PRIVATE):
             denied(
-                "budget: data set digits holds files of scans, which has a privacy budget", job, data_sets=sets(place)
+                "budget: data set digits has files in common with one that has a privacy budget",
+                job,
+                data_sets=sets(place),
             )
     assert answer(data_sets=sets(tmp_path / "other")).granted
 
