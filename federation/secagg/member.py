@@ -311,12 +311,12 @@ class MemberMachine:
         return [*out, *(self._again() if self._held.round else [ComputeInitialState()])]
 
     def _move(self) -> list[MemberInstruction]:
-        """To the newest epoch that all have confirmed, unless what we released for our state is still open in the
-        present one."""
+        """To the newest epoch that all have confirmed, unless what we released, for our state or for one that we do not hold
+        yet, is still open in the present one."""
         newest = max(self._votes.epochs(), default=0)
         if newest <= self._epoch:
             return []
-        if any(not self._over(bound) for bound in self._votes.bindings(self._held.state_digest)):
+        if any(not self._over(bound) for bound in self._votes.bindings_since(self._held.round)):
             return []
         out: list[MemberInstruction] = [*self._stop()]
         for epoch in sorted(self._votes.epochs())[:-1]:

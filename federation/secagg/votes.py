@@ -216,6 +216,11 @@ class Votes:
         prefix = f"bound/{state_digest.hex()}."
         return [self._records[key] for key in sorted(self._records) if key.startswith(prefix)]
 
+    def bindings_since(self, round_number: int) -> list[Bound]:
+        """What was released for any state of this round or a later one: a member answers for rounds that it has not reached."""
+        bound = [record for record in self._records.values() if isinstance(record, Bound)]
+        return [record for record in bound if record.round >= round_number]
+
     def convicted(self, state_digest: bytes) -> frozenset[str]:
         record = self.get(convicted_key(state_digest), Convicted)
         return frozenset(record.members) if record is not None else frozenset()

@@ -7,7 +7,7 @@ import pytest
 from federation.secagg.messages import RecoverReply
 from tests.simulation.faulty import Weather
 from tests.simulation.harness import World
-from tests.simulation.hostile import Op, Scenario
+from tests.simulation.hostile import Hostile, Op, Scenario
 from tests.simulation.invariants import Broken
 
 
@@ -129,3 +129,27 @@ def test_a_state_that_was_sealed_in_the_epoch_before_is_not_told_in_the_next() -
     world = Weather(n=4, colluders=(1,), blind=True, ops=ops, guests=1).play()
     assert world.done is not None
     assert {lab.machine.position.epoch for lab in world.labs.values()} == {2}
+
+
+def test_a_member_that_is_behind_does_not_move_while_what_it_answered_for_is_open() -> None:
+    """m3 still holds the state of round 1, and answers for m1's share in round 2. Only what it had released for its own state kept
+    it in epoch 1: it moved, caught up, and was the third of those that must have moved before epoch 2 sums the state of round 2
+    again. There m1, m5 and m6 and two liars were enough for another cohort. (Found by reading; seeds had not.)"""
+    hostile = Hostile(4, (4, 7), guests=3)
+    hostile.run(
+        [
+            *(Op("announce"), Op("work"), Op("survivors"), Op("certify", spare=4), Op("close", spare=4), Op("work")),
+            *(Op("announce"), Op("work"), Op("survivors"), Op("certify", spare=1), Op("recover", spare=1)),
+        ]
+    )
+    assert hostile.peers["m3"].machine.position.round == 1
+    assert [len(released) for released in hostile.watch.released.values()] == [1, 2, 1], "m2 opens m1's with m3 and m4"
+    hostile.run([Op("epoch"), Op("work"), Op("catch_up", choice=1), Op("work")])
+    assert {name: peer.machine.position.epoch for name, peer in hostile.peers.items() if name in ("m1", "m2", "m3")} == {
+        "m1": 2,
+        "m2": 1,
+        "m3": 1,
+    }
+    hostile.run([Op("announce"), Op("work"), Op("survivors", less=4), Op("certify")])
+    hostile.watch.judge()
+    assert "successor" in hostile.peers["m5"].refused
