@@ -43,7 +43,7 @@ class FigureEntry:
     figures: tuple[str, ...]
     """for people: a name says nothing of what the code put under it"""
     opened: bool
-    """we released for it, or saw the sum; else we acknowledged it, and it may have been aborted"""
+    """we released for it, are bound to it, or checked its sum; else it was acknowledged or told, and may never be opened"""
 
 
 class CohortRule(Protocol):
@@ -56,8 +56,11 @@ class CohortRule(Protocol):
     def enter(self, attempt: Attempt, cohort: tuple[str, ...], *, opened: bool) -> list[RememberFigures]:
         """Checks, and keeps that they leave over this one."""
 
+    def keep(self, attempt: Attempt, cohort: tuple[str, ...], *, opened: bool) -> list[RememberFigures]:
+        """They leave over this certified cohort, whether this lab would have it or not."""
+
     def close(self, attempt: Attempt, cohort: tuple[str, ...]) -> list[RememberFigures]:
-        """The sum over this cohort was published: attempts that were acknowledged and gave none are forgotten."""
+        """The sum over this cohort was checked: attempts that were acknowledged and gave none are forgotten."""
 
     def retract(self, attempt: Attempt) -> list[RememberFigures]:
         """q members aborted it: nothing left."""

@@ -582,6 +582,12 @@ class MemberMachine:
         less the members that are proved to have lied in it (``Bench.check_void`` has checked the proofs)."""
         cohort = tuple(self._name(index) for index in void.certificate.survivors.cohort)
         context = void.certificate.survivors.context
+        key = binding(state_digest, self._epoch, void.attempt)
+        new = self._votes.get(key, Bound) is None
+        if self._votes.get(vote("aborted", self._epoch, round_number, void.attempt), Aborted) is not None:
+            raise violation("aborted", "A quorum aborted this attempt: its certificate opens nothing.")
+        if new and self._votes.attempt_of("ack", self._epoch, round_number) > void.attempt:
+            raise violation("stale-attempt", "We acknowledged a cohort in a later attempt: this one is over for us.")
         known = self._votes.convicted(state_digest)
         convicted = known | {self._name(index) for index in self._certain.convicted(void, context)}
         if len(convicted) > self._certain.quorums.f:
@@ -607,12 +613,12 @@ class MemberMachine:
             out += self._stop()
         if convicted > known:
             out.append(self._votes.put(convicted_key(state_digest), Convicted(tuple(sorted(convicted)))))
-        key = binding(state_digest, self._epoch, void.attempt)
-        if self._votes.get(key, Bound) is None:
+        if new:
             digest = transcripts.survivors_digest(void.certificate.survivors)
-            out.append(self._votes.put(key, Bound(self._epoch, round_number, void.attempt, digest, cohort)))
             if self._cohorts is not None and round_number == self._held.round:
-                out += self._cohorts.close(self._attempt(round_number, void.attempt, state_digest), cohort)
+                attempt = self._attempt(round_number, void.attempt, state_digest)
+                out += self._cohorts.keep(attempt, cohort, opened=True)
+            out.append(self._votes.put(key, Bound(self._epoch, round_number, void.attempt, digest, cohort)))
         return out
 
     def _reopen(self, event: Reopen) -> list[MemberInstruction]:
@@ -962,11 +968,11 @@ class MemberMachine:
             members=len(self.seats),
             ready=announced.ready,
         )
-        entered: list[MemberInstruction] = []
+        kept: list[MemberInstruction] = []
         if self._cohorts is not None:
             attempt = self._attempt(announced.round, announced.attempt, announced.state_digest)
-            entered += self._cohorts.close(attempt, tuple(map(self._name, cohort)))
-        return [*entered, *self._left_out(cohort, announced), self._applying]
+            kept += self._cohorts.keep(attempt, tuple(map(self._name, cohort)), opened=False)
+        return [*kept, *self._left_out(cohort, announced), self._applying]
 
     def _sum_applied(self, event: SumApplied) -> list[MemberInstruction]:
         applying = self._applying
@@ -986,9 +992,18 @@ class MemberMachine:
         text = transcripts.receipt_transcript(self._terms.job, self._certain.roster_hash, receipt)
         receipt = replace(receipt, signature=self._sign(text))
         key = vote("receipt", self._epoch, close.round, 0)
-        out: list[MemberInstruction] = [*self._stop(), self._votes.put(key, receipt)]
+        out: list[MemberInstruction] = [*self._stop(), *self._opened(close), self._votes.put(key, receipt)]
         out += [self._hold(close.round + 1, event.state_digest), Send(receipt)]
         return [*out, *self._move(), *self._ready(0), *self._waited_for()]
+
+    def _opened(self, close: Close) -> list[MemberInstruction]:
+        """The sum was checked, and a place of it audited: it was opened, and no other attempt of its round was. What is only
+        told may be no sum at all."""
+        announced = self._announced.get(close.context)
+        if self._cohorts is None or announced is None:
+            return []
+        attempt = self._attempt(announced.round, announced.attempt, announced.state_digest)
+        return [*self._cohorts.close(attempt, tuple(map(self._name, close.certificate.survivors.cohort)))]
 
     def _waited_for(self) -> list[MemberInstruction]:
         """The sum of our round, which was told while we were still behind."""

@@ -106,7 +106,20 @@ class Disclosure:
 
     def enter(self, attempt: Attempt, cohort: tuple[str, ...], *, opened: bool) -> list[RememberFigures]:
         self.check(attempt, cohort)
-        return self._put(attempt, cohort, opened)
+        return self.keep(attempt, cohort, opened=opened)
+
+    def keep(self, attempt: Attempt, cohort: tuple[str, ...], *, opened: bool) -> list[RememberFigures]:
+        figures, weights = self._leaving(attempt), self._weights.get(attempt.state_digest)
+        if not figures or weights is None or self.data is None:
+            return []
+        put = []
+        for data in dict.fromkeys(self.data):
+            entry = FigureEntry(weights, data, attempt.epoch, attempt.round, attempt.attempt, cohort, figures, opened)
+            known = self.book.at(weights, data).get((self.job, attempt.epoch, attempt.round, attempt.attempt))
+            if known is None or (known != entry and not (known.opened and known == replace(entry, opened=True))):
+                self.book.put(self.job, entry)
+                put.append(entry)
+        return [RememberFigures(put=tuple(put))] if put else []
 
     def close(self, attempt: Attempt, cohort: tuple[str, ...]) -> list[RememberFigures]:
         erased = [
@@ -114,7 +127,7 @@ class Disclosure:
             for entry in self._own(attempt)
             if not entry.opened and (entry.epoch, entry.attempt) != (attempt.epoch, attempt.attempt)
         ]
-        return [*self._erase(erased), *self._put(attempt, cohort, True)]
+        return [*self._erase(erased), *self.keep(attempt, cohort, opened=True)]
 
     def retract(self, attempt: Attempt) -> list[RememberFigures]:
         here = (attempt.epoch, attempt.attempt)
@@ -136,19 +149,6 @@ class Disclosure:
             for key, entry in self.book.at(weights, data).items()
             if (key[0], key[2]) == (self.job, attempt.round)
         ]
-
-    def _put(self, attempt: Attempt, cohort: tuple[str, ...], opened: bool) -> list[RememberFigures]:
-        figures, weights = self._leaving(attempt), self._weights.get(attempt.state_digest)
-        if not figures or weights is None or self.data is None:
-            return []
-        put = []
-        for data in dict.fromkeys(self.data):
-            entry = FigureEntry(weights, data, attempt.epoch, attempt.round, attempt.attempt, cohort, figures, opened)
-            known = self.book.at(weights, data).get((self.job, attempt.epoch, attempt.round, attempt.attempt))
-            if known is None or (known != entry and not (known.opened and known == replace(entry, opened=True))):
-                self.book.put(self.job, entry)
-                put.append(entry)
-        return [RememberFigures(put=tuple(put))] if put else []
 
     def _erase(self, entries: list[FigureEntry]) -> list[RememberFigures]:
         for entry in entries:

@@ -23,6 +23,7 @@ UPLOADS: Final = _A + "recorded_uploads.py"
 DROPOUTS: Final = _S + "dropouts.py"
 PRIVACY: Final = _A + "privacy.py"
 FIGURES: Final = _A + "figures.py"
+UNOPENED: Final = _A + "unopened_cohorts.py"
 WIRE: Final = "tests/e2e/test_hostile_coordinator.py"
 LIAR: Final = "tests/e2e/test_hostile_member.py"
 BYTES: Final = _A + "peer_bytes.py"
@@ -326,7 +327,11 @@ ATTACKS: Final[tuple[Attack, ...]] = (
     Attack(
         42, "fault", "a member drops between rounds, two cohorts evaluate one snapshot, statistics nest",
         "its count and score stay its own",
-        _at(FIGURES, "lost_member_reveals_its_count", "two_evaluations_two_cohorts", "nested_statistics"),
+        _at(FIGURES, "lost_member_reveals_its_count", "two_evaluations_two_cohorts", "nested_statistics")
+        + _at(
+            UNOPENED, "a_sum_that_was_told_and_never_opened_is_none_that_left",
+            "a_certificate_of_an_aborted_attempt_opens_nothing_again",
+        ),
     ),
 )  # fmt: skip
 

@@ -145,7 +145,9 @@ def test_a_member_that_is_behind_does_not_move_while_what_it_answered_for_is_ope
     assert hostile.peers["m3"].machine.position.round == 1
     assert [len(released) for released in hostile.watch.released.values()] == [1, 2, 1], "m2 opens m1's with m3 and m4"
     hostile.run([Op("epoch"), Op("work"), Op("catch_up", choice=1), Op("work")])
-    assert {name: peer.machine.position.epoch for name, peer in hostile.peers.items() if name in ("m1", "m2", "m3")} == {
+    assert {
+        name: peer.machine.position.epoch for name, peer in hostile.peers.items() if name in ("m1", "m2", "m3")
+    } == {
         "m1": 2,
         "m2": 1,
         "m3": 1,
