@@ -620,6 +620,29 @@ class Hostile:
             ]
         )
 
+    def op_skip(self, op: Op) -> None:
+        """An attempt is certified and left closed, the next is ended before anybody has seen it, and the one after it is certified
+        without whoever ``less`` names (0: the first); then each is to be opened by a part of the members (``spare``: as in
+        ``parts``)."""
+        nobody = -1
+        self.run(
+            [
+                Op("attempt", spare=nobody),
+                Op("abort", choice=1),
+                Op("attempt", less=op.less or 1, spare=nobody),
+                Op("parts", less=op.spare),
+            ]
+        )
+
+    def op_parts(self, op: Op) -> None:
+        """Whoever ``less`` names (0: every other member) is asked to open the older of the two newest cohorts, the others the
+        newest."""
+        older = op.less or sum(1 << place for place in range(0, len(self.peers), 2))
+        for pick, asked in enumerate((~older, older)[: len(self.survivors)]):
+            owners = len(self.uploads[_newest(self.survivors, pick).context])
+            self.run([Op("certify", pick, spare=~asked)])
+            self.run(Op("recover", pick, owner, spare=~asked) for owner in range(owners))
+
     def op_without(self, op: Op) -> None:
         """The newest attempt is opened again, without its own or without whoever ``less`` names."""
         self.run([Op("convict", choice=op.choice, less=op.less), Op("reopen", op.pick), Op("attempt", spare=op.spare)])
@@ -694,6 +717,7 @@ PROFILES: tuple[Profile, ...] = (
     },
     {  # attempts that are opened again
         "attempt": 8,
+        "skip": 5,
         "reopen": 4,
         "convict": 1,
         "without": 6,
@@ -750,6 +774,7 @@ PROFILES: tuple[Profile, ...] = (
         "replay": 2,
         "epoch": 1,
         "attempt": 6,
+        "skip": 2,
         "without": 2,
         "restore": 2,
         "squeeze": 1,

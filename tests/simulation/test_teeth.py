@@ -92,6 +92,13 @@ class Ratting(MemberMachine):
             self._votes.bound_in = kept  # type: ignore[method-assign]
 
 
+class Skipping(MemberMachine):
+    """Its ACK ends no attempt before it."""
+
+    def _check_latest(self, announced: Any) -> None:
+        return None
+
+
 @pytest.mark.parametrize(
     ("variant", "invariants"),
     [
@@ -100,6 +107,7 @@ class Ratting(MemberMachine):
         (Talkative, {"I2", "I3"}),
         (Generous, {"I3"}),
         (Ratting, {"I2"}),
+        (Skipping, {"I4"}),
     ],
 )
 def test_a_machine_without_one_check_is_caught(variant: type[MemberMachine], invariants: set[str]) -> None:
