@@ -22,11 +22,8 @@ def check_reveal(reveal: Reveal, upload: Upload, gone: Sequence[int]) -> None:
     """The seeds are those that the owner's trailer committed to: else the signed reveal convicts it."""
     if tuple(peer for peer, _ in reveal.edges) != tuple(gone):
         raise violation("reveal-edges", f"Member {reveal.index} reveals other edges than the certificate asks for.")
-    places = {0: 0, **{peer: place for place, peer in enumerate(upload.trailer.edges, start=1)}}
-    for peer, seed in ((0, reveal.self_seed), *reveal.edges):
-        expected = upload.trailer.secret_hashes[places[peer]]
-        if transcripts.secret_hash(reveal.context, reveal.index, peer, seed) != expected:
-            raise violation("reveal-seed", f"Member {reveal.index} reveals another seed than it committed to.")
+    if false_seed(reveal, upload) is not None:
+        raise violation("reveal-seed", f"Member {reveal.index} reveals another seed than it committed to.")
 
 
 def false_seed(reveal: Reveal, upload: Upload) -> int | None:
