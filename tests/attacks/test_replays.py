@@ -6,6 +6,7 @@ the live machines of another run, which must then finish as if nothing had been 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import replace
 from functools import cache
 from typing import Any, ClassVar, get_args, get_type_hints
@@ -103,7 +104,7 @@ def test_the_recorded_runs_hold_every_kind_of_message() -> None:
     assert not ours & theirs
 
 
-class Replayed(Recorded):
+class Replayed(Recorded, ABC):
     """Before anything is told to the victim, everything old is told to it again: it says nothing that it had not said, and
     remembers nothing."""
 
@@ -114,8 +115,9 @@ class Replayed(Recorded):
         self.replayed = 0
         super().__init__(*arguments, **changes)
 
+    @abstractmethod
     def old(self, event: Any) -> list[Any]:
-        raise NotImplementedError
+        """What is told to the victim before ``event``."""
 
     def deliver(self, name: str, event: Any) -> None:
         lab = self.labs[name]
