@@ -33,6 +33,7 @@ from federation.v1 import rounds_pb2
 from node_agent.consent.decision import Situation, chosen_data, decide, plans_of, read_policy
 from node_agent.enrolment import check_certificate, check_credential
 from node_agent.link.channel import Credentials
+from node_agent.link.discretion import Discretion
 from node_agent.link.enrolment import renew
 from node_agent.link.stream import Link
 from node_agent.rounds.disclosure import FigureBook
@@ -91,6 +92,7 @@ class NodeAgent:
             EvidenceFolder(home.evidence),
             self.metrics.count,
             FigureBook.of(journal.figures()),
+            Discretion.of(home.root, [held.path for held in settings.data_sets.values()], route),
             {name: held.budget for name, held in settings.data_sets.items() if held.budget is not None},
         )
 
@@ -257,8 +259,8 @@ class NodeAgent:
             self.link.send(event_of(job, rounds_pb2.ConsentReply(envelope=record.envelope)))
         except FederationError as error:
             log.error("consent.refused", job=job.hex()[:12], code=error.code, detail=error.message)
-            text = f"{error.message} {error.hint}".replace(f"{self.home.root}/", "")  # where things lie stays here
-            self.link.send(event_of(job, rounds_pb2.Refusal(code=error.code, text=text[:1000])))
+            text = self.lab.discreet(f"{error.message} {error.hint}")[:1000]
+            self.link.send(event_of(job, rounds_pb2.Refusal(code=error.code, text=text)))
         finally:
             self._asked.pop(job, None)
 

@@ -55,6 +55,7 @@ from federation.v1 import rounds_pb2
 from federation.weights.layout import Layout
 from federation.weights.outer_step import averages, next_scales, outer_step
 from federation.weights.state import ModelState, read_state
+from node_agent.link.discretion import Discretion
 from node_agent.rounds import disclosure
 from node_agent.rounds.disclosure import Disclosure, FigureBook, exact_in
 from node_agent.rounds.files import JobFiles
@@ -121,6 +122,8 @@ class Lab:
     """metrics: one more of ..."""
     figures: FigureBook
     """what left exactly, over all jobs"""
+    discreet: Discretion
+    """for the texts of errors that leave"""
     budgets: Mapping[str, Budget] = field(default_factory=dict)
     """of the data sets that have one"""
 
@@ -365,11 +368,8 @@ class JobDriver:
             refusals=self._refusals,
             **kept_as(kept),
         )
-        self._send(
-            rounds_pb2.Refusal(
-                code=f"{violation.code}/{violation.check}", text=f"{violation.message} {violation.hint}".strip()
-            )
-        )
+        text = self._lab.discreet(f"{violation.message} {violation.hint}".strip())
+        self._send(rounds_pb2.Refusal(code=f"{violation.code}/{violation.check}", text=text))
 
     def _keep(self, violation: ProtocolViolation, *protos: Any) -> Path | None:
         """Where the refused message lies now; None when it is not kept, or cannot be."""
@@ -486,7 +486,7 @@ class JobDriver:
         if isinstance(error, TaskFailed):
             failure.phase = error.phase or phase
         if self.manifest.spec.error_detail == "location" and (by_task or isinstance(error, InvalidManifest)):
-            failure.exception = for_the_lead(error)[:300]
+            failure.exception = self._lab.discreet(for_the_lead(error))[:300]
             if isinstance(error, TaskFailed):
                 failure.exception = error.exception or failure.exception
                 failure.file, failure.line = error.file, error.line

@@ -24,6 +24,7 @@ from federation.identity.fields import moment_text
 from federation.identity.keys import SigningKey
 from federation.manifest.manifest import Manifest, open_manifest
 from federation.privacy.budget import Budget
+from federation.route import Route
 from federation.secagg import encoding as codes
 from federation.secagg import events, wire
 from federation.secagg.audit import Place, leaves_of
@@ -35,6 +36,7 @@ from federation.v1 import rounds_pb2
 from federation.weights.state import read_state
 from federation.weights.tensors import read_arrays, write_arrays
 from node_agent.consent.decision import plans_of
+from node_agent.link.discretion import Discretion
 from node_agent.rounds.disclosure import FigureBook
 from node_agent.rounds.driver import JobDriver, Lab
 from node_agent.rounds.files import JobFiles
@@ -51,6 +53,9 @@ SIZE = 10
 PART = 24
 """bytes of an update that travel at once, where it does not ride along"""
 PEOPLE = ("ch", "fr", "ke", "us")
+DATA = Path("/srv/ward-7/scans")
+"""where each lab's data set lies"""
+ROUTE = Route("coordinator.example:7443", "http://ana:pw@inner.lab:3128", "http://inner.lab:3128")
 JOB = homes.JOB + "  coordinatorView: sum\n"
 TEXT = JOB + "  rounds: 2\n  finalEvaluation: false\n"
 
@@ -232,6 +237,7 @@ class Office:
             evidence,
             lambda name: self.counted.update([name]),
             book,
+            Discretion.of(self.folder, [str(DATA)], ROUTE),
             self.budgets,
         )
         manifest = self.hall.manifest

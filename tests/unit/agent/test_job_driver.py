@@ -27,7 +27,7 @@ from federation.weights.state import ModelState, read_state, write_state
 from node_agent.rounds import driver, training
 from node_agent.rounds.driver import event_of
 from node_agent.store.journal import Journal
-from tests.unit.agent.hall import JOB, PEOPLE, Bench, Hall, Office, model
+from tests.unit.agent.hall import DATA, JOB, PEOPLE, ROUTE, Bench, Hall, Office, model
 
 STEPS = dict(zip(PEOPLE, (0.25, 0.5, 0.75, 1.0), strict=True))
 MEAN = sum((1 << place) * STEPS[name] for place, name in enumerate(PEOPLE)) / 15
@@ -322,6 +322,29 @@ def test_the_lead_learns_the_place_of_an_exception_and_never_its_words(hall: Hal
     failure = office.told(rounds_pb2.TaskFailure)[0]
     assert (failure.exception, failure.file, failure.line, failure.phase) == ("KeyError", "tiny/task.py", 7, "train")
     assert not [proto for proto in office.sent if secret in str(proto)]
+
+
+def test_nobody_outside_learns_where_things_lie_at_a_lab_and_by_which_way_it_speaks(tmp_path: Path) -> None:
+    """The agent's own sentences name data, folders and the proxy; the lab's log keeps them so."""
+    hall = Hall(tmp_path / "hall", LONGER)
+    office = hall.offices["fr"]
+    secrets = (str(DATA), str(office.folder), "inner.lab")
+
+    def broken(audited: Any, parts: list[rounds_pb2.AuditPart]) -> list[rounds_pb2.AuditPart]:
+        if audited is office and len(hall.closed) == 1:
+            raise Unavailable(f"A transfer from {ROUTE.place} stood still; {office.folder}/job/sum is cut.")
+        return parts
+
+    async def scene(hall: Hall) -> None:
+        await hall.run(until=lambda hall: any(isinstance(m, Ready) and n == "fr" for n, m in hall.heard))
+        office.worker.errors = [Unavailable(f"The data set 'digits' is not at {DATA}.")] * 3
+        hall.on_audit = broken
+        await hall.run()
+
+    hall.play(scene).finished()
+    assert office.told(rounds_pb2.TaskFailure)
+    assert "sum-not-applied" in refused(office)
+    assert not [proto for proto in office.sent for secret in secrets if secret in str(proto)]
 
 
 @pytest.mark.parametrize(("deaths", "starts", "failed"), [(2, 3, False), (3, 3, True)])

@@ -232,6 +232,36 @@ def test_a_policy_that_cannot_be_read_agrees_to_nothing(node: Node, logged: list
     assert node.fetched == []
 
 
+def test_a_refusal_does_not_say_by_which_way_the_lab_speaks_nor_where_its_things_lie(
+    node: Node, monkeypatch: pytest.MonkeyPatch, logged: list[Any]
+) -> None:
+    monkeypatch.setenv("https_proxy", "http://ana:pw@inner.lab:3128")
+    settings = node.home.settings()
+    node.home.save(settings.model_copy(update={"address": "coordinator.example:7443"}))
+    data = settings.data_sets["digits"].path
+
+    async def broken(*_: Any) -> None:
+        raise Unavailable(
+            f"The coordinator cannot be reached: {agent.link.route.place}.",
+            hint=f"{data} is whole; see {agent.home.root}.",
+        )
+
+    with node.running() as agent:
+        assert "inner.lab" in agent.link.route.place
+        agent.link.get_blob = broken  # type: ignore[method-assign]
+
+        async def story() -> None:
+            agent._hear(asking(manifest_of(node.parties)))
+            await quiet(agent)
+
+        asyncio.run(story())
+    text = node.answers()[0].text
+    assert "The coordinator cannot be reached: coordinator.example:7443." in text
+    for secret in ("inner.lab", data, str(node.home.root)):
+        assert secret not in text
+    assert "inner.lab" in next(line for line in logged if line["event"] == "consent.refused")["detail"]
+
+
 # --------------------------------------------------------------------------------------------------------- jobs of other people
 
 
