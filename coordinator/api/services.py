@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import grpc
@@ -64,13 +64,16 @@ class EnrolmentService(enrolment_pb2_grpc.EnrolmentServicer):
         return enrolment_pb2.RenewReply(certificate_pem=self.registry.renew(caller, request.csr_pem))
 
 
+def _sender(caller: Principal) -> str:
+    """One for each of the roll's people and nodes, whatever certificate they hold today."""
+    return "/".join((caller.kind, caller.member, caller.node, caller.name))
+
+
 @dataclass(frozen=True, slots=True)
 class BlobService(blobs_pb2_grpc.BlobsServicer):
     registry: Registry
     blobs: Blobs
     docket: Docket
-    unfinished: dict[Principal, bytes] = field(default_factory=dict)
-    """the blob that each caller began last: one for each of the roll's people and nodes"""
 
     @unary
     async def Put(self, parts: AsyncIterator[blobs_pb2.BlobPart], context: Context) -> blobs_pb2.BlobReceipt:
@@ -95,24 +98,19 @@ class BlobService(blobs_pb2_grpc.BlobsServicer):
                     raise InvalidUsage(
                         f"A blob of {size:,} bytes is too large: {limit:,} is the most.", hint="Send a smaller one."
                     )
-                self._one_at_a_time(caller, digest)
+                self.blobs.begin(digest, _sender(caller))
             elif not part.data:
                 raise InvalidUsage("A part is empty.", hint="Send parts of up to 1 MiB.")
             if len(part.data) > PART:
                 raise InvalidUsage("A part is larger than 1 MiB.", hint="Send it in smaller parts.")
-            held, complete = await asyncio.to_thread(self.blobs.append, digest, size, part.offset, part.data)
+            held, complete = await asyncio.to_thread(
+                self.blobs.append, digest, size, part.offset, part.data, _sender(caller)
+            )
             if complete:
                 break
         if complete and caller.kind == "node":
             self.docket.gave_state(caller.member, caller.node)
         return blobs_pb2.BlobReceipt(held=held, complete=complete)
-
-    def _one_at_a_time(self, caller: Principal, digest: bytes) -> None:
-        """Who begins another blob gives up the one that it has not brought to its end."""
-        before = self.unfinished.get(caller)
-        if before is not None and before != digest:
-            self.blobs.give_up(before)
-        self.unfinished[caller] = digest
 
     async def Get(self, request: blobs_pb2.BlobRequest, context: Context) -> AsyncIterator[blobs_pb2.BlobPart]:
         async with spoken(context):
@@ -134,8 +132,8 @@ class BlobService(blobs_pb2_grpc.BlobsServicer):
 
     @unary
     async def Held(self, request: blobs_pb2.BlobRequest, context: Context) -> blobs_pb2.BlobReceipt:
-        admitted(context, self.registry, *CLIENTS)
-        held, complete = self.blobs.held(request.digest)
+        caller = admitted(context, self.registry, *CLIENTS)
+        held, complete = self.blobs.held(request.digest, _sender(caller))
         return blobs_pb2.BlobReceipt(held=held, complete=complete)
 
 

@@ -1,4 +1,7 @@
-"""Content-addressed files. A blob is whole and has its digest, or it is a partial upload that can be continued."""
+"""Content-addressed files. A blob is whole and has its digest, or it is somebody's partial upload, which they can continue.
+
+A partial upload belongs to one sender: what others send under the same name neither spoils nor ends it.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,12 @@ DIGEST_BYTES = 32
 
 class Blobs:
     def __init__(self, root: Path) -> None:
+        """For the one process that writes here: what another, killed, was writing is thrown away."""
         self._root = root
-        (root / "partial").mkdir(parents=True, exist_ok=True)
+        self._partials = root / "partial"
+        self._partials.mkdir(parents=True, exist_ok=True)
+        for left in self._partials.glob("*.new"):
+            left.unlink()
 
     def path(self, digest: bytes) -> Path:
         """Where a whole blob lies. Raises NotFound."""
@@ -26,19 +33,19 @@ class Blobs:
             raise NotFound(f"There is no blob {digest.hex()[:16]}…", hint="It was never uploaded, or has been erased.")
         return path
 
-    def held(self, digest: bytes) -> tuple[int, bool]:
-        """(bytes held from the beginning, whether that is all)."""
+    def held(self, digest: bytes, sender: str = "") -> tuple[int, bool]:
+        """(bytes held from the beginning, of this sender's upload; whether that is all)."""
         whole = self._whole(digest)
         if whole.exists():
             return whole.stat().st_size, True
-        partial = self._partial(digest)
+        partial = self._partial(digest, sender)
         return (partial.stat().st_size, False) if partial.exists() else (0, False)
 
     def put(self, data: bytes | bytearray | memoryview) -> bytes:
         """Stores bytes that are at hand; returns their digest."""
         digest = hashlib.sha256(data).digest()
         if not self._whole(digest).exists():
-            temporary = self._root / "partial" / f"{digest.hex()}.{os.getpid()}.new"
+            temporary = self._partials / f"{digest.hex()}.{os.getpid()}.new"
             with temporary.open("wb") as stream:
                 stream.write(data)
                 stream.flush()
@@ -49,7 +56,7 @@ class Blobs:
     def put_pieces(self, pieces: Iterable[bytes | memoryview]) -> tuple[bytes, int]:
         """Stores what comes piece by piece; returns digest and size. When ``pieces`` raises, nothing is stored."""
         hasher, size = hashlib.sha256(), 0
-        temporary = self._root / "partial" / f"{secrets.token_hex(16)}.new"
+        temporary = self._partials / f"{secrets.token_hex(16)}.new"
         try:
             with temporary.open("wb", buffering=1 << 20) as stream:
                 for piece in pieces:
@@ -63,14 +70,14 @@ class Blobs:
             temporary.unlink(missing_ok=True)
         return hasher.digest(), size
 
-    def append(self, digest: bytes, size: int, offset: int, data: bytes) -> tuple[int, bool]:
+    def append(self, digest: bytes, size: int, offset: int, data: bytes, sender: str = "") -> tuple[int, bool]:
         """One part of an upload; returns as ``held``. Raises InvalidUsage for a gap, VerificationFailed for other bytes."""
         if not 0 <= size <= MAX_BYTES:
             raise InvalidUsage(f"A blob of {size} bytes is too large.")
         whole = self._whole(digest)
         if whole.exists():
             return whole.stat().st_size, True
-        partial = self._partial(digest)
+        partial = self._partial(digest, sender)
         with partial.open("ab") as stream:
             held = stream.tell()
             if offset != held or held + len(data) > size:
@@ -85,9 +92,12 @@ class Blobs:
         self._finish(partial, whole, digest)
         return size, True
 
-    def give_up(self, digest: bytes) -> None:
-        """What was received of a blob that is not whole."""
-        self._partial(digest).unlink(missing_ok=True)
+    def begin(self, digest: bytes, sender: str) -> None:
+        """Who begins or continues one blob gives up every other that it has not brought to its end."""
+        mine = self._partial(digest, sender)
+        for path in self._partials.glob(f"*{mine.suffix}"):
+            if path != mine:
+                path.unlink(missing_ok=True)
 
     def erase(self, digest: bytes) -> None:
         self._whole(digest).unlink(missing_ok=True)
@@ -107,8 +117,8 @@ class Blobs:
     def _whole(self, digest: bytes) -> Path:
         return self._root / _checked(digest).hex()
 
-    def _partial(self, digest: bytes) -> Path:
-        return self._root / "partial" / _checked(digest).hex()
+    def _partial(self, digest: bytes, sender: str) -> Path:
+        return self._partials / f"{_checked(digest).hex()}.{hashlib.sha256(sender.encode()).hexdigest()[:32]}"
 
 
 def _checked(digest: bytes) -> bytes:

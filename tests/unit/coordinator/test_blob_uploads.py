@@ -120,3 +120,24 @@ def test_a_blob_that_comes_in_pieces_is_whole_or_absent(tmp_path):
     with pytest.raises(InvalidUsage):
         blobs.put_pieces(broken())
     assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == [digest.hex()]
+
+
+def test_what_a_killed_process_was_writing_is_gone_and_uploads_go_on(tmp_path):
+    blobs = Blobs(tmp_path)
+    digest = digest_of(b"x" * 100)
+    blobs.append(digest, 100, 0, b"x" * 40)
+
+    class Killed(BaseException):
+        pass
+
+    def until_killed():
+        yield b"half of a sum"
+        (found,) = tmp_path.rglob("*.new")
+        found.rename(found.with_name(f"again-{found.name}"))  # no handler runs for kill -9
+        raise Killed
+
+    with pytest.raises(Killed):
+        blobs.put_pieces(until_killed())
+    assert len(list(tmp_path.rglob("*.new"))) == 1
+    assert Blobs(tmp_path).held(digest) == (40, False)
+    assert list(tmp_path.rglob("*.new")) == []

@@ -161,13 +161,13 @@ def test_an_upload_does_not_outlive_its_attempt(link: NodeLinkService, tmp_path:
 def test_a_node_puts_the_one_blob_that_it_was_asked_for(tmp_path: Path) -> None:
     """Who begins another gives up the first; once one is whole, no more are taken."""
     docket = Docket()
-    service = BlobService(None, Blobs(tmp_path / "blobs"), docket)  # type: ignore[arg-type]
 
     def put(digest: bytes, *data: bytes, size: int) -> Context:
         context, offset, parts = Context(), 0, []
         for each in data:
             parts.append(blobs_pb2.BlobPart(digest=digest, size=size, offset=offset, data=each))
             offset += len(each)
+        service = BlobService(None, Blobs(tmp_path / "blobs"), docket)  # type: ignore[arg-type]  # of a process of its own
         with contextlib.suppress(Ended):
             asyncio.run(service.Put(these(*parts), context))
         return context
@@ -180,3 +180,32 @@ def test_a_node_puts_the_one_blob_that_it_was_asked_for(tmp_path: Path) -> None:
     assert "asked for no blob" in told(put(b"\7" * 32, b"x", size=1))
     docket.asks += 1
     assert "empty" in told(put(b"\7" * 32, b"x", b"", size=10))
+
+
+def test_nobody_spoils_or_ends_what_another_is_sending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two send the blob of one name, one of them other bytes, and then begins another."""
+    service = BlobService(None, Blobs(tmp_path / "blobs"), Docket())  # type: ignore[arg-type]
+    whole = bytes(range(100))
+    digest = hashlib.sha256(whole).digest()
+
+    def put(name: str, digest: bytes, offset: int, data: bytes) -> Context:
+        monkeypatch.setattr(services, "admitted", lambda *_: Principal("lead", name=name))
+        part, context = blobs_pb2.BlobPart(digest=digest, size=100, offset=offset, data=data), Context()
+        with contextlib.suppress(Ended):
+            asyncio.run(service.Put(these(part), context))
+        return context
+
+    def held(name: str) -> int:
+        monkeypatch.setattr(services, "admitted", lambda *_: Principal("lead", name=name))
+        receipt: Any = asyncio.run(service.Held(blobs_pb2.BlobRequest(digest=digest), Context()))  # type: ignore[arg-type]
+        return int(receipt.held)
+
+    put("ana", digest, 0, whole[:60])
+    assert (held("ana"), held("eve")) == (60, 0)
+    put("eve", digest, 0, bytes(60))
+    put("eve", digest, 60, bytes(40))
+    put("eve", b"\7" * 32, 0, b"x")
+    assert (held("ana"), held("eve")) == (60, 0)
+    assert not put("ana", digest, 60, whole[60:]).said
+    assert service.blobs.path(digest).read_bytes() == whole
+    assert (held("ana"), held("eve")) == (100, 100)
