@@ -204,25 +204,26 @@ def told(error: BaseException) -> list[str]:
     """What a person reads of an error, line by line: what happened, why, what to do, where to read on. No control characters."""
     if not isinstance(error, FederationError):
         return [
-            f"error: something unexpected happened: {type(error).__name__}: {_plain(str(error))}",
+            f"error: something unexpected happened: {type(error).__name__}: {plain(str(error))}",
             "  what to do: run it again with CONCORD_DEBUG=1 and report what it prints",
             "  see: docs/reference/errors.md#internal",
         ]
     first, *more = error.message.splitlines() or [""]
-    lines = [f"error: {_place(error, first)}{_plain(first)}", *(f"  {_plain(line)}" for line in more)]
+    lines = [f"error: {_place(error, first)}{plain(first)}", *(f"  {plain(line)}" for line in more)]
     if isinstance(error, PolicyDenied):
-        lines += [f"  because: {_plain(reason)}" for reason in error.reasons]
+        lines += [f"  because: {plain(reason)}" for reason in error.reasons]
     for number, line in enumerate((error.hint or error.remedy).splitlines()):
-        lines.append(f"  what to do: {_plain(line)}" if number == 0 else f"    {_plain(line)}")
+        lines.append(f"  what to do: {plain(line)}" if number == 0 else f"    {plain(line)}")
     return [*lines, f"  see: {error.anchor}"]
 
 
-def _plain(text: str) -> str:
-    return "".join(letter if letter.isprintable() else " " for letter in text)
+def plain(text: object) -> str:
+    """``text`` on one line, without control characters and without those that turn or hide what follows."""
+    return "".join(letter if letter.isprintable() else " " for letter in str(text))
 
 
 def _place(error: FederationError, message: str) -> str:
     """The field of a job document, unless the sentence already begins with its place."""
     if isinstance(error, InvalidManifest) and error.field and error.field not in message:
-        return f"{_plain(error.field)}: "
+        return f"{plain(error.field)}: "
     return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from federation.errors import plain
 from federation.parsing import parser
 from federation.v1 import rounds_pb2
 from node_agent.settings import Home
@@ -16,7 +17,7 @@ def print_list(home: Home) -> None:
         print("nothing was refused that is worth keeping")
     for path, piece in pieces:
         signed = "signed" if piece.signed else "as it came"
-        print(f"{path.name[:12]}  {piece.time}  {piece.job_name}  {piece.check}  {piece.kind}  {signed}")
+        print(plain(f"{path.name[:12]}  {piece.time}  {piece.job_name}  {piece.check}  {piece.kind}  {signed}"))
 
 
 def print_piece(home: Home, digits: str) -> None:
@@ -24,10 +25,10 @@ def print_piece(home: Home, digits: str) -> None:
     home.settings()
     path, piece = EvidenceFolder(home.evidence).find(digits)
     print(f"file      {path}")
-    print(f"job       {piece.job_name} ({piece.job.hex()})")
-    print(f"refused   {piece.time}, check {piece.check}")
-    print(f"what      {_plain(piece.detail)}")
-    print(f"to do     {_plain(piece.hint)}")
+    print(plain(f"job       {piece.job_name} ({piece.job.hex()})"))
+    print(plain(f"refused   {piece.time}, check {piece.check}"))
+    print(f"what      {plain(piece.detail)}")
+    print(f"to do     {plain(piece.hint)}")
     cut = "" if len(piece.message) == piece.message_size else f", of which {len(piece.message)} are kept"
     print(f"message   {piece.kind}, {piece.message_size} bytes{cut}, SHA-256 {piece.message_digest.hex()}")
     if piece.signed:
@@ -37,13 +38,9 @@ def print_piece(home: Home, digits: str) -> None:
 
 
 def _fields(piece: Piece) -> list[str]:
-    """The message field by field, where it is whole; protobuf's text form escapes every byte that is not printable."""
+    """The message field by field, where it is whole and one: of a stream, its parts lie there one after another."""
     kind = getattr(rounds_pb2, piece.kind, None)
     if kind is None or len(piece.message) != piece.message_size:
         return []
-    message = parser(kind.FromString)(piece.message)  # none where several parts lie one after another
-    return [] if message is None else str(message).splitlines()
-
-
-def _plain(text: str) -> str:
-    return "".join(letter if letter.isprintable() else " " for letter in text)
+    message = parser(kind.FromString)(piece.message)
+    return [] if message is None else [plain(line) for line in str(message).rstrip("\n").split("\n")]

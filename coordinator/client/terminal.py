@@ -19,6 +19,8 @@ from typing import Final, TextIO
 import typer
 import yaml
 
+from federation.errors import plain as plain
+
 COLOURS: Final = {
     "finished": "32", "closed": "32", "granted": "32", "active": "32", "ok": "32", "running": "36",
     "failed": "31", "denied": "31", "revoked": "31", "suspended": "31", "aborted": "31", "void": "31", "FAILED": "31",
@@ -30,11 +32,6 @@ class Format(StrEnum):
     table = "table"
     json = "json"
     yaml = "yaml"
-
-
-def plain(text: object) -> str:
-    """``text`` on one line, without control characters and without those that turn or hide what follows."""
-    return "".join(letter if letter.isprintable() else " " for letter in str(text))
 
 
 def is_live(stream: TextIO) -> bool:

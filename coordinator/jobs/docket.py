@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -21,7 +22,7 @@ from coordinator.store.blobs import Blobs
 from coordinator.store.database import ConsentRow, Database, JobRow
 from coordinator.store.spool import Spool
 from coordinator.web.metrics import Metrics
-from federation.errors import FederationError, InvalidManifest, NotFound, PolicyDenied, ProtocolViolation
+from federation.errors import FederationError, InvalidManifest, NotFound, PolicyDenied, ProtocolViolation, plain
 from federation.identity.consent import open_consent
 from federation.identity.credential import verify_credential
 from federation.identity.roll import Roll
@@ -42,6 +43,8 @@ REMARKS_KEPT: Final = 100
 """of each member in a job's story, which does not grow with a peer's patience"""
 REMARK_LETTERS: Final = 1000
 """of each remark"""
+REFUSAL_CODE: Final = re.compile(r"[a-z0-9-]{1,40}(/[a-z0-9-]{1,40})?")
+QUOTATION_MARKS: Final = str.maketrans("“”", "''")
 MIN_PREFIX: Final = 6
 DIGEST_DIGITS: Final = 64
 HEX: Final = frozenset("0123456789abcdef")
@@ -62,7 +65,7 @@ class Case:
     remarks: Counter[str] = field(default_factory=Counter)
     """lines of the story, by member"""
     refused: str = ""
-    """what a member refused last, and why, in its own words"""
+    """who refused last, and why, in that member's own words"""
 
     @property
     def digest(self) -> str:
@@ -514,7 +517,7 @@ class Docket:
         elif kind == "refusal":
             text = f"{event.refusal.code}: {event.refusal.text}"[:REMARK_LETTERS]
             self.note(case.digest, member, f"refuses: {text}")
-            case.refused = f"{member} refused last: {text}"
+            case.refused = f"{member} refused last: {_quoted(event.refusal)}"
             driver.say(events.TaskBroke(member, text, refused=True))
         elif kind != "progress":
             driver.say(events.From(member, wire.from_proto(getattr(event, kind))))
@@ -666,6 +669,12 @@ class Docket:
         for case in self._cases.values():
             counts[case.state] = counts.get(case.state, 0) + 1
         return counts
+
+
+def _quoted(refusal: rounds_pb2.Refusal) -> str:
+    """On one line, in quotation marks that end where the member's words end, so that they pass for nobody else's."""
+    code = f"{refusal.code}: " if REFUSAL_CODE.fullmatch(refusal.code) else ""
+    return f"{code}“{plain(refusal.text[:REMARK_LETTERS]).translate(QUOTATION_MARKS)}”"
 
 
 def _left(session: Session, jurisdiction: str, running: list[Case]) -> Capacity:
