@@ -37,8 +37,9 @@ from node_agent.link.discretion import Discretion
 from node_agent.link.enrolment import renew
 from node_agent.link.stream import Link
 from node_agent.rounds.disclosure import FigureBook
-from node_agent.rounds.driver import JobDriver, Lab, event_of
+from node_agent.rounds.driver import JobDriver, event_of
 from node_agent.rounds.files import JobFiles
+from node_agent.rounds.lab import Lab
 from node_agent.rounds.spec import data_paths, worker_spec
 from node_agent.rounds.training import Trainer
 from node_agent.runner.accelerators import Accelerators

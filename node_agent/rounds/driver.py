@@ -11,14 +11,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import mmap
-import secrets
 import time
-from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import structlog
 
@@ -35,41 +32,27 @@ from federation.errors import (
 )
 from federation.identity.consent import Consent, open_consent
 from federation.identity.credential import NodeCredential, verify_credential
-from federation.identity.fields import moment_text
-from federation.identity.keys import SigningKey
-from federation.identity.roll import Roll
 from federation.manifest.manifest import Manifest
 from federation.manifest.privacy import round_charge
 from federation.privacy.accounting import Charge
-from federation.privacy.budget import Budget
 from federation.sealing import release_purpose, wrap
 from federation.secagg import events, wire
-from federation.secagg.audit import Place, Shown, check_audit, leaves_of
-from federation.secagg.encoding import encoding_of, update_size
-from federation.secagg.figures import public_words
-from federation.secagg.masking import Buffer
 from federation.secagg.member import Me, MemberMachine
 from federation.secagg.messages import Announcement, Certificate, Close, Recover, Survivors, Upload
-from federation.secagg.opening import open_sum
 from federation.v1 import rounds_pb2
-from federation.weights.layout import Layout
-from federation.weights.outer_step import averages, next_scales, outer_step
 from federation.weights.state import ModelState, read_state
-from node_agent.link.discretion import Discretion
-from node_agent.rounds import disclosure
-from node_agent.rounds.disclosure import Disclosure, FigureBook, exact_in
+from node_agent.rounds.disclosure import Disclosure, exact_in
 from node_agent.rounds.files import JobFiles
 from node_agent.rounds.growing import GrowingUpdate
-from node_agent.rounds.training import LANES, Trainer
+from node_agent.rounds.lab import Lab
+from node_agent.rounds.refusals import Refusals, kept_as
+from node_agent.rounds.sums import Sums
+from node_agent.rounds.training import Trainer
 from node_agent.runner.failure import for_the_lead
-from node_agent.store.evidence import EvidenceFolder, Piece
-from node_agent.store.journal import Journal
 
 log = structlog.get_logger()
 
 INLINE_UPDATE: Final = 512 << 10
-INLINE_SUM: Final = 1 << 20
-INLINE_SUMS: Final = 4
 MAX_STATE: Final = 64 << 30
 SEND_TRIES: Final = 4
 FIRST_PAUSE: Final = 1.0
@@ -78,54 +61,7 @@ LONGEST_PAUSE: Final = 30.0
 INBOX_MESSAGES: Final = 256
 INBOX_BYTES: Final = 32 << 20
 """of the coordinator's messages that wait: while there are more, nothing more is read from the stream"""
-REFUSALS_TOLD: Final = 100
-"""of a job: each further one is told when their number is a power of two, so that a log does not grow with a peer's patience"""
-NO_EVIDENCE: Final = frozenset(
-    {
-        *("aborted", "context", "epoch", "formation", "out-of-order", "stale-attempt", "stale-round"),
-        *("contribution-lost", "min-cohort", "sum-not-applied", "sum-refused", disclosure.CHECK, disclosure.BEHIND),
-    }
-)
-"""Checks of which nothing is kept: the first row an honest coordinator fails too when messages cross on a slow network; the second
-is about this lab, or kept where it was found."""
-
-
 _ABOUT_AN_ATTEMPT: Final = (Announcement, Survivors, Certificate, Recover, events.Reopen, Close)
-
-
-class Way(Protocol):
-    """What the driver needs of the link: independent of how messages travel."""
-
-    def send(self, event: rounds_pb2.NodeEvent) -> None: ...
-
-    async def put_update(self, job: bytes, context: bytes, update: GrowingUpdate) -> None: ...
-
-    async def audit(self, job: bytes, context: bytes, leaf: int, members: int) -> list[rounds_pb2.AuditPart]: ...
-
-    async def put_blob(self, digest: bytes, path: Path) -> None: ...
-
-    async def get_blob(self, digest: bytes, path: Path, limit: int) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Lab:
-    """What all jobs of this node share."""
-
-    journal: Journal
-    key: SigningKey
-    credential: NodeCredential
-    roll: Roll
-    min_cohort: int | None
-    way: Way
-    evidence: EvidenceFolder
-    count: Callable[[str], None]
-    """metrics: one more of ..."""
-    figures: FigureBook
-    """what left exactly, over all jobs"""
-    discreet: Discretion
-    """for the texts of errors that leave"""
-    budgets: Mapping[str, Budget] = field(default_factory=dict)
-    """of the data sets that have one"""
 
 
 class JobDriver:
@@ -152,18 +88,17 @@ class JobDriver:
         self._waiting, self._waiting_bytes = 0, 0
         self._room = asyncio.Event()
         self._room.set()
-        self._refusals = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._contributing: dict[bytes, asyncio.Task[None]] = {}
         self._ahead: dict[bytes, asyncio.Task[None]] = {}
         """large updates that leave while they are made"""
-        self._inline_sums: dict[bytes, bytes] = {}
-        """by their digest, the last few"""
         self._fetching = asyncio.Lock()
         """one file comes at a time: however often it is offered, two never write to one place"""
         self._newest: events.FetchSum | None = None
         self._state: ModelState | None = None
         self._log = log.bind(job=manifest.digest.hex()[:12], name=manifest.name)
+        self._refusals = Refusals(lab, manifest, self._send, self._log)
+        self._sums = Sums(lab, manifest, files, lambda: self.machine.bench)
         records = lab.journal.records(manifest.digest)
         if records:
             self.machine.restore(records)
@@ -198,12 +133,10 @@ class JobDriver:
         try:
             event: events.MemberEvent = wire.from_proto(proto)
         except ProtocolViolation as error:
-            self._refuse(error, proto)
+            self._refusals.refuse(error, proto)
             return
-        if isinstance(event, Close) and 0 < len(proto.inline_sum) <= INLINE_SUM:
-            while len(self._inline_sums) >= INLINE_SUMS:
-                del self._inline_sums[next(iter(self._inline_sums))]
-            self._inline_sums[event.sum_blob] = bytes(proto.inline_sum)
+        if isinstance(event, Close):
+            self._sums.hold(event.sum_blob, proto.inline_sum)
         self._waiting += 1
         self._waiting_bytes += proto.ByteSize()
         if self._waiting >= INBOX_MESSAGES or self._waiting_bytes >= INBOX_BYTES:
@@ -292,7 +225,7 @@ class JobDriver:
                 await self._remember(pending, figures)
                 pending, figures = {}, []
             if isinstance(instruction, events.Refuse):
-                self._refuse(instruction.violation, proto)
+                self._refusals.refuse(instruction.violation, proto)
             else:
                 self._do(instruction)
         if pending or figures:
@@ -351,42 +284,6 @@ class JobDriver:
 
     def _send(self, proto: Any) -> None:
         self._lab.way.send(event_of(self.manifest.digest, proto))
-
-    def _refuse(self, violation: ProtocolViolation, proto: Any) -> None:
-        """Says which check failed and what the operator can do; keeps the message where it shows something."""
-        self._lab.count("refusals")
-        self._refusals += 1
-        kept = None if violation.check in NO_EVIDENCE else self._keep(violation, proto)
-        if self._refusals > REFUSALS_TOLD and self._refusals & (self._refusals - 1):
-            return
-        self._log.warning(
-            "protocol.refused",
-            check=violation.check,
-            detail=violation.message,
-            hint=violation.hint or violation.remedy,
-            message=type(proto).__name__ if proto is not None else "",
-            refusals=self._refusals,
-            **kept_as(kept),
-        )
-        text = self._lab.discreet(f"{violation.message} {violation.hint}".strip())
-        self._send(rounds_pb2.Refusal(code=f"{violation.code}/{violation.check}", text=text))
-
-    def _keep(self, violation: ProtocolViolation, *protos: Any) -> Path | None:
-        """Where the refused message lies now; None when it is not kept, or cannot be."""
-        parts = [proto.SerializeToString() for proto in protos if proto is not None]
-        if not parts:
-            return None
-        kind = next(type(proto).__name__ for proto in protos if proto is not None)
-        now = moment_text(datetime.now(UTC))
-        piece = Piece.of(self.manifest.digest, self.manifest.name, now, violation, kind, parts)
-        try:
-            kept = self._lab.evidence.keep(piece)
-        except OSError as error:
-            self._log.error("evidence.not-kept", detail=str(error), hint="Is the home's disk full?")
-            return None
-        if kept is not None:
-            self._lab.count("evidence")
-        return kept
 
     def _held(self) -> ModelState:
         """The state that the machine holds. Raises VerificationFailed when the disk does not."""
@@ -563,9 +460,9 @@ class JobDriver:
         try:
             async with self._fetching:
                 state = self._held()
-                stepped, figures = await self._next(fetch, state)
+                stepped, figures = await self._sums.applied(fetch, state)
         except ProtocolViolation as error:
-            kept = self._keep(error, self._as_told(close))
+            kept = self._refusals.keep(error, self._sums.as_told(close))
             self._log.warning(
                 "sum.refused",
                 round=close.round,
@@ -587,72 +484,6 @@ class JobDriver:
             self._state = stepped
             self._know(stepped)
         self._own(said)
-
-    def _as_told(self, close: Close) -> Any:
-        """A Close as it came, with its sum where that rode along."""
-        proto: Any = wire.to_proto(close)
-        proto.inline_sum = self._inline_sums.get(close.sum_blob, b"")
-        return proto
-
-    async def _next(self, fetch: events.FetchSum, state: ModelState) -> tuple[ModelState, tuple[int, ...]]:
-        inline = self._inline_sums.get(fetch.close.sum_blob)
-        if inline is not None:
-            if hashlib.sha256(inline).digest() != fetch.close.sum_blob:
-                raise ProtocolViolation("The sum that came is not the one that was announced.", check="sum-digest")
-            return await self._checked(fetch, state, inline)
-        path = self._files.root / "sum"
-        parameters = 0 if self._terms.header_only(fetch.close.round) else Layout.of(state.arrays).size
-        size = update_size(self._terms, encoding_of(self._terms, fetch.members, fetch.weight_unit), parameters)
-        if fetch.close.sum_size != size:
-            raise ProtocolViolation(
-                f"The sum is said to hold {fetch.close.sum_size:,} bytes, and {size:,} are right.", check="sum-size"
-            )
-        await self._lab.way.get_blob(fetch.close.sum_blob, path, size)
-        if path.stat().st_size != size:
-            raise ProtocolViolation("The sum has another size than it is said to have.", check="sum-size")
-        with path.open("rb") as stream:
-            data = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-        stepped = await self._checked(fetch, state, data)
-        path.unlink(missing_ok=True)
-        return stepped
-
-    async def _checked(
-        self, fetch: events.FetchSum, state: ModelState, data: Buffer
-    ) -> tuple[ModelState, tuple[int, ...]]:
-        stepped = await asyncio.to_thread(self._step, fetch, state, data)
-        await self._audit(fetch, data)
-        return stepped
-
-    async def _audit(self, fetch: events.FetchSum, data: Buffer) -> None:
-        """One place of the sum, drawn when the sum is here. Raises ProtocolViolation when it is not what the cohort signed."""
-        bench, terms = self.machine.bench, self._terms
-        if bench is None:
-            return
-        encoding = encoding_of(terms, fetch.members, fetch.weight_unit)
-        place = Place.of(secrets.randbelow(leaves_of(len(data), terms, encoding)), len(data), terms, encoding)
-        parts = await self._lab.way.audit(self.manifest.digest, fetch.close.context, place.leaf, len(fetch.cohort))
-        shown = [Shown(wire.unmasked_from_proto(part), part.data, tuple(part.path)) for part in parts]
-        await asyncio.to_thread(check_audit, bench, fetch, terms, encoding, place, shown, data)
-        self._lab.count("audits")
-
-    def _step(self, fetch: events.FetchSum, state: ModelState, data: Buffer) -> tuple[ModelState, tuple[int, ...]]:
-        """Range checks and the sum MAC, then the outer step; and the figures that people may see. Raises
-        ProtocolViolation."""
-        terms = self._terms
-        encoding = encoding_of(terms, fetch.members, fetch.weight_unit)
-        header_only = terms.header_only(fetch.close.round)
-        parameters = 0 if header_only else Layout.of(state.arrays).size
-        total = open_sum(data, fetch.plan, terms, encoding, len(fetch.cohort), fetch.total_weight, parameters, LANES)
-        figures = public_words(total.header, terms)
-        if header_only:
-            return state, figures
-        scales = next_scales(state.scales, total.peaks, len(fetch.cohort), encoding.level_bound, total.saturated, terms)
-        if averages(self.manifest.strategy):
-            return self._files.advance(state, total.means(state.scales), scales), figures
-        stepped = outer_step(self.manifest.strategy, state, total.mean(state.scales), scales)
-        stepped.digest()
-        self._files.keep(stepped)
-        return stepped, figures
 
     async def _provide(self, epoch: int, digest: bytes, key: bytes) -> None:
         """``key``: seals it for the other members alone."""
@@ -693,16 +524,6 @@ class JobDriver:
 async def _after(before: asyncio.Task[None], work: Coroutine[Any, Any, None]) -> None:
     await before
     await work
-
-
-def kept_as(path: Path | None) -> dict[str, str]:
-    """For a line of the log."""
-    if path is None:
-        return {}
-    return {
-        "evidence": str(path),
-        "to_do": f"Show it to the other members: concord-node evidence show {path.name[:12]}",
-    }
 
 
 def _digest_of(path: Path) -> bytes:

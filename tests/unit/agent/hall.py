@@ -38,9 +38,10 @@ from federation.weights.tensors import read_arrays, write_arrays
 from node_agent.consent.decision import plans_of
 from node_agent.link.discretion import Discretion
 from node_agent.rounds.disclosure import FigureBook
-from node_agent.rounds.driver import JobDriver, Lab
+from node_agent.rounds.driver import JobDriver
 from node_agent.rounds.files import JobFiles
 from node_agent.rounds.growing import GrowingUpdate
+from node_agent.rounds.lab import Lab
 from node_agent.rounds.training import Trainer
 from node_agent.runner.worker import Reply
 from node_agent.store.evidence import EvidenceFolder

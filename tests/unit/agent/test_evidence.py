@@ -11,7 +11,8 @@ import pytest
 from federation.errors import NotFound, ProtocolViolation, VerificationFailed
 from federation.v1 import rounds_pb2
 from node_agent.rounds import training
-from node_agent.rounds.driver import INBOX_MESSAGES, NO_EVIDENCE, REFUSALS_TOLD
+from node_agent.rounds.driver import INBOX_MESSAGES
+from node_agent.rounds.refusals import NO_EVIDENCE, REFUSALS_TOLD
 from node_agent.store.evidence import PIECES, PIECES_OF_A_CHECK, EvidenceFolder, Piece
 from tests.unit.agent.hall import Bench, Hall
 

@@ -1,0 +1,54 @@
+"""What all jobs of a node share: its keys, its disk, its way to the coordinator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from federation.identity.credential import NodeCredential
+from federation.identity.keys import SigningKey
+from federation.identity.roll import Roll
+from federation.privacy.budget import Budget
+from federation.v1 import rounds_pb2
+from node_agent.link.discretion import Discretion
+from node_agent.rounds.disclosure import FigureBook
+from node_agent.rounds.growing import GrowingUpdate
+from node_agent.store.evidence import EvidenceFolder
+from node_agent.store.journal import Journal
+
+
+class Way(Protocol):
+    """What a job needs of the link: independent of how messages travel."""
+
+    def send(self, event: rounds_pb2.NodeEvent) -> None: ...
+
+    async def put_update(self, job: bytes, context: bytes, update: GrowingUpdate) -> None: ...
+
+    async def audit(self, job: bytes, context: bytes, leaf: int, members: int) -> list[rounds_pb2.AuditPart]: ...
+
+    async def put_blob(self, digest: bytes, path: Path) -> None: ...
+
+    async def get_blob(self, digest: bytes, path: Path, limit: int) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Lab:
+    """What all jobs of this node share."""
+
+    journal: Journal
+    key: SigningKey
+    credential: NodeCredential
+    roll: Roll
+    min_cohort: int | None
+    way: Way
+    evidence: EvidenceFolder
+    count: Callable[[str], None]
+    """metrics: one more of ..."""
+    figures: FigureBook
+    """what left exactly, over all jobs"""
+    discreet: Discretion
+    """for the texts of errors that leave"""
+    budgets: Mapping[str, Budget] = field(default_factory=dict)
+    """of the data sets that have one"""
