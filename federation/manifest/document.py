@@ -13,17 +13,21 @@ from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
 from federation.manifest.coherence import problems
 from federation.manifest.schema import (
     SNAPSHOT,
+    Audience,
     DataSetName,
     DataSetNames,
     Hex32,
     Jurisdictions,
     Label,
     Labels,
+    LegalBasis,
+    Licence,
     MetricNames,
     Name,
     Names,
     Number,
     Part,
+    PurposeCodes,
     Quantity,
     Reference,
     Seconds,
@@ -206,7 +210,37 @@ class Recipient(Part):
         return cls.model_validate({"name": name, "key": key})
 
 
+class Compute(Part):
+    """Estimates of the lead, which members' policies compare with their limits; what is not stated passes no limit."""
+
+    training_exaflop: Number | None = Field(
+        None,
+        ge=0,
+        le=1e12,
+        description="operations of the whole training, of all members together, in units of 10^18; 10^25 are 10000000 of them",
+    )
+    model_parameters: int | None = Field(
+        None, ge=1, le=10**14, description="numbers that the model has, trained or not"
+    )
+    gpu_hours: Number | None = Field(None, ge=0, le=1e9, description="hours of one GPU that each member lends, in all")
+    energy_kwh: Number | None = Field(None, ge=0, le=1e9, description="electricity of each member, in all")
+    bytes_per_day: Quantity | None = Field(None, description="the most that a member sends and receives in a day")
+
+
+class CodeSignature(Part):
+    """Somebody who read the code says so: an Ed25519 signature over the bundle's digest."""
+
+    key: Hex32 = Field(description="the code signer's public key, in hex")
+    signature: Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")] = Field(description="in hex")
+
+
 class Release(Part):
+    audience: Audience | None = Field(
+        None,
+        description="who is to have the release: its recipients alone, every member, or the public; the lead's word, which "
+        "members' policies read",
+    )
+    licence: Licence | None = Field(None, description="the release's licence, by its SPDX identifier")
     recipients: Annotated[list[Recipient], Field(max_length=MOST_RECIPIENTS)] = Field(
         [], description="who can open the release of a blind job; concord apply adds the lead"
     )
@@ -217,6 +251,10 @@ class Runtime(Part):
     packages: dict[Name, Versions] = Field(
         {},
         description="packages and versions that must be there; default: the app's dependencies. Nothing is installed",
+    )
+    digest: Hex32 | None = Field(
+        None,
+        description="digest of a node's whole runtime; absent: any that has the packages",
     )
 
 
@@ -289,6 +327,21 @@ class Spec(Part):
     deadlines: Deadlines = Field(Deadlines.model_validate({}), description="how long each step waits")
     runtime: Runtime = Field(Runtime.model_validate({}), description="what must be installed at a node")
     release: Release = Field(Release.model_validate({}), description="who may read what comes out")
+    purposes: Labels | None = Field(None, description="what the job is for, in the labels that members' policies use")
+    purpose_codes: PurposeCodes | None = Field(
+        None, description="goals and targets of the United Nations that it serves, such as sdg:3 or sdg:3.4"
+    )
+    legal_basis: LegalBasis | None = Field(None, description="why the data may be used for it, as the lead sees it")
+    compute: Compute | None = Field(None, description="what it takes, by the lead's estimate")
+    retention_days: int | None = Field(
+        None,
+        ge=0,
+        le=36_500,
+        description="days after which the lead deletes what the job produced, except a published release",
+    )
+    code_signatures: Annotated[list[CodeSignature], Field(max_length=32)] | None = Field(
+        None, description="who read the code and vouches for it"
+    )
     coordinator_view: Literal["blind", "sum"] = Field(
         "blind",
         description="what the coordinator sees: the declared metrics alone, and a release that is sealed to its recipients "

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError
@@ -15,6 +15,7 @@ from pydantic.alias_generators import to_camel
 
 from federation.errors import InvalidManifest
 from federation.identity.names import DATA_SET, DATA_SET_RULE, JURISDICTION, JURISDICTION_RULE, LABEL, LABEL_RULE
+from federation.manifest.goals import checked_code
 from federation.manifest.yaml_source import Path, Source
 
 LARGEST_WHOLE: Final = 2**53 - 1
@@ -116,6 +117,22 @@ Name = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_in_on
 Names = Annotated[list[Name], Field(max_length=1000), AfterValidator(_once)]
 Versions = Annotated[str, Field(max_length=200), AfterValidator(_versions)]
 Setting = Annotated[Scalar, PlainValidator(_scalar)]
+PurposeCode = Annotated[str, AfterValidator(checked_code)]
+PurposeCodes = Annotated[list[PurposeCode], Field(max_length=200), AfterValidator(_once)]
+_LICENCE: Final = r"^[A-Za-z0-9][A-Za-z0-9.+\-]{0,63}$"
+Licence = Annotated[str, Field(pattern=_LICENCE)]
+LegalBasis = Literal[
+    "consent",
+    "contract",
+    "legal-obligation",
+    "vital-interests",
+    "public-task",
+    "legitimate-interests",
+    "published-data",
+    "no-personal-data",
+]
+"""The six of Article 6(1) of the GDPR, which other laws have under other numbers; data that is public by law; none personal."""
+Audience = Literal["recipients", "members", "public"]
 
 
 RULES: Final = {
@@ -125,6 +142,7 @@ RULES: Final = {
     r"^((train|evaluate)/)?[A-Za-z_][A-Za-z0-9_.\-]{0,63}$": "a metric such as loss, or one kind of it such as evaluate/loss",
     f"^{_REFERENCE}$": 'an object in a module, such as "package.task:Net"',
     SNAPSHOT: "sha256: and the 64 hex digits of a file's SHA-256",
+    _LICENCE: "the SPDX identifier of a licence, such as CC-BY-4.0",
 }
 """what people read in place of a pattern"""
 
