@@ -36,6 +36,7 @@ from federation.secagg.figures import mean_figures, public_words
 from federation.secagg.header import WORD_BYTES, header_words
 from federation.weights.layout import Layout
 from federation.weights.state import ModelState
+from node_agent.catalogue.versions import sealed_versions
 from node_agent.consent.decision import Situation, decide, read_policy
 from node_agent.consent.spending import entries_of
 from node_agent.rounds.files import JobFiles
@@ -87,6 +88,7 @@ def rehearse(home: Home, job: Path, lead: str | None = None, *, say: Say = print
         sandbox=sandbox.kind,
         missing=missing_runtime,
         now=datetime.now().astimezone(),
+        version_of=sealed_versions(home).version_of,
         ledger=lambda name: entries_of(home, name),
     )
     consent = decide(manifest, situation)

@@ -30,6 +30,7 @@ from federation.manifest.bundle import unpack
 from federation.manifest.manifest import Manifest, open_manifest
 from federation.route import route_to
 from federation.v1 import rounds_pb2
+from node_agent.catalogue.versions import sealed_versions
 from node_agent.consent.decision import Situation, chosen_data, decide, plans_of, read_policy
 from node_agent.enrolment import check_certificate, check_credential
 from node_agent.link.channel import Credentials
@@ -76,6 +77,7 @@ class NodeAgent:
         self.jobs: dict[bytes, JobDriver] = {}
         self.accelerators = Accelerators()
         self.versions = DataVersions()
+        self.sealed = sealed_versions(home, self.versions)
         self._tasks: set[asyncio.Task[None]] = set()
         self._asked: dict[bytes, tuple[asyncio.Task[None], int]] = {}
         """what is being considered, and how large its manifest is"""
@@ -295,6 +297,7 @@ class NodeAgent:
             missing=missing_runtime,
             now=datetime.now().astimezone(),
             ledger=self.journal.ledger,
+            version_of=self.sealed.version_of,
         )
 
     def _files(self, job: bytes) -> JobFiles:

@@ -116,6 +116,11 @@ class Home:
         return self.root / "keys" / "transport.key"
 
     @property
+    def catalogue_key(self) -> Path:
+        """Under it versions of data sets leave; ``node_agent.catalogue.versions``"""
+        return self.root / "keys" / "catalogue.key"
+
+    @property
     def credential(self) -> Path:
         return self.root / "credential.json"
 

@@ -35,6 +35,8 @@ class Situation:
     """(python, packages) -> what this node lacks"""
     now: datetime
     """local time"""
+    version_of: Callable[[DataSet], bytes]
+    """of what a data set holds, 32 bytes, as it may leave (``node_agent.catalogue.versions``); raises PolicyDenied"""
     ledger: Callable[[str], tuple[Entry, ...]] = lambda _name: ()
     """of a data set; raises a FederationError when it cannot be told"""
 

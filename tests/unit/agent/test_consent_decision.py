@@ -52,6 +52,7 @@ SITUATION = Situation(
     sandbox="bubblewrap",
     missing=lambda _python, _packages: (),
     now=NOON,
+    version_of=lambda held: bytes(32),
 )
 
 
