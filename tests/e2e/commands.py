@@ -67,7 +67,7 @@ def says(error: BaseException, kind: type[FederationError], *words: str) -> None
     clear(told(error), kind, *words)
 
 
-def eventually(holds: Callable[[], object], seconds: float = 10.0) -> None:
+def eventually(holds: Callable[[], object], seconds: float = 30.0) -> None:
     """Fails unless ``holds`` becomes true in time."""
     deadline = time.monotonic() + seconds
     while not holds():

@@ -21,7 +21,7 @@ from node_agent.store.journal import Journal
 from tests.e2e.commands import eventually, refused, said, says
 from tests.e2e.runs import Runs, watch, workers
 
-SECONDS = 10.0
+SECONDS = 30.0
 """a cancelled job has ended everywhere within this time"""
 
 

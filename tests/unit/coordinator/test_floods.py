@@ -82,7 +82,7 @@ def test_the_stream_is_not_read_while_too_much_waits(world):
         assert world.driver._room.is_set()
         world.driver.say(forged(driver.INBOX))
         assert not world.driver._room.is_set()
-        await asyncio.wait_for(world.driver.room(), 5)  # and the driver takes them from there
+        await asyncio.wait_for(world.driver.room(), 30)  # and the driver takes them from there
         assert world.driver._queue.qsize() < driver.INBOX
         await world.driver.stop()
 

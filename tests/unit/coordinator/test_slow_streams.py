@@ -101,7 +101,7 @@ def connect(link: NodeLinkService, events: AsyncIterator[Any]) -> Context:
             raise AssertionError("nothing is said to who has not said Hello")
 
     with pytest.raises(Ended):
-        asyncio.run(asyncio.wait_for(read(), 5))
+        asyncio.run(asyncio.wait_for(read(), 30))
     return context
 
 
@@ -138,7 +138,7 @@ def test_a_bad_upload_is_ended_and_named(link: NodeLinkService, how: str) -> Non
     parts, hangs, words = UPLOADS[how]
     context = Context()
     with pytest.raises(Ended):
-        asyncio.run(asyncio.wait_for(link.put_update(these(*parts, hangs=hangs), context), 5))  # type: ignore[arg-type]
+        asyncio.run(asyncio.wait_for(link.put_update(these(*parts, hangs=hangs), context), 30))  # type: ignore[arg-type]
     assert words in told(context)
     assert link.spool.held(JOB, CONTEXT, "de") <= SIZE
 

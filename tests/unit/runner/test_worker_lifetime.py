@@ -21,7 +21,7 @@ OWNER = Path(__file__).with_name("worker_owner.py")
 REPOSITORY = Path(__file__).parents[3]
 
 
-def wait_for(condition, seconds=10.0):
+def wait_for(condition, seconds=30.0):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not come true in time"
