@@ -144,7 +144,7 @@ class Docket:
             change.add_job(digest, manifest.name, envelope, now)
             change.update_job(digest, state=step("submitted", "consulting"), reason="asking the members for consent")
             change.add_line(digest, now, f"submitted by {manifest.lead.id}")
-            change.audit(now, "job-submitted", digest, envelope)
+            change.audit(now, "submission", digest, envelope)
         case = Case(manifest, "consulting", now)
         self._cases[digest] = case
         for session in self._sessions.all():
@@ -233,9 +233,8 @@ class Docket:
                 change.add_line(
                     case.digest, now, f"{answer.state}: {'; '.join(answer.reasons) or 'no reason given'}", answer.member
                 )
-                change.audit(
-                    now, f"consent-{answer.state}", f"{case.digest} {answer.member} {answer.node}", answer.envelope
-                )
+                said = f"{case.digest} {answer.member} {answer.node} {answer.state}"
+                change.audit(now, "consent", said, answer.envelope)
         case.answers[answer.member, answer.node] = answer
         self._metrics.consents(answer.state)
         self.changed(case.digest)
@@ -532,7 +531,7 @@ class Docket:
             change.update_job(case.digest, state=state, reason=reason)
             if state != case.state:
                 change.add_line(case.digest, now, f"{state}: {reason}")
-                change.audit(now, f"job-{state}", case.digest)
+                change.audit(now, "job-state", f"{case.digest} {state}")
         case.state = state
         self.changed(case.digest)
 
@@ -544,7 +543,7 @@ class Docket:
             if case.driver is not None:
                 case.driver.leave(change, reason)
             change.add_line(case.digest, now, f"{state}: {reason}")
-            change.audit(now, f"job-{state}", case.digest, withdrawal or b"")
+            change.audit(now, "job-state", f"{case.digest} {state}", withdrawal or b"")
         case.state = state
         self._cases.pop(case.digest, None)
         if case.timer is not None:

@@ -63,7 +63,7 @@ class Registry:
                     "This coordinator holds another roll of the same or a later version.", hint="Raise the version."
                 )
             change.set_roll(envelope)
-            change.audit(self.clock(), "roll", roll.federation, envelope)
+            change.audit(self.clock(), "founding", f"{roll.federation} {roll.version}", envelope)
         return roll
 
     def ticket(self, principal: Principal, address: str, hours: float) -> bytes:
@@ -132,7 +132,10 @@ class Registry:
                 )
             if row.kind == "node":
                 change.put_node(NodeRow(row.member, row.node, credential, "enrolled", now))
-            change.audit(now, "enrolment", f"{row.kind} {row.member} {row.node}{row.name}", credential)
+            said = (
+                f"node {row.member} {row.node}" if row.kind == "node" else row.kind
+            )  # who else came is a person's name
+            change.audit(now, "enrolment", said, credential if row.kind == "node" else b"")
         return Joined(certificate, roll)
 
     def renew(self, caller: Principal, csr_pem: bytes) -> bytes:

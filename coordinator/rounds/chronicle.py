@@ -45,7 +45,7 @@ class Chronicle:
                 receipts = codec.encode(instruction.receipts, tuple[Receipt, ...])
                 change.put_evidence(self._job, "receipts", instruction.round, receipts)
                 self._certified(change, instruction)
-                change.audit(now, "state-certified", self._job, instruction.state_digest)
+                change.audit(now, "certificate", f"{self._job} {instruction.round}", receipts)
             case events.Misconduct():
                 self._misconduct(change, instruction, now)
             case events.Tell(message=Announcement() as announcement):
@@ -60,7 +60,7 @@ class Chronicle:
             change.put_round(self._job, view.round, view.attempt, view.SerializeToString())
         if moved.phase in {"aborted", "void"}:
             change.add_line(self._job, now, f"round {moved.round}.{moved.attempt} {moved.phase}: {moved.reason}")
-            change.audit(now, f"round-{moved.phase}", self._job)
+            change.audit(now, "round-closed", f"{self._job} {moved.round} {moved.attempt} {moved.phase}")
         elif moved.phase == "certifying" and moved.reason and self._absences < ABSENCES_KEPT:
             self._absences += 1
             change.add_line(self._job, now, f"round {moved.round} goes on without: {moved.reason}")
@@ -78,14 +78,14 @@ class Chronicle:
         change.put_evidence(self._job, "roster-certificate", formed.epoch, certificate)
         title = "roster" if formed.epoch == 1 else f"roster of epoch {formed.epoch},"
         change.add_line(self._job, now, f"{title} of {len(members)} formed: {', '.join(members)}")
-        change.audit(now, "roster", self._job, formed.roster_hash)
+        change.audit(now, "roster", f"{self._job} {formed.epoch}", certificate)
 
     def _closed(self, change: Change, closed: events.RoundClosed, now: float) -> None:
         self.views.close((closed.round, closed.attempt), closed.total_weight)
         certificate = codec.encode(closed.certificate, Certificate)
         change.put_evidence(self._job, "certificate", closed.round, certificate)
         change.update_job(self._job, rounds_closed=min(closed.round, self._terms.rounds))
-        change.audit(now, "round-closed", self._job, certificate)
+        change.audit(now, "round-closed", f"{self._job} {closed.round} {closed.attempt} closed", certificate)
 
     def _certified(self, change: Change, certified: events.StateCertified) -> None:
         """The figures that q members agree on."""

@@ -22,8 +22,12 @@ from alembic.config import Config
 from sqlalchemy.dialects.sqlite import Insert, insert
 
 from coordinator.store import tables
+from coordinator.store.log import LogRows
+from federation.audit.entry import entry_of
 
 LINES_SHOWN = 200
+UNLOGGED = frozenset({"ticket", "placement"})
+"""what the coordinator keeps for itself: names of people, and what a job's roster says anyway"""
 BUSY_MILLISECONDS = 5000
 _AUDIT = sa.insert(tables.audit_entries)
 _EVENT = sa.insert(tables.events)
@@ -109,7 +113,9 @@ class Database:
     def transaction(self) -> Iterator[Change]:
         """Not to be nested: what is needed inside is read inside."""
         with self._turn, self._engine.begin() as connection:
-            yield Change(connection)
+            change = Change(connection)
+            yield change
+            change.log.settle()
 
     def answers(self) -> bool:
         """Whether the database can be read."""
@@ -135,16 +141,24 @@ class Change:
 
     def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection
+        self.log = LogRows(connection)
 
     def audit(self, now: float, kind: str, subject: str, data: bytes = b"") -> None:
-        values = {
-            "time": now,
-            "kind": kind,
-            "subject": subject,
-            "digest": hashlib.sha256(data).digest(),
-            "payload": data,
-        }
+        """Writes down what this transaction does: for the coordinator with its document, and in the public log by its digest.
+
+        ``kind`` and ``subject`` as ``federation.audit.entry`` has them; raises InvalidUsage for others.
+        """
+        digest = hashlib.sha256(data).digest()
+        values = {"time": now, "kind": kind, "subject": subject, "digest": digest, "payload": data}
         self._connection.execute(_AUDIT, values)
+        if kind not in UNLOGGED:
+            self.log.append(entry_of(kind, subject, digest if data else None, now))
+
+    def document(self, digest: bytes) -> tuple[str, bytes] | None:
+        """(kind, bytes) of a document that the log names."""
+        table = tables.audit_entries
+        row = self._connection.execute(sa.select(table).where(table.c.digest == digest).limit(1)).one_or_none()
+        return None if row is None or not row.payload else (row.kind, row.payload)
 
     # ------------------------------------------------------------------------------------------ federation and nodes
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, Float, ForeignKey, Integer, LargeBinary, MetaData, String, Table, Text
+from sqlalchemy import BigInteger, Column, Float, ForeignKey, Index, Integer, LargeBinary, MetaData, String, Table, Text
 
 metadata = MetaData()
 
@@ -134,4 +134,51 @@ audit_entries = Table(
     Column("subject", String(200), nullable=False),
     Column("digest", LargeBinary, nullable=False),
     Column("payload", LargeBinary, nullable=False),
+)
+
+Index("audit_entries_by_digest", audit_entries.c.digest)
+
+log_entries = Table(
+    "log_entries",
+    metadata,
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("entry", LargeBinary, nullable=False),
+    Column("document", LargeBinary, index=True),
+)
+"""the public log (federation.audit): one row for each leaf, never changed"""
+
+log_state = Table(
+    "log_state",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("peaks", LargeBinary, nullable=False),
+)
+"""what is needed to append"""
+
+log_tiles = Table(
+    "log_tiles",
+    metadata,
+    Column("level", Integer, primary_key=True),
+    Column("number", BigInteger, primary_key=True),
+    Column("hashes", LargeBinary, nullable=False),
+    Column("root", LargeBinary, nullable=False),
+)
+"""full tiles alone: written once"""
+
+log_heads = Table(
+    "log_heads",
+    metadata,
+    Column("size", BigInteger, primary_key=True, autoincrement=False),
+    Column("root", LargeBinary, nullable=False),
+    Column("note", LargeBinary, nullable=False),
+)
+"""heads that were signed and shown, the newest some hundred"""
+
+log_cosignatures = Table(
+    "log_cosignatures",
+    metadata,
+    Column("size", BigInteger, primary_key=True),
+    Column("witness", String(127), primary_key=True),
+    Column("line", LargeBinary, nullable=False),
 )
