@@ -92,9 +92,11 @@ def sign_credential(
 
 
 def verify_credential(envelope: bytes, roll: Roll, now: datetime | None) -> NodeCredential:
-    """The node that an officer on ``roll`` vouches for. ``now`` None leaves the dates out (a release is verified years later).
+    """The node that an officer on ``roll`` vouches for. ``now`` None leaves out the dates, and whether member and node are in good
+    standing today (a release is verified years later).
 
-    Raises InvalidIdentity for any other signer, another federation, or a credential outside its dates.
+    Raises InvalidIdentity for any other signer, another federation, a credential outside its dates, and a node that is revoked,
+    whose member is suspended, or whose member's tier has none.
     """
     opened = open_envelope(envelope, "node-credential", MAX_ENVELOPE)
     document = exact(
@@ -125,4 +127,6 @@ def verify_credential(envelope: bytes, roll: Roll, now: datetime | None) -> Node
             f"{moment_text(credential.not_after)}, not now.",
             hint="Have the member's officer sign a fresh one, and check this machine's clock.",
         )
+    if now is not None:
+        roll.require_node(member.id, credential.identity_key)
     return credential

@@ -17,7 +17,8 @@ from typing import Any, Final
 import rfc8785
 
 from federation.errors import InvalidIdentity
-from federation.identity.keys import SigningKey, key_id, public_of, verify
+from federation.identity.keys import key_id, public_of, verify
+from federation.identity.signer import Signer
 
 MAX_BYTES: Final = 4 << 20
 MAX_SIGNATURES: Final = 1024
@@ -57,7 +58,7 @@ def canonical(document: dict[str, Any]) -> bytes:
         raise InvalidIdentity("The document holds a value that canonical JSON cannot hold.") from error
 
 
-def seal(document: dict[str, Any], kind: str, keys: Sequence[SigningKey]) -> bytes:
+def seal(document: dict[str, Any], kind: str, keys: Sequence[Signer]) -> bytes:
     """The envelope's bytes, signed by each of ``keys`` (none: a draft that others sign with ``add_signature``).
 
     Raises InvalidIdentity for what would not read back: 1e20 is written as a whole number too large for JSON.
@@ -67,7 +68,7 @@ def seal(document: dict[str, Any], kind: str, keys: Sequence[SigningKey]) -> byt
     return _encode(payload, kind, ((key.public, key.sign(pre_authentication(kind, payload))) for key in keys))
 
 
-def add_signature(envelope: bytes, kind: str, key: SigningKey) -> bytes:
+def add_signature(envelope: bytes, kind: str, key: Signer) -> bytes:
     """The same document with one more signature; signing twice changes nothing. Raises InvalidIdentity for a bad envelope."""
     payload, signatures = _decode(envelope, kind, MAX_BYTES)
     signatures[key.public] = key.sign(pre_authentication(kind, payload))

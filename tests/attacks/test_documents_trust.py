@@ -60,6 +60,8 @@ def test_a_coordinator_that_invents_a_member_is_refused_by_every_node() -> None:
         "name": "Invented",
         "jurisdiction": "ZZ",
         "officerKey": "ed25519:" + officer.public.hex(),
+        "tier": "member",
+        "state": "active",
     }
     with pytest.raises(InvalidIdentity, match="does not check"):
         Roll.open(altered(ROLL.envelope, lambda roll: roll["members"].append(entry)))
