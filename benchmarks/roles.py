@@ -229,7 +229,7 @@ def step(chosen: argparse.Namespace) -> dict[str, object]:
             mapped(path), synthetic.plan_of_sum(n, pads), terms, encoding, n, weight, chosen.parameters, chosen.lanes
         )
         moved = next_scales(scales, total.peaks, n, encoding.level_bound, total.saturated, terms)
-        fresh = files.advance(state, total.means(scales), moved)
+        fresh = files.advance(synthetic.AVERAGE, state, total.means(scales), moved)
 
     with Anonymous() as memory:
         (seconds,) = seconds_of(work, repeats=chosen.repeats)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from federation.manifest.strategy import StrategySpec
 from federation.secagg import encoding as codes
 from federation.secagg.events import Mask, MaskPlan, TagPlan
 from federation.secagg.parameters import Encoding, Quorums, Terms
@@ -16,6 +17,7 @@ from federation.weights.tensors import head
 
 CONTEXT = hashlib.sha256(b"benchmark").digest()
 EXPONENT = -12
+AVERAGE = StrategySpec("FedAvg", {})
 TILE = 1 << 20
 ARRAY = 1 << 26
 """parameters of the largest array of a synthetic model"""

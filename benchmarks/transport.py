@@ -204,7 +204,7 @@ class Client:
         def step() -> None:
             total = open_sum(mapped(got), synthetic.plan_of_sum(n), terms, encoding, n, n, self.parameters, self.lanes)
             moved = next_scales(scales, total.peaks, n, encoding.level_bound, total.saturated, terms)
-            files.advance(state, total.means(scales), moved)
+            files.advance(synthetic.AVERAGE, state, total.means(scales), moved)
 
         for member in range(n):
             await self.links[member].get_blob(bytes.fromhex(closed["sum"]), got, 1 << 40)

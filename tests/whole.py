@@ -1,10 +1,14 @@
-"""Updates and sums that a test wants whole in memory: made and read by the product's own code, piece by piece, and put together."""
+"""Updates, sums and states that a test wants whole in memory: made by the product's own code, piece by piece, and put together."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import ParamSpec
 
+import numpy as np
+import numpy.typing as npt
+
+from federation.manifest.strategy import StrategySpec
 from federation.secagg import summing
 from federation.secagg.encoding import Piece, pieces_of
 from federation.secagg.events import MaskPlan
@@ -12,6 +16,9 @@ from federation.secagg.masking import Buffer
 from federation.secagg.opening import Sum, open_sum
 from federation.secagg.parameters import Encoding, Terms
 from federation.secagg.summing import InMemory, sum_of
+from federation.weights.outer_step import next_form, next_parts
+from federation.weights.state import ModelState
+from federation.weights.strategies import kept_by
 
 P = ParamSpec("P")
 
@@ -45,3 +52,24 @@ def read_sum(
 ) -> Sum:
     """A sum without masks, by who has no key of the MAC: all other checks of ``open_sum``."""
     return open_sum(data, MaskPlan(b"", ()), terms, encoding, cohort_size, total_weight, parameters)
+
+
+def mean_of(total: Sum, scales: npt.NDArray[np.int8]) -> npt.NDArray[np.float64]:
+    """float64[parameters]"""
+    return np.concatenate([np.empty(0), *(part.copy() for part in total.means(scales))])
+
+
+def outer_step(
+    spec: StrategySpec, state: ModelState, mean: npt.NDArray[np.float64], scales: npt.NDArray[np.int8]
+) -> ModelState:
+    """The next state."""
+    form, kinds = next_form(spec, state, scales), kept_by(spec)
+    parts = dict(next_parts(spec, state, [mean]))  # one part an array
+    arrays = {name: parts[name][0].reshape(array.shape) for name, array in form.arrays.items()}
+    optimiser = {
+        f"{kind}/{name}": part[place].reshape(form.arrays[name].shape)
+        for place, kind in enumerate(kinds, start=1)
+        for name, part in parts.items()
+        if len(part) > 1
+    }
+    return ModelState(form.round, arrays, optimiser, scales)

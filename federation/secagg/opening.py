@@ -47,18 +47,9 @@ class Sum:
         """Signed level sums, chunk by chunk: views that the next overwrites."""
         yield from self._each(lambda _station, rows, _first: rows)
 
-    def mean(self, scales: npt.NDArray[np.int8]) -> npt.NDArray[np.float64]:
-        """The weighted mean difference, float64[parameters]: S * 2^exponent * unit (exact) / sum of weights (one IEEE
-        division)."""
-        mean = np.empty(self.parameters, dtype=np.float64)
-        at = 0
-        for part in self.means(scales):
-            mean[at : at + part.size] = part
-            at += part.size
-        return mean
-
     def means(self, scales: npt.NDArray[np.int8]) -> Iterator[npt.NDArray[np.float64]]:
-        """``mean`` chunk by chunk: views that the next overwrites."""
+        """The weighted mean difference, S * 2^exponent * unit (exact) / sum of weights (one IEEE division), chunk by chunk:
+        views that the next overwrites."""
 
         def divide(
             station: _Opening, rows: list[npt.NDArray[np.signedinteger]], first: int

@@ -14,9 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from federation.errors import VerificationFailed
+from federation.manifest.strategy import StrategySpec
 from federation.sealing import PIECE, salt_of, seal, unseal
-from federation.weights.outer_step import moved_parts
+from federation.weights.outer_step import next_form, next_parts
 from federation.weights.state import ModelState, StateDigest, read_state, state_head, write_state
+from federation.weights.strategies import kept_by
 from federation.weights.tensors import head, write_arrays
 from node_agent.store.files import private_folder
 
@@ -84,24 +86,46 @@ class JobFiles:
         self._settle(state)
 
     def advance(
-        self, state: ModelState, means: Iterable[npt.NDArray[np.float64]], scales: npt.NDArray[np.int8]
+        self,
+        spec: StrategySpec,
+        state: ModelState,
+        means: Iterable[npt.NDArray[np.float64]],
+        scales: npt.NDArray[np.int8],
     ) -> ModelState:
-        """The next state of a job that averages, kept as by ``keep``: computed, hashed and written part by part, then mapped."""
-        coming = ModelState(state.round + 1, state.arrays, {}, scales)
+        """The next state, kept as by ``keep``: computed, written and hashed part by part, then mapped.
+
+        ``means``: the certified mean difference, as ``next_parts`` takes it. Memory: a few of its pieces.
+        """
+        coming = next_form(spec, state, scales)
         path, model = self.state(coming.round), self.model(coming.round)
         fresh, shown = path.with_name(f".{path.name}.new"), model.with_name(f".{model.name}.new")
-        digest, begun = StateDigest(coming.round, len(coming.arrays), 0), None
-        with fresh.open("wb") as states, shown.open("wb") as models:
+        digest, begun = StateDigest(coming.round, len(coming.arrays), len(coming.optimiser)), None
+        with fresh.open("wb") as states, shown.open("wb") as models, contextlib.ExitStack() as opened:
             states.write(state_head(coming))
             models.write(head(coming.arrays))
-            for name, part in moved_parts(state, means):
+            # What is kept beside the model comes after it in the file, kind by kind: each kind is written at its own place.
+            places = [opened.enter_context(fresh.open("r+b")) for _ in kept_by(spec)]
+            beside = states.tell() + sum(array.nbytes for array in coming.arrays.values())
+            wide = sum(array.nbytes for array in coming.optimiser.values())
+            for number, place in enumerate(places):
+                place.seek(beside + number * wide // len(places))
+            for name, (part, *kept) in next_parts(spec, state, means):
                 if name != begun:
                     digest.begin(name, coming.arrays[name])
                     begun = name
                 digest.add(part)
                 states.write(part.data)
                 models.write(part.data)
+                for place, piece in zip(places, kept, strict=False):  # nothing is kept of what is not summed
+                    place.write(piece.data)
+            states.seek(beside + wide)
             states.write(scales.data)
+        with fresh.open("rb") as stream:
+            stream.seek(beside)
+            for name, array in coming.optimiser.items():
+                digest.begin(name, array)
+                for size in _cut(array.nbytes):
+                    digest.add(np.frombuffer(stream.read(size), np.uint8))
         model.unlink(missing_ok=True)
         fresh.replace(path)
         shown.replace(model)
@@ -170,6 +194,12 @@ class JobFiles:
                 path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # the log is there
             self.root.rmdir()
+
+
+def _cut(size: int) -> Iterator[int]:
+    """Of so many bytes, piece by piece."""
+    for start in range(0, size, PIECE):
+        yield min(PIECE, size - start)
 
 
 def _pieces(path: Path) -> Iterator[bytes]:

@@ -20,7 +20,7 @@ from federation.secagg.masking import Buffer
 from federation.secagg.messages import Close
 from federation.secagg.opening import open_sum
 from federation.weights.layout import Layout
-from federation.weights.outer_step import averages, next_scales, outer_step
+from federation.weights.outer_step import next_scales
 from federation.weights.state import ModelState
 from node_agent.rounds.files import JobFiles
 from node_agent.rounds.lab import Lab
@@ -109,9 +109,5 @@ class Sums:
         if header_only:
             return state, figures
         scales = next_scales(state.scales, total.peaks, len(fetch.cohort), encoding.level_bound, total.saturated, terms)
-        if averages(self._manifest.strategy):
-            return self._files.advance(state, total.means(state.scales), scales), figures
-        stepped = outer_step(self._manifest.strategy, state, total.mean(state.scales), scales)
-        stepped.digest()
-        self._files.keep(stepped)
-        return stepped, figures
+        spec = self._manifest.strategy
+        return self._files.advance(spec, state, total.means(state.scales), scales), figures

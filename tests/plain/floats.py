@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from fractions import Fraction
+from math import isqrt
 
 
 def _rounded(value: Fraction, digits: int, lowest: int) -> Fraction:
@@ -18,6 +19,10 @@ def _rounded(value: Fraction, digits: int, lowest: int) -> Fraction:
     return round(value / unit) * unit
 
 
+def half(value: Fraction) -> Fraction:
+    return _rounded(value, 11, -24)
+
+
 def single(value: Fraction) -> Fraction:
     return _rounded(value, 24, -149)
 
@@ -26,15 +31,42 @@ def double(value: Fraction) -> Fraction:
     return _rounded(value, 53, -1074)
 
 
+FORMATS: dict[str, tuple[Callable[[Fraction], Fraction], str]] = {
+    "<f2": (half, "e"),
+    "<f4": (single, "f"),
+    "<f8": (double, "d"),
+}
+"""of a type as NumPy writes it: how it rounds, and Python's name for it"""
+
+
+def root(value: Fraction, rounded: Callable[[Fraction], Fraction]) -> Fraction:
+    """The square root, correctly rounded: of so many digits that what is cut off decides nothing but which side it is on."""
+    shift = 2 * max(0, 256 - value.numerator.bit_length() + value.denominator.bit_length())
+    scaled = value * 2**shift
+    whole = isqrt(scaled.numerator // scaled.denominator)
+    exact = Fraction(whole) ** 2 == scaled
+    return rounded((Fraction(whole) if exact else Fraction(2 * whole + 1, 2)) / 2 ** (shift // 2))
+
+
+def values(data: bytes, type_: str) -> list[Fraction]:
+    """Of little-endian numbers of a type."""
+    return [Fraction(value) for (value,) in struct.iter_unpack("<" + FORMATS[type_][1], data)]
+
+
+def bytes_of(numbers: Iterable[Fraction], type_: str) -> bytes:
+    """Of values that the type has."""
+    return b"".join(struct.pack("<" + FORMATS[type_][1], float(value)) for value in numbers)
+
+
 def singles(data: bytes) -> list[Fraction]:
     """Of little-endian float32."""
-    return [Fraction(value) for (value,) in struct.iter_unpack("<f", data)]
+    return values(data, "<f4")
 
 
-def bytes_of_singles(values: Iterable[Fraction]) -> bytes:
+def bytes_of_singles(numbers: Iterable[Fraction]) -> bytes:
     """Of values that float32 has."""
-    return b"".join(struct.pack("<f", float(value)) for value in values)
+    return bytes_of(numbers, "<f4")
 
 
-def bytes_of_doubles(values: Iterable[Fraction]) -> bytes:
-    return b"".join(struct.pack("<d", float(value)) for value in values)
+def bytes_of_doubles(numbers: Iterable[Fraction]) -> bytes:
+    return bytes_of(numbers, "<f8")

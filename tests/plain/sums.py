@@ -127,10 +127,25 @@ def _stated(label: str, *fields: str | int | bytes) -> bytes:
     return found
 
 
-def state_digest(round_: int, arrays: Mapping[str, Sequence[Fraction]], scales: Sequence[int]) -> bytes:
-    """Of a state whose arrays are vectors of float32, without optimiser arrays."""
-    text = _stated("concord/state/v1", round_, len(arrays), 0)
-    for name, values in arrays.items():
-        text += _stated("array", name, "<f4", len(values)) + floats.bytes_of_singles(values)
+@dataclass(frozen=True)
+class Numbers:
+    """An array of a state: its type, its sides, its bytes."""
+
+    type: str
+    sides: tuple[int, ...]
+    data: bytes
+
+
+def digest_of(round_: int, model: Mapping[str, Numbers], beside: Mapping[str, Numbers], scales: Sequence[int]) -> bytes:
+    """H(state). ``beside``: what the optimiser keeps, by "kind/array", in the order of kinds and then of arrays."""
+    text = _stated("concord/state/v1", round_, len(model), len(beside))
+    for name, array in [*model.items(), *beside.items()]:
+        text += _stated("array", name, array.type, *array.sides) + array.data
     text += _stated("scales", bytes(exponent % 256 for exponent in scales))
     return hashlib.sha256(text).digest()
+
+
+def state_digest(round_: int, arrays: Mapping[str, Sequence[Fraction]], scales: Sequence[int]) -> bytes:
+    """Of a state whose arrays are vectors of float32, without optimiser arrays."""
+    model = {name: Numbers("<f4", (len(values),), floats.bytes_of_singles(values)) for name, values in arrays.items()}
+    return digest_of(round_, model, {}, scales)

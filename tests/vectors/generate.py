@@ -16,7 +16,18 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.vectors.subjects import convictions, keys, primitives, refusals, releases, rounds, setups, updates, votes
+from tests.vectors.subjects import (
+    convictions,
+    keys,
+    primitives,
+    refusals,
+    releases,
+    rounds,
+    setups,
+    steps,
+    updates,
+    votes,
+)
 
 HERE = Path(__file__).parent
 FORMAT = "concord/secagg/vectors/v1"
@@ -33,6 +44,7 @@ SUBJECTS = {
     "boxes": keys.box_document,
     "setup": setups.setup_document,
     "rounds": rounds.round_document,
+    "strategies": steps.strategy_document,
     "sums": refusals.sum_document,
     "certificates": votes.certificate_document,
     "messages": votes.message_document,

@@ -29,7 +29,7 @@ from tests.plain.ciphers import Draws, sign
 from tests.plain.floats import bytes_of_singles
 from tests.plain.kem import encapsulate
 from tests.plain.setup import Epoch, Member, encapsulation_draw
-from tests.whole import encode
+from tests.whole import encode, outer_step
 
 WINDOWS = Windows(formation=60, formation_attempts=3, ready=30, reconnect=5, round=600, phase=30, attempts=5)
 
@@ -164,8 +164,17 @@ def state_of(round_: int, weights: bytes, scales: Sequence[int]) -> ModelState:
     return ModelState(round_, {"weights": np.frombuffer(weights, "<f4").copy()}, {}, np.array(scales, np.int8))
 
 
+def form_of(case: Mapping[str, Any]) -> ModelState:
+    """The state that a case of the strategies begins with."""
+    data = {each["name"]: bytes.fromhex(each["data"]) for each in case["state"]["arrays"]}
+    arrays = {
+        each["name"]: np.frombuffer(data[each["name"]], each["type"]).reshape(each["shape"]) for each in case["form"]
+    }
+    return ModelState(case["state"]["round"], arrays, {}, np.array(case["state"]["scales"], np.int8))
+
+
 def stepped(state: ModelState, mean: np.ndarray, scales: np.ndarray) -> ModelState:
-    return outer.outer_step(StrategySpec("FedAvg", {}), state, mean, scales)
+    return outer_step(StrategySpec("FedAvg", {}), state, mean, scales)
 
 
 def blob(data: bytes) -> bytes:

@@ -32,7 +32,7 @@ from tests.plain.ciphers import AES_256_CTR, CHACHA20, Draws, drawn
 from tests.plain.quorums import quorums
 from tests.plain.setup import Epoch, Member, epoch_of
 from tests.vectors import product
-from tests.whole import added, encode, root_of
+from tests.whole import added, encode, mean_of, root_of
 
 HERE = Path(__file__).parent
 PLAIN = [*sorted((HERE.parent / "plain").glob("*.py")), HERE / "generate.py", *sorted((HERE / "subjects").glob("*.py"))]
@@ -146,14 +146,14 @@ def test_whole_rounds_agree(case: tuple[int, Rules, set[int], set[int], int, lis
         step = sums.mean(attempt.code, total, scales)
         found = following["sum"]
         assert [level for chunk in found.chunks() for level in chunk.tolist()] == total.levels
-        assert found.mean(np.array(scales, np.int8)).tobytes() == floats.bytes_of_doubles(step)
+        assert mean_of(found, np.array(scales, np.int8)).tobytes() == floats.bytes_of_doubles(step)
         weights = sums.averaged(weights, step)
         after = sums.next_scales(attempt.code, total, scales, len(attempt.cohort), rules.lowest, rules.highest)
         moved = next_scales(
             np.array(scales, np.int8), found.peaks, len(attempt.cohort), attempt.code.bound, found.saturated, terms
         )
         assert moved.tolist() == after
-        held = product.stepped(held, found.mean(np.array(scales, np.int8)), moved)
+        held = product.stepped(held, mean_of(found, np.array(scales, np.int8)), moved)
         scales = after
         state = sums.state_digest(round_ + 1, {"weights": weights}, scales)
         assert held.digest() == state

@@ -11,6 +11,7 @@ import pytest
 
 from federation import sealing
 from federation.errors import InvalidManifest, VerificationFailed
+from federation.manifest.strategy import StrategySpec
 from federation.secagg import audit, boxes, merkle, proof, shamir, sum_mac, transcripts
 from federation.secagg import encoding as codes
 from federation.secagg.certificate import Announced, Ed25519Verifier
@@ -28,7 +29,7 @@ from tests.vectors import product
 from tests.vectors.files import HERE, b, bench, bs, cases, fails, ints, load, message, referred, refuses, unhexed
 from tests.vectors.generate import FORMAT, SUBJECTS, document
 from tests.vectors.subjects.federations import JOB, LABEL, epoch, rounds
-from tests.whole import added, encode, root_of
+from tests.whole import added, encode, mean_of, outer_step, root_of
 
 
 @pytest.mark.parametrize("subject", sorted(SUBJECTS))
@@ -384,9 +385,9 @@ def test_rounds(case: Any) -> None:
     found = opened(case["name"], b(case["sum"]))
     assert [part.tolist() for part in found.chunks()] == case["opened"]["levels"]
     assert list(found.header) == ints(case["opened"]["header"])
-    assert found.mean(scales).tobytes() == b(case["mean"])
+    assert mean_of(found, scales).tobytes() == b(case["mean"])
     moved = product.next_scales(scales, found, len(case["cohort"]), code.level_bound, terms)
-    following = product.stepped(state, found.mean(scales), moved)
+    following = product.stepped(state, mean_of(found, scales), moved)
     assert following.scales.tolist() == case["next"]["scales"]
     assert following.arrays["weights"].tobytes() == b(case["next"]["weights"])
     assert following.digest() == b(case["next"]["digest"])
@@ -412,6 +413,21 @@ def opened(name: str, data: bytes) -> Sum:
     tag = tag_of(attempt.tag_key, [attempt.pads[index] for index in attempt.cohort])
     plan = MaskPlan(attempt.context, masks, b"", attempt.rules.cipher, tag)
     return open_sum(data, plan, terms, code, len(attempt.cohort), attempt.weight, attempt.parameters)
+
+
+@cases("strategies")
+def test_strategies(case: Any) -> None:
+    state, spec = product.form_of(case), StrategySpec(case["strategy"], case["parameters"])
+    assert state.digest() == b(case["state"]["digest"])
+    for each in case["rounds"]:
+        after = each["next"]
+        state = outer_step(spec, state, np.frombuffer(b(each["mean"]), "<f8"), np.array(after["scales"], np.int8))
+        assert state.round == after["round"]
+        for found, told in ((state.arrays, after["arrays"]), (state.optimiser, after["optimiser"])):
+            assert [(name, array.tobytes()) for name, array in found.items()] == [
+                (array["name"], b(array["data"])) for array in told
+            ]
+        assert state.digest() == b(after["digest"])
 
 
 @cases("sums")

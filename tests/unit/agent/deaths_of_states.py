@@ -7,10 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from federation.errors import VerificationFailed
+from federation.manifest.strategy import StrategySpec
 from federation.weights.state import ModelState
 from federation.weights.tensors import read_arrays
 from node_agent.rounds.files import JobFiles
 from tests.unit.agent.killed import each_kill
+
+AVERAGE = StrategySpec("FedAvg", {})
+MOMENTUM = StrategySpec("FedAvgM", {"serverLearningRate": 1.0, "serverMomentum": 0.9})
 
 
 def state(round_number: int, value: float | None = None) -> ModelState:
@@ -25,18 +29,24 @@ def keeping(folder: Path) -> None:
     for number in (1, 2):
         files.keep(state(number))
     step = [np.ones(300)]  # what the members' mean adds to each parameter
-    ways = (lambda _: files.keep(state(3)), lambda _: files.advance(state(2), step, np.zeros(1, np.int8)))
-    for way in ways:
+    scales = np.zeros(1, np.int8)
+    moving = ModelState(3, state(3).arrays, {"momentum_vector/w": np.full(300, -1, np.float32)}, scales)
+    ways = (
+        (state(3), lambda _: files.keep(state(3))),
+        (state(3), lambda _: files.advance(AVERAGE, state(2), step, scales)),
+        (moving, lambda _: files.advance(MOMENTUM, state(2), step, scales)),
+    )
+    for made, way in ways:
         files.state(3).unlink(missing_ok=True)
         outcomes = []
         for _ in each_kill(way):
             files.load(2, state(2).digest())
             try:
-                files.load(3, state(3).digest())
+                files.load(3, made.digest())
                 outcomes.append(True)
             except VerificationFailed:
                 outcomes.append(False)
-            assert read_arrays(files.show(state(3)))["w"][0] == 3
+            assert read_arrays(files.show(made))["w"][0] == 3
             for path in (files.state(3), files.model(3)):
                 path.unlink(missing_ok=True)
             files.keep(state(1))

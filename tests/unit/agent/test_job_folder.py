@@ -38,7 +38,7 @@ from tests.unit.agent.deaths_of_states import state
 from tests.unit.agent.hall import Bench, PlainWorker, model
 from tests.unit.agent.homes import JOB, federation_of, manifest_of
 from tests.unit.agent.killed import alone, tree
-from tests.whole import added, read_sum, root_of
+from tests.whole import added, mean_of, read_sum, root_of
 
 PARTIES = federation_of()
 MANIFEST = manifest_of(PARTIES, JOB + "  rounds: 2\n  localSteps: 7\n")
@@ -209,7 +209,7 @@ def test_what_leaves_is_the_difference_to_the_state_and_the_declared_figures(sce
     scene.contribute()
     code = codes.encoding_of(TERMS, 3, 8)
     read = read_sum(added([scene.update()], TERMS, code), TERMS, code, 1, 4, 10)
-    mean = read.mean(np.full(1, TERMS.initial_scale_exponent, np.int8))
+    mean = mean_of(read, np.full(1, TERMS.initial_scale_exponent, np.int8))
     np.testing.assert_allclose(mean, 0.5, atol=2**TERMS.initial_scale_exponent * 2)
     figures = mean_figures(public_words(read.header, TERMS), TERMS)
     assert figures == {"evaluate/eval_loss": 0.25, "train/train_loss": 0.25}

@@ -28,7 +28,7 @@ from federation.secagg.messages import Upload
 from federation.v1 import rounds_pb2
 from federation.weights.state import ModelState, write_state
 from tests.unit.identity.parties import submitted
-from tests.whole import encode, read_sum
+from tests.whole import encode, mean_of, read_sum
 
 SIZE = 10
 START = 1_800_000_000.0
@@ -238,7 +238,7 @@ class World:
         read = read_sum(data, self.terms, code, len(fetch.cohort), fetch.total_weight, 0 if header_only else SIZE)
         state = lab.states[lab.machine.position.state_digest]
         if not header_only:
-            step = read.mean(np.full(1, -12, np.int8)).astype(np.float32)
+            step = mean_of(read, np.full(1, -12, np.int8)).astype(np.float32)
             state = ModelState(fetch.close.round + 1, {"w": state.arrays["w"] + step}, {}, state.scales)
             lab.states[state.digest()] = state
         self._feed(lab, events.SumApplied(fetch.close.context, state.digest(), public_words(read.header, self.terms)))

@@ -39,10 +39,11 @@ from federation.secagg.member import Me, MemberMachine
 from federation.secagg.messages import Announcement, Sealing
 from federation.secagg.parameters import Quorums
 from federation.weights.layout import Layout
-from federation.weights.outer_step import initial_state, outer_step
+from federation.weights.outer_step import initial_state
 from federation.weights.state import ModelState, write_state
 from tests.simulation.harness import World, random_of
 from tests.unit.identity.parties import APP, CREATED, NOW, submitted
+from tests.whole import mean_of, outer_step
 
 JOB = """apiVersion: concord/v1
 kind: TrainingJob
@@ -154,7 +155,7 @@ class Training(World):
         state = self.states[lab.name]
         total = self.opened(fetch)
         if total.parameters:
-            state = outer_step(self.job.strategy, state, total.mean(state.scales), state.scales)
+            state = outer_step(self.job.strategy, state, mean_of(total, state.scales), state.scales)
             self.states[lab.name] = state
         figures = public_words(total.header, self.terms)
         self.deliver(lab.name, SumApplied(fetch.close.context, state.digest(), figures))

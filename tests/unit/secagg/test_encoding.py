@@ -20,7 +20,7 @@ from federation.secagg.masking import HEADER_INDEX, Keystream
 from federation.secagg.merkle import MerkleRoot
 from federation.secagg.parameters import Encoding, Terms
 from tests.simulation.harness import World, terms_of
-from tests.whole import added, encode, read_sum
+from tests.whole import added, encode, mean_of, read_sum
 
 BITS = (8, 16, 32)
 
@@ -94,7 +94,7 @@ def test_rounding_is_unbiased_and_within_one_level(bits: int) -> None:
     plan = MaskPlan(bytes(32), (), bytes(range(32)))
     header = Header.of(terms, 1, 0.0, {})
     data = b"".join(encode(difference, header, plan, code, scales))
-    error = read_sum(data, terms, code, 1, 1, size).mean(scales) - difference
+    error = mean_of(read_sum(data, terms, code, 1, 1, size), scales) - difference
     assert np.abs(error).max() < 1.001
     assert abs(error.mean()) < 0.01
 
@@ -135,7 +135,7 @@ def test_weights_and_metrics_come_out_as_weighted_means() -> None:
         for_sum = encode(np.full(2, value, np.float32), header, plan, code, scales)
         updates.append(b"".join(for_sum))
     read = read_sum(added(updates, terms, code), terms, code, 3, 7, 2)
-    assert np.allclose(read.mean(scales), (4 * 1 + 2 * 2 - 4) / 7, atol=2**-7)
+    assert np.allclose(mean_of(read, scales), (4 * 1 + 2 * 2 - 4) / 7, atol=2**-7)
     assert mean_figures(public_words(read.header, terms), terms) == {
         "evaluate/acc": 0.75,
         "train/loss": pytest.approx(1.0),

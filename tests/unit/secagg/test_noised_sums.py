@@ -19,7 +19,7 @@ from federation.secagg.header import Header, figure_step
 from federation.secagg.opening import Sum
 from federation.secagg.parameters import Encoding, Quorums, Terms, noise_room
 from tests.simulation.harness import terms_of
-from tests.whole import added, encode, read_sum
+from tests.whole import added, encode, mean_of, read_sum
 
 SIZE = 20_000
 NORM = 2.0
@@ -79,7 +79,7 @@ def test_a_noisy_mean_is_the_mean() -> None:
     code = codes.encoding_of(terms, 3, 1)
     differences = [np.full(SIZE, (k + 1) / SIZE, np.float32) for k in range(3)]
     read = summed(terms, code, [contribution(terms, code, each, k) for k, each in enumerate(differences)])
-    mean = read.mean(np.full(code.chunks(SIZE), EXPONENT, np.int8))
+    mean = mean_of(read, np.full(code.chunks(SIZE), EXPONENT, np.int8))
     sigma = math.sqrt(code.noise_variance(SIZE) / 3) * 2.0**EXPONENT
     assert abs(mean.mean() - 2 / SIZE) < 5 * sigma / math.sqrt(SIZE)
     assert abs(mean.std() / sigma - 1) < 0.05

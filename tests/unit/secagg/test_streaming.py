@@ -24,7 +24,7 @@ from federation.secagg.summing import InMemory, View, root_of, sum_of
 from federation.weights.layout import Difference
 from tests.simulation.harness import terms_of
 from tests.unit.secagg import plain_encoding as plain
-from tests.whole import encode
+from tests.whole import encode, mean_of
 
 CHUNK = 128
 BITS = (8, 16, 32)
@@ -200,7 +200,7 @@ def test_a_sum_is_that_of_whole_buffers_to_the_bit(
     assert opened.header == plain_sum.header
     assert opened.peaks.tolist() == plain_sum.peaks.tolist()
     assert b"".join(map(bytes, opened.chunks())) == b"".join(map(bytes, plain_sum.chunks()))
-    assert opened.mean(scales).tobytes() == plain_sum.mean(scales).tobytes()
+    assert mean_of(opened, scales).tobytes() == mean_of(plain_sum, scales).tobytes()
 
 
 @pytest.mark.parametrize("lanes", LANES)
