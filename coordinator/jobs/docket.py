@@ -402,7 +402,7 @@ class Docket:
                     driver.say(events.Connected(member))
             driver.say(events.Begin(case.placement))
         if driver.done:
-            driver.want_release()
+            self.rounds_over(case.digest)
 
     # ------------------------------------------------------------------------------------------------------------- nodes
 
@@ -421,7 +421,7 @@ class Docket:
                     else events.Connected(session.member)
                 )
                 if case.driver.done:
-                    case.driver.want_release()
+                    self.rounds_over(case.digest)
         for job in held:
             if job.hex() not in self._cases:
                 self._tell_end(session, job)
@@ -587,6 +587,17 @@ class Docket:
         case = self._cases.get(job)
         if case is not None:
             self._fail(case, f"{reason} {case.refused}".rstrip())
+
+    def rounds_over(self, job: str) -> None:
+        """Members give their final model, unless the job's gates have failed: then there is no release, and the job is over."""
+        case = self._cases.get(job)
+        if case is None or case.driver is None:
+            return
+        if reason := self._publisher.withheld(case.manifest):
+            self._end(case, "finished", reason)
+            self._tell(case, rounds_pb2.Finished(rounds=case.manifest.spec.rounds))
+            return
+        case.driver.want_release()
 
     def final_state(self, job: str, blob: bytes, sealings: tuple[Sealing, ...]) -> None:
         case = self._cases.get(job)

@@ -17,6 +17,7 @@ from federation.identity.keys import SigningKey
 from federation.identity.roll import Roll
 from federation.manifest.manifest import Manifest
 from federation.releases.build import RoundRecord, build_release
+from federation.releases.gates import judge, withheld
 from federation.secagg import codec, events
 from federation.secagg.messages import Announcement, Certificate, Receipt, Sealing
 
@@ -27,6 +28,16 @@ class Publisher:
     blobs: Blobs
     key: SigningKey
     clock: Callable[[], float]
+
+    def withheld(self, manifest: Manifest) -> str:
+        """Why a job whose rounds are over has no release, by its gates and its members' receipts; empty when it may have one."""
+        terms = manifest.terms()
+        with self.database.transaction() as change:
+            data = change.piece(manifest.digest.hex(), "receipts", terms.last_round)
+        if data is None:
+            return ""
+        receipts: tuple[Receipt, ...] = codec.decode(data, tuple[Receipt, ...])
+        return withheld(judge(manifest.spec.gates, receipts[0].figures, terms))
 
     def publish(
         self,

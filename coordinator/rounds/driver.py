@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 import structlog
 
@@ -58,6 +58,10 @@ class Ear(Protocol):
     def changed(self, job: str) -> None: ...
 
     def closed(self, job: str, outcome: str, cohort: int, phases: dict[str, float], received: int) -> None: ...
+
+    def rounds_over(self, job: str) -> None:
+        """Every round is closed and the final state certified; ``want_release`` has members give it, once they may."""
+        ...
 
     def final_state(self, job: str, blob: bytes, sealings: tuple[Sealing, ...]) -> None: ...
 
@@ -365,7 +369,7 @@ class JobDriver:
                 self._sum_digest = instruction.sum_blob
             case events.JobDone():
                 self._final = instruction.state_digest
-                self.want_release()
+                self._desk.ear.rounds_over(self._job)
             case events.Misconduct(violation=violation):
                 self._desk.ear.misconduct(self._job, instruction.member, violation.check)
             case events.JobStuck():
@@ -392,8 +396,16 @@ class JobDriver:
 
     def _ask_release(self, member: str, digest: bytes) -> bool:
         self._ask_state(member)
-        proto = rounds_pb2.ProvideRelease(state_digest=digest)
+        proto = rounds_pb2.ProvideRelease(state_digest=digest, receipts=self._final_receipts())
         return self._desk.post(member, self._node[member], self._instruction(proto))
+
+    def _final_receipts(self) -> list[rounds_pb2.Receipt]:
+        with self._desk.database.transaction() as change:
+            data = change.piece(self._job, "receipts", self._terms.last_round)
+        if data is None:
+            return []
+        receipts: tuple[Receipt, ...] = codec.decode(data, tuple[Receipt, ...])
+        return [cast(rounds_pb2.Receipt, wire.to_proto(each)) for each in receipts]
 
     # ----------------------------------------------------------------------------------------------------- heavier work
 

@@ -24,7 +24,7 @@ from coordinator.client.sdk import Federation
 from coordinator.client.views import Job
 from examples.demo.board import Board
 from examples.demo.picture import draw
-from examples.local_federation import DataSet, LocalFederation, Member, end_on_signals
+from examples.local_federation import PUBLIC_FIGURES, DataSet, LocalFederation, Member, end_on_signals
 from federation.errors import INTERRUPTED_EXIT_CODE, FederationError, InvalidUsage, exit_code, told
 from models.digits import baselines, partition
 from node_agent.runner.sandbox import detect_sandbox
@@ -39,6 +39,8 @@ PLACES = (
     ("jp", "Laboratory of Japan", "JP"),
     ("ke", "Laboratory of Kenya", "KE"),
 )
+GATED_FIGURES = ("hits/*", "seen/*", "gap/*", "exposure")
+"""by which the job's gates judge the final model; each member's policy lets them leave as sums"""
 KILL_IN_ROUND = 4
 WAITING = frozenset({"announced", "collecting"})
 JOB_SECONDS = 240.0
@@ -123,7 +125,11 @@ def run(folder: Path, console: Console) -> dict[str, object]:
         describe_data(console, shards)
     members = [
         Member(
-            member, title, code, {"digits": DataSet(shards[member].path, shards[member].examples, ("digits", "scans"))}
+            member,
+            title,
+            code,
+            {"digits": DataSet(shards[member].path, shards[member].examples, ("digits", "scans"))},
+            {"figures": [*PUBLIC_FIGURES, *GATED_FIGURES]},
         )
         for member, title, code in PLACES
     ]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from math import sqrt
 from typing import TYPE_CHECKING, Final
 
+from federation.manifest.gates import problems_of_gates
 from federation.manifest.strategy import DEFAULTS
 from federation.privacy.sensitivity import rounded_bound
 from federation.privacy.terms import (
@@ -42,6 +43,7 @@ def problems(spec: Spec) -> Problems:
     yield from _privacy(spec)
     yield from _model(spec)
     yield from _release(spec)
+    yield from problems_of_gates(spec)
     yield from _settings(spec)
     yield from _strategy(spec)
 

@@ -11,11 +11,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
 
 from federation.manifest.coherence import problems
+from federation.manifest.gates import Gates
 from federation.manifest.schema import (
     SNAPSHOT,
     Audience,
     DataSetName,
     DataSetNames,
+    EvaluationNames,
     Hex32,
     Jurisdictions,
     Label,
@@ -101,9 +103,9 @@ class Metrics(Part):
     train: MetricNames = Field(
         ["train_loss", "loss"], description="figures of the training reply that may leave, as sums"
     )
-    evaluate: MetricNames = Field(
+    evaluate: EvaluationNames = Field(
         ["eval_loss", "eval_acc", "loss", "accuracy"],
-        description="figures of the evaluation reply that may leave, as sums",
+        description="figures of the evaluation reply that may leave, as sums; one of a family is named hits/0",
     )
 
 
@@ -341,6 +343,9 @@ class Spec(Part):
     )
     code_signatures: Annotated[list[CodeSignature], Field(max_length=32)] | None = Field(
         None, description="who read the code and vouches for it"
+    )
+    gates: Gates | None = Field(
+        None, description="what the final evaluation must show before anything is released; absent: nothing"
     )
     coordinator_view: Literal["blind", "sum"] = Field(
         "blind",

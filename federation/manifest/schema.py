@@ -90,6 +90,13 @@ def _once(value: list[str]) -> list[str]:
     return value
 
 
+def _not_a_kind(value: str) -> str:
+    """A figure is told from its kind by the first slash: evaluate/loss."""
+    if value.partition("/")[0] in {"train", "evaluate"} and "/" in value:
+        raise ValueError("begins with the kind of a figure: leave that out here")
+    return value
+
+
 _REFERENCE: Final = r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*"
 REFERENCE: Final = re.compile(_REFERENCE)
 """An object in a module: "package.module:name"."""
@@ -104,12 +111,17 @@ Quantity = Annotated[str, AfterValidator(_quantity)]
 Number = Annotated[float, BeforeValidator(_number)]
 Seconds = Annotated[float, BeforeValidator(_number), Field(gt=0, le=30 * 86_400)]
 Hex32 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-MetricName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.\-]{0,63}$")]
-FigureName = Annotated[str, Field(pattern=r"^((train|evaluate)/)?[A-Za-z_][A-Za-z0-9_.\-]{0,63}$")]
+METRIC: Final = r"^[A-Za-z_][A-Za-z0-9_.\-]{0,63}(/[A-Za-z0-9_.\-]{1,63})?$"
+"""One of a family has its own part after a slash: hits/0."""
+FIGURE: Final = r"^((train|evaluate)/)?[A-Za-z_][A-Za-z0-9_.\-]{0,63}(/([A-Za-z0-9_.\-]{1,63}|\*))?$"
+MetricName = Annotated[str, Field(pattern=METRIC), AfterValidator(_not_a_kind)]
+FigureName = Annotated[str, Field(pattern=FIGURE)]
 FigureNames = Annotated[list[FigureName], Field(max_length=256), AfterValidator(_once)]
 USUAL_FIGURES: Final = ["train_loss", "loss", "eval_loss", "eval_acc", "accuracy"]
 """averages that tasks report under these names; a job lets them leave, and a lab allows them, where neither says otherwise"""
 MetricNames = Annotated[list[MetricName], Field(max_length=32), AfterValidator(_once)]
+EvaluationNames = Annotated[list[MetricName], Field(max_length=64), AfterValidator(_once)]
+"""more: groups and bins of a final evaluation are figures of their own"""
 Jurisdiction = Annotated[str, Field(pattern=f"^{JURISDICTION.pattern}$")]
 Jurisdictions = Annotated[list[Jurisdiction], Field(max_length=1000), AfterValidator(_once)]
 Text = Annotated[str, Field(max_length=2000), AfterValidator(_readable)]
@@ -139,7 +151,8 @@ RULES: Final = {
     f"^{LABEL.pattern}$": LABEL_RULE,
     f"^{DATA_SET.pattern}$": f"a name of {DATA_SET_RULE}",
     f"^{JURISDICTION.pattern}$": JURISDICTION_RULE,
-    r"^((train|evaluate)/)?[A-Za-z_][A-Za-z0-9_.\-]{0,63}$": "a metric such as loss, or one kind of it such as evaluate/loss",
+    METRIC: "a metric such as loss, or one of a family such as hits/0",
+    FIGURE: "a metric such as loss, one kind of it such as evaluate/loss, or a family such as hits/*",
     f"^{_REFERENCE}$": 'an object in a module, such as "package.task:Net"',
     SNAPSHOT: "sha256: and the 64 hex digits of a file's SHA-256",
     _LICENCE: "the SPDX identifier of a licence, such as CC-BY-4.0",

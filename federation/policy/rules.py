@@ -59,7 +59,7 @@ class Rules(Part):
     figures: FigureNames = Field(
         USUAL_FIGURES,
         description="metrics of this lab that may leave as exact sums over a cohort: loss (of training and of evaluation), or "
-        "evaluate/loss alone; []: none",
+        "evaluate/loss alone; hits/* for hits/0, hits/1 and so on; []: none",
     )
     minimum_jurisdictions: int = Field(1, ge=1, le=MAX_MEMBERS, description="no job that may run with fewer")
     strategies: list[StrategyName] | None = Field(None, description="outer steps allowed; absent: any")
@@ -202,13 +202,21 @@ def _cohort(policy: Policy, question: Question) -> tuple[str, ...]:
 def _figures(policy: Policy, question: Question) -> tuple[str, ...]:
     """What leaves exactly tells a member's own figure when a cohort changes: the lab says which ones may."""
     exact, allowed = question.manifest.exact_figures, policy.rules.figures
-    denied = [figure for figure in exact if figure not in allowed and figure.split("/", 1)[1] not in allowed]
+    denied = [figure for figure in exact if not _declared(figure, allowed)]
     if not denied:
         return ()
     return (
         f"rules.figures: the job lets {', '.join(denied)} leave as exact sums, and this lab has not declared them public; "
         "name them in the policy, or have the lead take them out of spec.metrics",
     )
+
+
+def _declared(figure: str, allowed: list[str]) -> bool:
+    """By its name, with or without its kind; one of a family (hits/0) also as hits/*."""
+    name = figure.split("/", 1)[1]
+    family, slash, _group = name.partition("/")
+    kind = figure.split("/", 1)[0]
+    return bool({figure, name} & set(allowed) or (slash and {f"{family}/*", f"{kind}/{family}/*"} & set(allowed)))
 
 
 def _spread(policy: Policy, question: Question) -> tuple[str, ...]:

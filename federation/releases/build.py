@@ -99,6 +99,7 @@ def build_release(
         files[consent_path(member)] = consents[member]
     examination.consents()
     examination.rounds()
+    examination.gates()
     examination.state()
     facts = examination.facts()
     for record, found in zip(sorted(rounds, key=lambda each: each.round), facts.rounds, strict=True):

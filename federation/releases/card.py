@@ -15,6 +15,7 @@ from federation.identity.roll import Roll
 from federation.manifest.manifest import Manifest
 from federation.privacy.statement import explanation_of, sentence_of
 from federation.privacy.terms import Privacy
+from federation.releases.gates import Verdict
 from federation.releases.listing import MODEL, SEALED
 from federation.sealing import key_id_of
 from federation.secagg.messages import Seat
@@ -41,6 +42,8 @@ class Facts:
     data_sets: Mapping[str, str]
     """the data set of each member, from its consent"""
     rounds: tuple[RoundFacts, ...]
+    verdicts: tuple[Verdict, ...]
+    """of the job's gates, all passed"""
     state_digest: bytes
     """of the final state, as the members signed it"""
     state: ModelState | None
@@ -73,6 +76,15 @@ def config_of(facts: Facts) -> bytes:
         },
         "cohorts": {str(each.round): list(each.cohort) for each in facts.rounds},
         "metrics": {str(each.round): dict(each.metrics) for each in facts.rounds},
+        "gates": [
+            {
+                "gate": each.gate,
+                "value": each.value,
+                "atLeast" if each.at_least else "atMost": each.bound,
+                "of": each.where,
+            }
+            for each in facts.verdicts
+        ],
     }
     return canonical(document)
 
@@ -143,6 +155,10 @@ def card_of(facts: Facts) -> bytes:
             else ["The model was not evaluated after the last round."]
         ),
         "",
+        "## Gates",
+        "",
+        *_gates(facts),
+        "",
         "## What the members' number gives",
         "",
         f"{_colluding(quorums)} {quorums.q} of the {quorums.n} members' signatures certify each cohort and each model. "
@@ -161,6 +177,18 @@ def card_of(facts: Facts) -> bytes:
         "",
     ]
     return "\n".join(lines).encode()
+
+
+def _gates(facts: Facts) -> list[str]:
+    if not facts.verdicts:
+        return ["The job asked nothing of its final model before it was released."]
+    return [
+        "What the job asked of its final model, judged by the figures that the members signed for the final evaluation:",
+        "",
+        *[f"- {_plain(verdict.words)}" for verdict in facts.verdicts],
+        "",
+        "The figures are what the members' tasks reported on the members' own data. Nobody checked that a task told the truth.",
+    ]
 
 
 def _privacy(facts: Facts) -> list[str]:

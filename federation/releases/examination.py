@@ -1,4 +1,4 @@
-"""What a release's files say, checked in the order in which trust flows: roll, manifest, task, roster, consents, rounds, state.
+"""What a release's files say, checked in the order in which trust flows: from the roll to the final state.
 
 Each step reads a file, checks it against what the steps before it established, and gives a sentence. It raises FederationError,
 or any other exception for bytes that nobody meant; whoever calls makes a failed check of it. The builder of a release goes the
@@ -19,6 +19,7 @@ from federation.manifest.bundle import pack, unpack
 from federation.manifest.manifest import Manifest, open_manifest
 from federation.releases import evidence
 from federation.releases.card import Facts, RoundFacts
+from federation.releases.gates import Verdict, judge, withheld
 from federation.releases.listing import (
     KEYS,
     MANIFEST,
@@ -61,6 +62,8 @@ class Examination:
         self._data_sets: dict[str, str] | None = None
         self._rounds: tuple[RoundFacts, ...] | None = None
         self._certified = b""
+        self._final_figures: tuple[int, ...] = ()
+        self._verdicts: tuple[Verdict, ...] | None = None
         self._digest: bytes | None = None
         self._state: ModelState | None = None
 
@@ -72,6 +75,7 @@ class Examination:
             "roster": self.roster,
             "consents": self.consents,
             "rounds": self.rounds,
+            "gates": self.gates,
             "state": self.state,
         }
 
@@ -96,6 +100,7 @@ class Examination:
             seats=self._seats,
             data_sets=_needed(self._data_sets, "consents"),
             rounds=_needed(self._rounds, "rounds"),
+            verdicts=_needed(self._verdicts, "gates"),
             state_digest=_needed(self._digest, "state"),
             state=self._state,
         )
@@ -203,13 +208,14 @@ class Examination:
         numbers = range(FIRST_ROUND, terms.last_round + 1)
         self._exactly("rounds/", map(round_path, numbers), f"the rounds {FIRST_ROUND} to {terms.last_round}")
         certified, facts, epoch = b"", [], FIRST_EPOCH
+        figures: tuple[int, ...] = ()
         for number in numbers:
             try:
-                certified, found, epoch = self._round(number, epoch, benches, certified, terms)
+                certified, found, epoch, figures = self._round(number, epoch, benches, certified, terms)
             except FederationError as error:
                 raise VerificationFailed(f"Round {number}: {error.message}", hint=error.hint) from error
             facts.append(found)
-        self._rounds, self._certified = tuple(facts), certified
+        self._rounds, self._certified, self._final_figures = tuple(facts), certified, figures
         quorums = benches[FIRST_EPOCH].quorums
         smallest = min(len(each.cohort) for each in facts)
         return (
@@ -220,8 +226,8 @@ class Examination:
 
     def _round(
         self, number: int, epoch: int, benches: Mapping[int, Bench], before: bytes, terms: Terms
-    ) -> tuple[bytes, RoundFacts, int]:
-        """The digest that q receipts certify, the cohort with its figures, and the round's epoch."""
+    ) -> tuple[bytes, RoundFacts, int, tuple[int, ...]]:
+        """The digest that q receipts certify, the cohort with its figures, the round's epoch, and the figures as signed."""
         signed = evidence.decode(self._read(round_path(number)), evidence.SignedRound)
         if signed.announcement.round != number:
             raise VerificationFailed(f"the file holds round {signed.announcement.round}.")
@@ -243,7 +249,20 @@ class Examination:
         if len(first.figures) != 2 * len(terms.metrics):
             raise VerificationFailed("its receipts carry other figures than the manifest declares.")
         facts = RoundFacts(number, announced.attempt, cohort, mean_figures(first.figures, terms))
-        return after, facts, now
+        return after, facts, now, first.figures
+
+    def gates(self) -> str:
+        _needed(self._rounds, "rounds")
+        manifest = _needed(self._manifest, "manifest")
+        verdicts = judge(manifest.spec.gates, self._final_figures, manifest.terms())
+        if reason := withheld(verdicts):
+            raise VerificationFailed(
+                f"The job's own gates did not pass: {reason}.", hint="Nobody may release this model."
+            )
+        self._verdicts = verdicts
+        if not verdicts:
+            return "The job has no gates: nothing was asked of the final model."
+        return f"{len(verdicts)} gates passed: {'; '.join(verdict.words for verdict in verdicts)}."
 
     @property
     def sealed(self) -> bool:

@@ -7,6 +7,7 @@ seen where the coordinator is blind, and nobody need believe it where it is not.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 
 from federation.secagg.parameters import FIXED_WORDS, Terms
 
@@ -20,3 +21,9 @@ def mean_figures(words: Sequence[int], terms: Terms) -> dict[str, float]:
     """Weighted means of the metrics that at least one member had; of words that a receipt carries."""
     pairs = zip(words[::2], words[1::2], terms.metrics, strict=True)
     return {name: value / share for value, share, name in pairs if share > 0}
+
+
+def exact_means(words: Sequence[int], terms: Terms) -> dict[str, Fraction]:
+    """The same without rounding, for what all parties must decide alike."""
+    pairs = zip(words[::2], words[1::2], terms.metrics, strict=True)
+    return {name: Fraction(value, share) for value, share, name in pairs if share > 0}

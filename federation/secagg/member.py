@@ -459,6 +459,13 @@ class MemberMachine:
             return b""
         return self._state_key(self._seat, ProvideState(self._epoch, held.round, state_digest))
 
+    def final_figures(self, receipts: Sequence[Receipt], state_digest: bytes) -> tuple[int, ...]:
+        """Those of the last round, as q members signed them with that state. Raises ProtocolViolation."""
+        certifier = self._certain.certifier(receipts, self._before)
+        if certifier.check_receipts(receipts, self._terms.last_round) != state_digest:
+            raise violation("receipts", "The receipts certify another final state than the one that is asked for.")
+        return receipts[0].figures
+
     def sealing(self, state_digest: bytes, sealed_blob: bytes, wrapped: tuple[bytes, ...]) -> Sealing:
         """Our word that the file ``sealed_blob`` holds that state, under the key that is wrapped."""
         said = Sealing(self._index, self._epoch, state_digest, sealed_blob, wrapped, b"")

@@ -1697,16 +1697,26 @@ class ProvideRelease(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     STATE_DIGEST_FIELD_NUMBER: _builtins.int
+    RECEIPTS_FIELD_NUMBER: _builtins.int
+    DECISION_FIELD_NUMBER: _builtins.int
     state_digest: _builtins.bytes
     """of the final state: put its file among the blobs, for those whom the manifest names"""
+    decision: _builtins.bytes
+    """the members' vote on the release, where the charter or the job asks for one"""
+    @_builtins.property
+    def receipts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Receipt]:
+        """q of the last round on that state: whether the job's gates have passed follows from them"""
+
     def __init__(
         self,
         *,
         state_digest: _builtins.bytes = ...,
+        receipts: _abc.Iterable[Global___Receipt] | None = ...,
+        decision: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["state_digest", b"state_digest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "receipts", b"receipts", "state_digest", b"state_digest"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -46,6 +46,7 @@ from node_agent.rounds.files import JobFiles
 from node_agent.rounds.growing import GrowingUpdate
 from node_agent.rounds.lab import Lab
 from node_agent.rounds.refusals import Refusals, kept_as
+from node_agent.rounds.releasing import check_release
 from node_agent.rounds.sums import Sums
 from node_agent.rounds.training import Trainer
 from node_agent.runner.failure import for_the_lead
@@ -128,7 +129,7 @@ class JobDriver:
     def hear(self, proto: Any) -> None:
         """One instruction of the coordinator for this job, as its protobuf message."""
         if isinstance(proto, rounds_pb2.ProvideRelease):
-            self._spawn(self._release(proto.state_digest))
+            self._spawn(self._release(proto))
             return
         try:
             event: events.MemberEvent = wire.from_proto(proto)
@@ -491,9 +492,15 @@ class JobDriver:
         if blob:
             self._send(rounds_pb2.StateStored(epoch=epoch, state_digest=digest, blob=blob))
 
-    async def _release(self, digest: bytes) -> None:
-        """The final state, for those whom the manifest names; in clear where the coordinator may see it."""
-        recipients = self.manifest.recipients
+    async def _release(self, proto: rounds_pb2.ProvideRelease) -> None:
+        """The final state, for those whom the manifest names, if it may be released; in clear where the coordinator may see it."""
+        digest, recipients = proto.state_digest, self.manifest.recipients
+        try:
+            check_release(self.manifest, self.machine, proto)
+        except FederationError as error:
+            self._log.warning("release.refused", detail=error.message, hint=error.hint or error.remedy)
+            self._send(rounds_pb2.Refusal(code=error.code, text=error.message))
+            return
         if not recipients:
             await self._provide(self.machine.position.epoch, digest, b"")
             return

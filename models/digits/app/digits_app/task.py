@@ -9,7 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from digits_app import evaluation
+
 CLASSES = 10
+REFERENCES = 63
+"""canaries that nobody trains on, among which those that were trained on are ranked"""
 
 torch.set_num_threads(1)
 
@@ -68,6 +72,28 @@ def train(
         optimiser.step()
         total += loss.item()
     return total / max(1, steps)
+
+
+def with_canaries(scans: Tensor, labels: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """The lab's scans and ``count`` that mean nothing, by which it shows what the model remembers of a single scan."""
+    noise, answers = evaluation.canaries(count, (1, 8, 8), CLASSES, seed)
+    return torch.cat([scans, torch.from_numpy(noise)]), torch.cat([labels, torch.from_numpy(answers)])
+
+
+def judge_by_groups(model: nn.Module, scans: Tensor, labels: Tensor, canaries: int, seed: int) -> dict[str, float]:
+    """For the gates of a release: hits and examples of each digit, gaps of confidence, and the exposure of the canaries."""
+    model.eval()
+    with torch.no_grad():
+        confidence, answer = model(scans).softmax(1).max(1)
+        hits = (answer == labels).numpy()
+        figures = evaluation.group_shares(hits, labels.tolist(), range(CLASSES))
+        figures |= evaluation.calibration_gaps(confidence.numpy(), hits)
+        if canaries:
+            noise, answers = evaluation.canaries(canaries + REFERENCES, (1, 8, 8), CLASSES, seed)
+            given = model(torch.from_numpy(noise))
+            losses = functional.cross_entropy(given, torch.from_numpy(answers), reduction="none").numpy()
+            figures["exposure"] = evaluation.exposure(losses[:canaries], losses[canaries:])
+    return figures
 
 
 def judge(model: nn.Module, scans: Tensor, labels: Tensor) -> tuple[float, float]:
