@@ -211,7 +211,7 @@ class JobService(jobs_pb2_grpc.JobsServicer):
         row = self.docket.row(request.job)
         files = [
             jobs_pb2.ReleaseFile(path=path, digest=digest, size=size)
-            for path, digest, size in self.publisher.files(row.release)
+            for path, digest, size in self.publisher.files(row)
         ]
         return jobs_pb2.ReleaseView(job=bytes.fromhex(row.digest), files=files)
 

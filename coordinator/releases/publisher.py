@@ -10,7 +10,7 @@ from pathlib import Path
 
 from coordinator.rounds.views import RoundViews
 from coordinator.store.blobs import Blobs
-from coordinator.store.database import Database
+from coordinator.store.database import Database, JobRow
 from federation.errors import NotFound
 from federation.identity.fields import moment_text
 from federation.identity.keys import SigningKey
@@ -79,11 +79,12 @@ class Publisher:
             listed.append([path, digest.hex(), len(data)])
         return self.blobs.put(json.dumps(listed).encode()).hex()
 
-    def files(self, release: str) -> list[tuple[str, bytes, int]]:
+    def files(self, job: JobRow) -> list[tuple[str, bytes, int]]:
         """(path, digest, bytes) of each file. Raises NotFound when there is no release."""
-        if not release:
-            raise NotFound("The job has no release.", hint="A release is published when the job has finished.")
-        listed = json.loads(self.blobs.path(bytes.fromhex(release)).read_bytes())
+        if not job.release:
+            why = f" It is {job.state}: {job.reason}" if job.reason else ""
+            raise NotFound(f"The job has no release.{why}", hint="A release is published when the job has finished.")
+        listed = json.loads(self.blobs.path(bytes.fromhex(job.release)).read_bytes())
         return [(path, bytes.fromhex(digest), size) for path, digest, size in listed]
 
 

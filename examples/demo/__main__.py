@@ -199,6 +199,7 @@ def run(folder: Path, console: Console) -> dict[str, object]:
         "seconds": round(time.monotonic() - started, 1),
         "release": str(release),
         "release_verified": checks.ok,
+        "release_gates": json.loads((release / "config.json").read_text())["gates"],
     }
 
 

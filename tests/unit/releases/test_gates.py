@@ -12,14 +12,17 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from federation.errors import InvalidManifest, VerificationFailed
+from federation.errors import InvalidManifest, PolicyDenied, ProtocolViolation, VerificationFailed
 from federation.manifest.document import load_job
 from federation.manifest.gates import Gates
 from federation.releases.gates import judge, withheld
 from federation.releases.verify import verify
+from federation.secagg import wire
 from federation.secagg.header import ONE
+from federation.v1 import rounds_pb2
 from models import evaluation
-from tests.unit.releases.released import JOB, founded, trained
+from node_agent.rounds.releasing import check_release
+from tests.unit.releases.released import JOB, Training, founded, trained
 
 TERMS = founded().manifest(JOB).terms()
 GATED = JOB.replace(
@@ -221,6 +224,43 @@ def test_a_release_says_which_gates_it_passed(tmp_path: Path) -> None:
     assert report.ok
     (gates,) = [check for check in report.checks if check.name == "gates"]
     assert gates.detail.startswith("1 gates passed: quality accuracy: ")
+
+
+def asked_of(world: Training, name: str, **changes: Any) -> None:
+    """A coordinator asks this member for its final model, with what q members signed of the last round."""
+    receipts = changes.get("receipts", world.certified[world.terms.last_round].receipts)
+    proto = rounds_pb2.ProvideRelease(
+        state_digest=changes.get("digest", world.final.digest()), receipts=[wire.to_proto(each) for each in receipts]
+    )
+    check_release(world.job, world.labs[name].machine, proto)
+
+
+def test_a_member_gives_its_model_when_the_gates_have_passed() -> None:
+    for name in trained(text=GATED % 0.1).names:
+        asked_of(trained(text=GATED % 0.1), name)
+
+
+def test_a_member_keeps_its_model_when_a_gate_failed_whatever_the_coordinator_says() -> None:
+    world = trained(text=GATED % 100)
+    for name in world.names:
+        with pytest.raises(PolicyDenied, match="gate quality accuracy"):
+            asked_of(world, name)
+
+
+def test_a_coordinator_shows_receipts_of_a_better_job() -> None:
+    world, better = trained(text=GATED % 100), trained(text=GATED % 0.1)
+    receipts = world.certified[world.terms.last_round].receipts
+    for shown in (
+        better.certified[3].receipts,
+        (),
+        receipts[:1],
+        world.certified[2].receipts,
+        tuple(replace(receipt, figures=(ONE << 10,) * len(receipt.figures)) for receipt in receipts),
+    ):
+        with pytest.raises(ProtocolViolation):
+            asked_of(world, "m1", receipts=shown)
+    with pytest.raises(ProtocolViolation, match="another final state"):
+        asked_of(world, "m1", digest=bytes(32))
 
 
 def test_a_release_whose_gate_failed_is_not_made(tmp_path: Path) -> None:
