@@ -39,6 +39,8 @@ def print_piece(home: Home, digits: str) -> None:
 
 def _fields(piece: Piece) -> list[str]:
     """The message field by field, where it is whole and one: of a stream, its parts lie there one after another."""
+    if piece.kind == "PolicyPack":
+        return [plain(line) for line in piece.message.decode(errors="replace").splitlines()]
     kind = getattr(rounds_pb2, piece.kind, None)
     if kind is None or len(piece.message) != piece.message_size:
         return []

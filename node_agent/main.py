@@ -19,6 +19,8 @@ data_app = typer.Typer(name="data", no_args_is_help=True, help="The data sets th
 app.add_typer(data_app)
 evidence_app = typer.Typer(name="evidence", no_args_is_help=True, help="What this node refused and kept.")
 app.add_typer(evidence_app)
+policy_app = typer.Typer(name="policy", no_args_is_help=True, help="This lab's rules.")
+app.add_typer(policy_app)
 
 HOME_OPTION: Final = typer.Option("--home", envvar="CONCORD_NODE_HOME", help="The node's home folder.")
 HomePath = Annotated[Path, HOME_OPTION]
@@ -169,6 +171,17 @@ def evidence_show(
     from node_agent.evidence import print_piece
 
     print_piece(Home(home), piece)
+
+
+@policy_app.command(name="forget")
+def policy_forget(
+    pack: Annotated[str, typer.Argument(help="The pack's name, as in its metadata.")], home: HomePath
+) -> None:
+    """Take a policy pack out of this node's memory: it is missed no more, and another may take its name."""
+    from node_agent.consent.packs import forget
+
+    forget(Home(home), pack)
+    say(f"{pack} is forgotten. If it still lies in policy.d, it is seen anew.")
 
 
 def say(text: str) -> None:

@@ -37,7 +37,8 @@ from federation.secagg.header import WORD_BYTES, header_words
 from federation.weights.layout import Layout
 from federation.weights.state import ModelState
 from node_agent.catalogue.versions import sealed_versions
-from node_agent.consent.decision import Situation, decide, read_policy
+from node_agent.consent.decision import Situation, decide
+from node_agent.consent.packs import held_policy
 from node_agent.consent.spending import entries_of
 from node_agent.rounds.files import JobFiles
 from node_agent.rounds.spec import worker_spec
@@ -72,7 +73,7 @@ def rehearse(home: Home, job: Path, lead: str | None = None, *, say: Say = print
     """Prints what would happen. Raises InvalidManifest, PolicyDenied with every reason, TaskFailed, Unavailable."""
     settings = home.settings()
     roll = Roll.open(home.read(home.roll, 4 << 20))
-    policy = read_policy(home, str(home.policy_file))
+    policy = held_policy(home, str(home.policy_file), roll, keep=None)
     document, folder = _document(job)
     lead = lead or next((item.id for item in roll.leads if item.id in (policy.rules.leads or ())), roll.leads[0].id)
     files = read_app_folder(folder / (document.spec.app or ""))

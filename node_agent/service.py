@@ -31,7 +31,8 @@ from federation.manifest.manifest import Manifest, open_manifest
 from federation.route import route_to
 from federation.v1 import rounds_pb2
 from node_agent.catalogue.versions import sealed_versions
-from node_agent.consent.decision import Situation, chosen_data, decide, plans_of, read_policy
+from node_agent.consent.decision import Situation, chosen_data, decide, plans_of
+from node_agent.consent.packs import held_policy
 from node_agent.enrolment import check_certificate, check_credential
 from node_agent.link.channel import Credentials
 from node_agent.link.discretion import Discretion
@@ -71,7 +72,7 @@ class NodeAgent:
         self.transport = TransportKey.from_pem(home.read(home.transport_key))
         self.roll = Roll.open(home.read(home.roll, 4 << 20))
         self.credential: NodeCredential = check_credential(home, home.read(home.credential), self.roll, settings)
-        self.policy = read_policy(home, str(home.policy_file))
+        self.policy = held_policy(home, str(home.policy_file), self.roll, EvidenceFolder(home.evidence).keep)
         self.sandbox = detect_sandbox()
         self.offer = local_offer()
         self.jobs: dict[bytes, JobDriver] = {}
@@ -90,7 +91,7 @@ class NodeAgent:
             self.key,
             self.credential,
             self.roll,
-            self.policy.rules.minimum_cohort,
+            self.policy.minimum_cohort,
             self.link,
             EvidenceFolder(home.evidence),
             self.metrics.count,
@@ -288,7 +289,7 @@ class NodeAgent:
 
     def _situation(self) -> Situation:
         return Situation(
-            policy=read_policy(self.home, self.home.policy_file.name),
+            policy=held_policy(self.home, self.home.policy_file.name, self.roll, self.lab.evidence.keep),
             roll=self.roll,
             member=self.settings.member,
             node=self.settings.node,

@@ -108,6 +108,15 @@ class Home:
         return self.root / "policy.yaml"
 
     @property
+    def packs(self) -> Path:
+        """Policy packs, one file each; ``node_agent.consent.packs``"""
+        return self.root / "policy.d"
+
+    @property
+    def pack_memory(self) -> Path:
+        return self.root / "policy-packs.json"
+
+    @property
     def identity_key(self) -> Path:
         return self.root / "keys" / "identity.key"
 

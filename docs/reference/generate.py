@@ -60,6 +60,7 @@ EXAMPLES: Final = {
     "concord-node try": "concord-node try job.yaml --home node-fr",
     "concord-node consents": "concord-node consents --home node-fr",
     "concord-node budget": "concord-node budget --home node-br",
+    "concord-node policy forget": "concord-node policy forget ke-data-protection --home node-ke",
     "concord-node evidence list": "concord-node evidence list --home node-fr",
     "concord-node evidence show": "concord-node evidence show 3f9c21 --home node-fr",
     "concord-node version": "concord-node version",

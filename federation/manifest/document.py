@@ -10,11 +10,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
 
+from federation.governance.charter import Audience
 from federation.manifest.coherence import problems
 from federation.manifest.gates import Gates
 from federation.manifest.schema import (
     SNAPSHOT,
-    Audience,
     DataSetName,
     DataSetNames,
     EvaluationNames,
@@ -239,8 +239,8 @@ class CodeSignature(Part):
 class Release(Part):
     audience: Audience | None = Field(
         None,
-        description="who is to have the release: its recipients alone, every member, or the public; the lead's word, which "
-        "members' policies read",
+        description="who is to have the release: the members that took part, every member, or the public; the lead's word, "
+        "which members' policies read",
     )
     licence: Licence | None = Field(None, description="the release's licence, by its SPDX identifier")
     recipients: Annotated[list[Recipient], Field(max_length=MOST_RECIPIENTS)] = Field(

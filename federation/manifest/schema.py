@@ -144,7 +144,6 @@ LegalBasis = Literal[
     "no-personal-data",
 ]
 """The six of Article 6(1) of the GDPR, which other laws have under other numbers; data that is public by law; none personal."""
-Audience = Literal["recipients", "members", "public"]
 
 
 RULES: Final = {

@@ -8,15 +8,17 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from federation.errors import BudgetExhausted, InvalidManifest, InvalidUsage
+from federation.errors import BudgetExhausted, InvalidManifest
 from federation.identity.consent import Consent
 from federation.identity.roll import Roll
 from federation.manifest.manifest import Manifest, examples_bucket
 from federation.manifest.privacy import charges_of, stated_too_low
-from federation.policy.rules import Policy, Question, evaluate, load_policy
+from federation.policy.question import DataFacts, Question
+from federation.policy.rules import Policy, evaluate
 from federation.privacy.accounting import Charge
 from federation.privacy.budget import Entry, check_consent
-from node_agent.settings import DataSet, Home, budget_around
+from node_agent.runner.runtime import runtime_digest
+from node_agent.settings import DataSet, budget_around
 
 VALID: Final = timedelta(days=30)
 
@@ -39,15 +41,6 @@ class Situation:
     """of what a data set holds, 32 bytes, as it may leave (``node_agent.catalogue.versions``); raises PolicyDenied"""
     ledger: Callable[[str], tuple[Entry, ...]] = lambda _name: ()
     """of a data set; raises a FederationError when it cannot be told"""
-
-
-def read_policy(home: Home, source: str) -> Policy:
-    """policy.yaml as it is now. Raises NotFound, InvalidUsage or InvalidManifest, with what to do."""
-    try:
-        text = home.read(home.policy_file).decode()
-    except UnicodeDecodeError:
-        raise InvalidUsage(f"{source} is not UTF-8 text.", hint="Save it as UTF-8, or put back the old file.") from None
-    return load_policy(text, source)
 
 
 def chosen_data(manifest: Manifest, data_sets: Mapping[str, DataSet]) -> tuple[str, ...]:
@@ -95,11 +88,25 @@ def _privacy(manifest: Manifest, names: tuple[str, ...], at: Situation) -> tuple
     return denials
 
 
+def question_of(manifest: Manifest, names: tuple[str, ...], at: Situation) -> Question:
+    """What the policy is asked about a job that would use the data sets ``names`` here."""
+    return Question(
+        manifest,
+        at.roll,
+        at.member,
+        names,
+        at.now.strftime("%H:%M"),
+        at.sandbox,
+        date=at.now.date().isoformat(),
+        facts=tuple(DataFacts(name, tuple(at.data_sets[name].tags)) for name in names),
+        runtime=runtime_digest() if manifest.spec.runtime.digest is not None else "",
+    )
+
+
 def decide(manifest: Manifest, at: Situation) -> Consent:
     """A consent, or a denial with every reason."""
     names = chosen_data(manifest, at.data_sets)
-    question = Question(manifest, at.roll, at.member, names, at.now.strftime("%H:%M"), at.sandbox)
-    verdict = evaluate(at.policy, question)
+    verdict = evaluate(at.policy, question_of(manifest, names, at))
     denials = () if verdict.granted else verdict.reasons
     denials += tuple(
         f"data set {name}: its path does not exist on this node"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 from collections.abc import Mapping
+from functools import cache
 from importlib import metadata
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -29,6 +31,14 @@ def missing_runtime(python: str, packages: Mapping[str, str]) -> tuple[str, ...]
         if not _satisfies(specifier, version):
             lacks.append(f"{wanted} (it has {version})")
     return tuple(lacks)
+
+
+@cache
+def runtime_digest() -> str:
+    """SHA-256, in hex, of the version of Python and of every installed package: two nodes with one runtime have one digest."""
+    installed = {canonicalize_name(item.metadata["Name"]): item.version for item in metadata.distributions()}
+    lines = [f"python=={platform.python_version()}", *(f"{name}=={installed[name]}" for name in sorted(installed))]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def _satisfies(specifier: str, version: str) -> bool:

@@ -12,7 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from federation.errors import InvalidManifest
-from federation.policy.rules import Question, Verdict, evaluate, load_policy, within_hours
+from federation.policy.checks import within_hours
+from federation.policy.question import Question
+from federation.policy.rules import evaluate, load_policy
+from federation.policy.verdict import Verdict
 from tests.unit.identity.parties import JOB, found
 
 PARTIES = found()
