@@ -71,6 +71,8 @@ CASES: list[Case] = [
     ("jobKinds", ["EvaluationJob"], of_kind("EvaluationJob"), ""),
     ("jobKinds", ["EvaluationJob"], question(), "a TrainingJob is not allowed"),
     ("figures", ["loss", "accuracy"], job("metrics: {train: [loss], evaluate: [accuracy]}"), ""),
+    ("figures", ["loss", "hits/*"], job("metrics: {train: [loss], evaluate: [hits/0, hits/1]}"), ""),
+    ("figures", ["loss", "train/hits/*"], job("metrics: {train: [loss], evaluate: [hits/0]}"), "the job lets evaluate/hits/0"),
     ("figures", [], job("metrics: {train: [loss], evaluate: []}"), "the job lets train/loss leave as exact sums"),
     ("minimumJurisdictions", 2, job("participants: {minJurisdictions: 2}"), ""),
     ("minimumJurisdictions", 2, question(), "the job may run with 1, this lab asks for at least 2"),
@@ -195,7 +197,9 @@ CASES: list[Case] = [
     ("hours", "08:00-18:00", question(), ""),
     ("hours", "20:00-06:00", question(), "this lab lends the node from 20:00-06:00, and it is 12:00"),
 ]  # fmt: skip
+NAMES = [f"{index}-{case[0]}-{case[3][:30] or 'allows'}" for index, case in enumerate(CASES)]
 BASE: dict[str, Any] = {**WIDE, "jobKinds": ["TrainingJob", "EvaluationJob", "StatisticsJob"], "study": {}}
+BASE["figures"] = [*WIDE["figures"], "hits/*"]
 BASE["statistics"] = {"allowed": ["mean", "max"], "floor": 2}
 
 
@@ -205,7 +209,7 @@ def wide_with(word: str, value: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     return (rules if at_top else {**rules, word: value}), {"sandbox": "optional", **at_top}
 
 
-@pytest.mark.parametrize(("word", "value", "asked", "sentence"), CASES, ids=lambda each: str(each)[:40])
+@pytest.mark.parametrize(("word", "value", "asked", "sentence"), CASES, ids=NAMES)
 def test_a_word_of_the_lab_s_own_file(word: str, value: Any, asked: Question, sentence: str) -> None:
     rules, top = wide_with(word, value)
     said = evaluate(policy(rules, **top), asked)
@@ -219,7 +223,7 @@ def test_a_word_of_the_lab_s_own_file(word: str, value: Any, asked: Question, se
         assert all(each.rule.startswith(BY_NAME[word].rule) for each in said.deciding)
 
 
-@pytest.mark.parametrize(("word", "value", "asked", "sentence"), CASES, ids=lambda each: str(each)[:40])
+@pytest.mark.parametrize(("word", "value", "asked", "sentence"), CASES, ids=NAMES)
 def test_the_same_word_in_a_pack_takes_the_same_away(word: str, value: Any, asked: Question, sentence: str) -> None:
     top = {word: value} if BY_NAME[word].at_top else {}
     law = pack({} if top else {word: value}, **top)
