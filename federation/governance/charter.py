@@ -25,6 +25,10 @@ LEADS_BY: Final[tuple[LeadsBy, ...]] = get_args(LeadsBy)
 HALTERS: Final = ("lead", "officer", "operator")
 MINORITY_MAY: Final[frozenset[Action]] = frozenset({"recall"})
 """what less than half of the weight may decide, if the charter says so: it only takes something back"""
+NO_VOTE_MAY: Final[frozenset[Action]] = frozenset({"release"})
+"""what needs no vote, if the charter says so: q members of the job have signed its final model, and its gates have passed"""
+
+NO_VOTE: Final = "none"
 
 MAX_TIERS: Final = 16
 MAX_WEIGHT: Final = 1000
@@ -41,13 +45,18 @@ class Quorum:
     """At least this share of the weight of all who have a vote, whether they vote or not."""
 
     numerator: int
+    """0: no vote is asked for"""
     denominator: int
+
+    @property
+    def asked(self) -> bool:
+        return self.numerator > 0
 
     def reached(self, weight: int, total: int) -> bool:
         return total > 0 and weight * self.denominator >= self.numerator * total
 
     def __str__(self) -> str:
-        return f"{self.numerator}/{self.denominator}"
+        return f"{self.numerator}/{self.denominator}" if self.asked else NO_VOTE
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +108,12 @@ class Charter:
 
     @staticmethod
     def standard() -> Charter:
-        """What a federation has that wrote no charter: one vote a member, two thirds for what binds all, a third to recall."""
+        """What a federation has that wrote no charter: one vote a member, two thirds for what binds all, a third to recall. A
+        release needs no vote."""
         two_thirds = Quorum(2, 3)
         quorums: dict[Action, Quorum] = dict.fromkeys(ACTIONS, two_thirds)
         quorums["recall"] = Quorum(1, 3)
+        quorums["release"] = Quorum(0, 1)
         return Charter(
             tiers=(
                 Tier("member", votes=True, nodes=True, weight=1),
@@ -189,6 +200,8 @@ def _tier(item: object) -> Tier:
 
 
 def _quorum(action: Action, value: object) -> Quorum:
+    if value == NO_VOTE and action in NO_VOTE_MAY:
+        return Quorum(0, 1)
     match = QUORUM.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         raise InvalidIdentity(

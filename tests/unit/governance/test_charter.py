@@ -42,6 +42,7 @@ def test_the_standard_charter_gives_each_member_one_vote_and_asks_for_two_thirds
     assert {action: str(quorum) for action, quorum in STANDARD.quorums.items()} == {
         **dict.fromkeys(ACTIONS, "2/3"),
         "recall": "1/3",
+        "release": "none",
     }
     assert STANDARD.lease_seconds == 30
 
@@ -54,6 +55,13 @@ def test_a_quorum_is_a_share_of_all_who_have_a_vote(
     quorum: tuple[int, int], weight: int, total: int, reached: bool
 ) -> None:
     assert Quorum(*quorum).reached(weight, total) is reached
+
+
+def test_a_charter_may_ask_for_no_vote_on_a_release_and_says_so() -> None:
+    read = read_charter(change(quorums=quorums(release="none")))
+    assert not read.quorums["release"].asked
+    assert str(read.quorums["release"]) == "none"
+    assert read_charter(change(quorums=quorums(release="2/3"))).quorums["release"].asked
 
 
 def change(**changes: Any) -> dict[str, Any]:
@@ -89,6 +97,9 @@ SEAT = WHOLE.as_document()["coordinator"]
         (change(quorums=quorums(lift="1/3")), "not more than half"),
         (change(quorums=quorums(rules="4/3")), "more than all"),
         (change(quorums=quorums(rules="0/3")), "fraction"),
+        (change(quorums=quorums(rules="none")), "fraction"),
+        (change(quorums=quorums(recall="none")), "fraction"),
+        (change(quorums=quorums(release="0/1")), "fraction"),
         (change(quorums=quorums(rules="2/03")), "fraction"),
         (change(quorums=quorums(rules=0.66)), "fraction"),
         (change(quorums=quorums(veto="2/3")), "unknown veto"),
