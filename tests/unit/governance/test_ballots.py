@@ -22,7 +22,7 @@ TIERS = (
     Tier("candidate", votes=False, nodes=True, weight=0),
     Tier("observer", votes=False, nodes=False, weight=0),
 )
-WEIGHED = replace(Charter.standard(), tiers=TIERS)
+WEIGHED = replace(Charter.standard(), tiers=TIERS, quorums={**Charter.standard().quorums, "release": Quorum(2, 3)})
 FEDERATION = founded(
     "br", "fr", "in", "jp", "ke", "no", "us",
     charter=WEIGHED, tiers={"br": "great", "no": "candidate", "us": "observer"},
