@@ -160,8 +160,8 @@ def test_every_reason_of_every_pack_is_there_with_its_pack_rule_and_line() -> No
     assert [(finding.pack, finding.rule, finding.line) for finding in said.deciding] == [
         ("policy.yaml", "rules.maxRounds", 21),
         ("federation", "rules.maxRounds", 8),
-        ("ke-law", "rules.maxRounds", 8),
         ("ke-law", "rules.neverTags", 9),
+        ("ke-law", "rules.maxRounds", 8),
     ]
     assert said.decided_by == "policy.yaml, federation, ke-law"
     assert said.reasons[1] == "rules.maxRounds: the job has 10 rounds, this lab allows 5 (base pack federation, line 8)"
