@@ -19,6 +19,7 @@ from typing import Any
 from tests.vectors.subjects import (
     convictions,
     keys,
+    noise,
     primitives,
     refusals,
     releases,
@@ -39,6 +40,7 @@ SUBJECTS = {
     "merkle": primitives.merkle_document,
     "levels": updates.level_document,
     "headers": updates.header_document,
+    "noise": noise.noise_document,
     "sum_mac": updates.mac_document,
     "keys": keys.key_document,
     "boxes": keys.box_document,

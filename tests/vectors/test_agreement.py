@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from federation.errors import TaskFailed
@@ -249,6 +249,7 @@ def test_levels_of_any_float_agree(
     terms = product.terms_of(bytes(32), rules)
     code, unit = codes.encoding_of(terms, n, 1 << 20), 1 << 20
     plain = plain_update.Code(n, bits, cipher, unit, Fraction(64), len(values), ())
+    assume(plain.bound)  # 8 bits have no level for more than 127 members, and no manifest asks for it
     data, dither = np.array(values, np.float32), drawn("levels", 32)
     scales = np.full(index + 1, exponent, np.int8)
     padded = np.concatenate([np.zeros(index * len(values), np.float32), data])

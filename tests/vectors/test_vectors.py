@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,8 @@ import pytest
 from federation import sealing
 from federation.errors import InvalidManifest, VerificationFailed
 from federation.manifest.strategy import StrategySpec
+from federation.privacy.noise import Noise, masses_of
+from federation.privacy.terms import FigureNoise, Privacy
 from federation.secagg import audit, boxes, merkle, proof, shamir, sum_mac, transcripts
 from federation.secagg import encoding as codes
 from federation.secagg.certificate import Announced, Ed25519Verifier
@@ -19,7 +23,7 @@ from federation.secagg.events import Mask, MaskPlan, TagPlan
 from federation.secagg.header import Header
 from federation.secagg.masking import UNSIGNED, Keystream
 from federation.secagg.messages import Unmasked
-from federation.secagg.opening import Sum, open_sum
+from federation.secagg.opening import Sum, level_sum_bound, open_sum
 from federation.secagg.parameters import Encoding, Quorums
 from federation.secagg.suite import STANDARD
 from tests.plain.attempt import Rules
@@ -441,6 +445,76 @@ def test_no_sums(case: Any) -> None:
     fails(case, lambda: opened(case["round"], b(case["sum"])))
     with pytest.raises(Refused, match=case["check"]):
         rounds()[case["round"]].attempt.opened(b(case["sum"]))
+
+
+# ---------------------------------------------------------------------------------------------------------------- noise
+
+
+def number(text: str) -> float:
+    (value,) = struct.unpack("<d", b(text))
+    return value
+
+
+def noisy(case: Any) -> tuple[Any, Encoding]:
+    """What the job of a case fixes."""
+    figures = case.get("figure bound")
+    noise = None if figures is None else FigureNoise(case["figure multiplier"], figures)
+    privacy = Privacy(case.get("mechanism", "skellam"), "member", case["noise multiplier"], 1.0, 1e-6, noise)
+    metrics, chunk = tuple(case.get("metrics", ())), case.get("chunkParameters", 1 << 16)
+    rules = Rules(case["bits"], 1, metrics, chunk, False, lowest=case["exponent"], highest=case["exponent"])
+    terms = replace(product.terms_of(bytes(32), rules), privacy=privacy, clip_norm=float(case["clip norm"]))
+    return terms, codes.encoding_of(terms, case["n"], case.get("w_unit", 1))
+
+
+@cases("noise", kind="variance")
+def test_how_much_noise(case: Any) -> None:
+    """In float64, within some last bits: each member adds its own, and nobody recomputes it."""
+    _, code = noisy(case)
+    assert code.sensitivity(case["parameters"]) == pytest.approx(number(case["Delta"]), rel=1e-14)
+    assert code.noise_variance(case["parameters"]) == pytest.approx(number(case["variance"]), rel=1e-14)
+    assert code.level_bound == case["L"]
+    assert level_sum_bound(code, case["n"], case["parameters"]) == case["bound of a sum of n"]
+
+
+@cases("noise", kind="draw")
+def test_noise(case: Any) -> None:
+    variance, index = number(case["variance"]), int(case["index"])
+    found = Noise(case["mechanism"], variance, b(case["key"])).draw(index, case["count"])
+    assert [[place, int(found[place])] for place, _ in case["values"]] == case["values"]
+    assert hashlib.sha256(found.astype("<i8").tobytes()).hexdigest() == case["sha256"]
+    masses, zero = masses_of(case["mechanism"], variance), case["reach"]
+    assert len(masses) == 2 * zero + 1
+    assert masses[zero : zero + 2] == ints(case["masses of 0 and 1"])
+
+
+def contributed(case: Any) -> list[bytes]:
+    """A member's update without masks, as its agent makes it."""
+    terms, code = noisy(case)
+    difference = np.frombuffer(b(case["difference"]), "<f4")
+    scales = np.full(code.chunks(difference.size), case["exponent"], np.int8)
+    figures = {name: number(text) for name, text in (case["figures"] or {}).items()}
+    plan = MaskPlan(bytes(32), (), b(case["dither"]))
+    held = codes.settled_dither(difference, case["weight"], plan, code, scales)
+    noises = codes.noises_of(terms, code, plan, difference.size)
+    return list(encode(difference, Header.of(terms, case["weight"], 0.0, figures), held, code, scales, *noises))
+
+
+@cases("noise", kind="member")
+def test_what_a_member_sends_with_noise(case: Any) -> None:
+    pieces = contributed(case)
+    assert [piece.hex() for piece in pieces[:-1]] == case["chunks"]
+    assert np.frombuffer(pieces[-1], "<i8")[:-4].tolist() == ints(case["header"])
+
+
+@cases("noise", "invalid", kind="variance")
+def test_no_such_noise(case: Any) -> None:
+    _, code = noisy(case)
+    fails(case, lambda: Noise(case["mechanism"], code.noise_variance(case["parameters"]), bytes(32)))
+
+
+@cases("noise", "invalid", kind="member")
+def test_nothing_is_sent(case: Any) -> None:
+    fails(case, lambda: contributed(case))
 
 
 # ---------------------------------------------------------------------------------------------------------------- audit
