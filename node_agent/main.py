@@ -11,7 +11,7 @@ from typing import Annotated, Final
 import click
 import typer
 
-from federation.errors import INTERRUPTED_EXIT_CODE, InvalidUsage, exit_code, told
+from federation.errors import INTERRUPTED_EXIT_CODE, InvalidUsage, PolicyDenied, exit_code, told
 from node_agent.settings import Home, budget_around, checked_settings
 
 app = typer.Typer(name="concord-node", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=True)
@@ -171,6 +171,66 @@ def evidence_show(
     from node_agent.evidence import print_piece
 
     print_piece(Home(home), piece)
+
+
+POLICY_HOME: Final = typer.Option("--home", envvar="CONCORD_NODE_HOME", help="The node's home folder.")
+
+
+@policy_app.command(name="check")
+def policy_check(
+    job: Annotated[Path, typer.Argument(help="The job document (YAML).")],
+    home: HomePath,
+    lead: Annotated[
+        str | None, typer.Option(help="Who would submit it; else the first lead that the policy allows.")
+    ] = None,
+    at: Annotated[str | None, typer.Option(help="Local time at which it would be asked: 2027-01-31 23:00.")] = None,
+    output: Annotated[str, typer.Option("--output", "-o", help="table or json.")] = "table",
+    out: Annotated[Path | None, typer.Option(help="Where to write the verdict, in canonical JSON.")] = None,
+) -> None:
+    """Say what this lab's rules say to a job, with every reason, its file and its line. Exit code 0: granted, 4: not."""
+    from node_agent.policy_commands import check
+
+    if not check(Home(home), job, lead, at, output, out):
+        raise typer.Exit(exit_code(PolicyDenied("")))
+
+
+@policy_app.command(name="explain")
+def policy_explain(
+    topic: Annotated[
+        str | None, typer.Argument(help="A word such as leads, or a verdict's file; else all rules.")
+    ] = None,
+    home: Annotated[Path | None, POLICY_HOME] = None,
+) -> None:
+    """Say what this lab's rules mean, sentence by sentence; or what a word means; or which rule decided in a verdict."""
+    from node_agent.policy_commands import explain
+
+    explain(Home(home) if home is not None else None, topic)
+
+
+@policy_app.command(name="diff")
+def policy_diff(
+    old: Annotated[Path, typer.Argument(help="The policy or pack as it is.")],
+    new: Annotated[Path, typer.Argument(help="The policy or pack as it would be.")],
+) -> None:
+    """Say in words what a change of rules makes narrower and what wider, by what they let pass and not by their text."""
+    from node_agent.policy_commands import difference
+
+    difference(old, new)
+
+
+@policy_app.command(name="test")
+def policy_test(
+    home: Annotated[Path | None, POLICY_HOME] = None,
+    policy: Annotated[Path | None, typer.Option(help="A policy file, instead of a node's.")] = None,
+    cases: Annotated[
+        Path | None, typer.Option(help="The example cases; else policy.cases.yaml beside the policy.")
+    ] = None,
+) -> None:
+    """Hold the rules against the example cases beside them. Exit code 0: all hold, 4: one does not."""
+    from node_agent.policy_commands import run_cases
+
+    if not run_cases(Home(home) if home is not None and policy is None else None, policy, cases):
+        raise typer.Exit(exit_code(PolicyDenied("")))
 
 
 @policy_app.command(name="forget")

@@ -10,25 +10,21 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-import secrets
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 from federation.errors import InvalidManifest, NotFound, PolicyDenied
 from federation.identity.consent import Consent
-from federation.identity.fields import moment_text
-from federation.identity.keys import SigningKey
 from federation.identity.roll import Roll
 from federation.manifest.app_folder import read_app_folder
-from federation.manifest.bundle import app_info, pack
-from federation.manifest.document import JobDocument, load_job
-from federation.manifest.manifest import Manifest, for_rehearsal, open_manifest, seal_manifest
+from federation.manifest.document import JobDocument
+from federation.manifest.manifest import Manifest
 from federation.privacy.statement import sentence_of
 from federation.secagg.encoding import encoding_of, update_size
 from federation.secagg.events import Contribute, MaskPlan
@@ -39,6 +35,7 @@ from federation.weights.state import ModelState
 from node_agent.catalogue.versions import sealed_versions
 from node_agent.consent.decision import Situation, decide
 from node_agent.consent.packs import held_policy
+from node_agent.consent.pretended import as_if_submitted, likely_lead, read_job
 from node_agent.consent.spending import entries_of
 from node_agent.rounds.files import JobFiles
 from node_agent.rounds.spec import worker_spec
@@ -47,7 +44,6 @@ from node_agent.runner.runtime import missing_runtime
 from node_agent.runner.sandbox import detect_sandbox
 from node_agent.settings import Home, NodeSettings
 
-DOCUMENT_LIMIT: Final = 1 << 20
 COHORT: Final = 3
 """the least that any job may run with: the level bound follows from it"""
 
@@ -74,11 +70,12 @@ def rehearse(home: Home, job: Path, lead: str | None = None, *, say: Say = print
     settings = home.settings()
     roll = Roll.open(home.read(home.roll, 4 << 20))
     policy = held_policy(home, str(home.policy_file), roll, keep=None)
-    document, folder = _document(job)
-    lead = lead or next((item.id for item in roll.leads if item.id in (policy.rules.leads or ())), roll.leads[0].id)
+    document, folder = read_job(job)
+    lead = lead or likely_lead(roll, policy.rules.leads)
     files = read_app_folder(folder / (document.spec.app or ""))
     snapshot = _snapshot(document, folder)
-    manifest, roll = _signed(document, files, roll, lead, snapshot)
+    digest = _digest(snapshot) if snapshot is not None else None
+    manifest, roll = as_if_submitted(document, files, roll, lead, digest)
     sandbox = detect_sandbox()
     situation = Situation(
         policy=policy,
@@ -143,20 +140,6 @@ def _figures(manifest: Manifest, figures: Mapping[str, float]) -> Iterator[str]:
         yield f"figures   these leave with noise, each held within {privacy.figures.bound:g}: {', '.join(manifest.figures)}"
 
 
-def _document(job: Path) -> tuple[JobDocument, Path]:
-    try:
-        with job.open("rb") as stream:
-            data = stream.read(DOCUMENT_LIMIT + 1)
-    except OSError as error:
-        raise NotFound(f"{job} cannot be read: {error.strerror}.", hint="Name a job document (YAML).") from None
-    if len(data) > DOCUMENT_LIMIT:
-        raise InvalidManifest(f"{job} is larger than {DOCUMENT_LIMIT >> 20} MiB.", hint="Name a job document (YAML).")
-    try:
-        return load_job(data.decode(), str(job)), job.resolve().parent
-    except UnicodeDecodeError:
-        raise InvalidManifest(f"{job} is not UTF-8 text.", hint="Save it as UTF-8.") from None
-
-
 def _snapshot(document: JobDocument, folder: Path) -> Path | None:
     model = document.spec.model
     if model.snapshot is not None:
@@ -175,24 +158,9 @@ def _snapshot(document: JobDocument, folder: Path) -> Path | None:
     return path
 
 
-def _signed(
-    document: JobDocument, files: dict[str, bytes], roll: Roll, lead: str, snapshot: Path | None
-) -> tuple[Manifest, Roll]:
-    """The manifest, and the roll as it would have to be for the key that signed it. Neither leaves this function's caller."""
-    key = SigningKey.generate()
-    if lead not in {item.id for item in roll.leads}:
-        known = ", ".join(item.id for item in roll.leads)
-        raise NotFound(f"No lead {lead} is on the roll.", hint=f"The roll has: {known}.")
-    roll = replace(roll, leads=tuple(replace(item, key=key.public) if item.id == lead else item for item in roll.leads))
-    digest = None
-    if snapshot is not None:
-        with snapshot.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").digest()
-    now = moment_text(datetime.now(UTC))
-    nonce = secrets.token_bytes(16)
-    bundle, app = pack(files), app_info(files)
-    envelope = seal_manifest(for_rehearsal(document), bundle, app, roll.federation, lead, key, now, nonce, digest)
-    return open_manifest(envelope, roll), roll
+def _digest(snapshot: Path) -> bytes:
+    with snapshot.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").digest()
 
 
 async def _run(

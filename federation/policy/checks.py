@@ -69,7 +69,9 @@ def at_most(what: str, value: Callable[[Question], float | None], field: str) ->
 
 def plain(number: float) -> str:
     """Digits without separators, the same under every locale; 1.5, 12, 10000000."""
-    return str(int(number)) if number == int(number) and abs(number) < 2**53 else f"{number:.6g}"
+    if number == int(number) and abs(number) < 2**53:
+        return str(int(number))
+    return f"{number:.12f}".rstrip("0") if 1e-12 <= abs(number) < 1e-4 else f"{number:.6g}"
 
 
 # -------------------------------------------------------------------------------------------------------------------- people

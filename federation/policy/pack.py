@@ -36,6 +36,8 @@ class Pack:
     """each word that it says, as ``vocabulary`` names it"""
     lines: Mapping[str, int] = field(repr=False)
     vocabulary: int
+    said: frozenset[str]
+    """those of ``values`` that stand in the text; the others are defaults"""
     title: str = ""
 
     @property
@@ -85,7 +87,10 @@ def pack_of(
         "words": {word: _said(value) for word, value in values.items()},
     }
     digest = hashlib.sha256(canonical(said)).digest()
-    return Pack(name, layer, serial, digest, values, lines, document.vocabulary, title)
+    stated = frozenset(
+        word.name for word in WORDS if ((word.name,) if word.at_top else ("rules", word.name)) in read.lines
+    )
+    return Pack(name, layer, serial, digest, values, lines, document.vocabulary, stated, title)
 
 
 def _said(value: Any) -> Any:

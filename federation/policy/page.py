@@ -11,7 +11,9 @@ from federation.policy.vocabulary import BY_NAME
 
 HEAD: Final = f"""# A node's policy
 
-Generated from `federation/policy/schema.py` and `federation/policy/vocabulary.py`; a test compares.
+Generated from `federation/policy/schema.py` and `federation/policy/vocabulary.py`; a test compares. `concord-node policy explain`
+prints the same. For people who read no YAML: [a policy, sentence by sentence](../policy-for-lawyers.md). How to write one, try it
+and change it: [policies](../how-to/policy.md).
 
 `policy.yaml` in the node's folder says which jobs this lab takes part in; nobody else can widen or replace it. Every rule must say
 yes: `leads`, `jurisdictions`, `dataSets` and `minimumCohort` deny everything while they are absent; every further rule, or narrower
@@ -84,6 +86,24 @@ def reference_page() -> str:
     return "\n".join(
         [HEAD, *_table(documents), PACKS, *_table(packs), TAIL.rstrip("\n"), ""],
     )
+
+
+KEPT: Final = {
+    "checked": "checked: the node compares with what it holds itself, or with what binds the job",
+    "declared": "declared: the node compares with what the lead states and signs, and cannot see whether that is true",
+    "people": "people: the lab's people keep it",
+}
+
+
+def kept_sentence(kept: str) -> str:
+    """Who keeps a word, for people."""
+    return KEPT[kept]
+
+
+def meaning_of(word: str) -> str:
+    """Its description in the schema."""
+    paths = (f"policy.rules.{word}", f"policy.{word}")
+    return next(item.meaning for item in fields(PolicyDocument, "policy") if item.path in paths)
 
 
 def _table(listed: list[Field] | tuple[Field, ...]) -> Iterator[str]:

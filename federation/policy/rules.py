@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from federation.manifest.schema import bytes_of
-from federation.policy.pack import MAX_PACKS, Pack, Unread, checked, own_name, pack_of, validated
+from federation.manifest.yaml_source import read_yaml
+from federation.policy.pack import MAX_PACKS, Pack, Unread, checked, load_pack, own_name, pack_of, validated
 from federation.policy.question import Question
 from federation.policy.schema import VOCABULARY, NodeRules, PolicyDocument
 from federation.policy.verdict import Finding, Verdict
@@ -71,6 +72,14 @@ def load_policy(text: str, source: str) -> Policy:
     read = checked(text, source, PolicyDocument)
     document = validated(read, PolicyDocument)
     return Policy(source, pack_of(read, document, own_name(source), "own", 0), document.rules)
+
+
+def load_rules(text: str, source: str) -> Pack:
+    """A file of either kind, for whoever compares or explains it. Raises InvalidManifest."""
+    read = read_yaml(text, source)
+    if isinstance(read.value, dict) and read.value.get("kind") == "PolicyPack":
+        return load_pack(text, source)
+    return load_policy(text, source).own
 
 
 def evaluate(policy: Policy, question: Question) -> Verdict:
