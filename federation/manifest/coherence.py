@@ -187,8 +187,15 @@ def unfit(spec: Spec) -> str:
 
 def _model(spec: Spec) -> Problems:
     model = spec.model
-    if spec.data_set.name is None and not spec.data_set.tags:
-        yield "names no data set.", ("dataSet",), "Give a name, or tags."
+    wanted = spec.data_set
+    if wanted.name is None and not wanted.tags and wanted.schema_name is None:
+        yield "names no data set.", ("dataSet",), "Give a name, a schema, or tags."
+    if wanted.schema_digest is not None and wanted.schema_name is None:
+        yield "is of no schema.", ("dataSet", "schemaDigest"), "Name the schema, or leave the digest out."
+    if len({column.name for column in wanted.columns}) != len(wanted.columns):
+        yield "names a column twice.", ("dataSet", "columns"), "Name each once."
+    if wanted.coverage is not None and wanted.coverage.wrong:
+        yield f"{wanted.coverage.wrong}.", ("dataSet", "coverage"), "Change places."
     if spec.data_set.name in spec.extra_data_sets:
         yield "names the data set of dataSet again.", ("extraDataSets",), "Name further ones only."
     if model.snapshot and model.snapshot_file:

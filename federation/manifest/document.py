@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
 
+from federation.catalogue.coverage import Coverage
+from federation.catalogue.words import MOST_COLUMNS, ColumnName, ColumnType, Unit, VersionRule
 from federation.governance.charter import Audience
 from federation.manifest.coherence import problems
 from federation.manifest.gates import Gates
@@ -32,6 +34,7 @@ from federation.manifest.schema import (
     PurposeCodes,
     Quantity,
     Reference,
+    SchemaName,
     Seconds,
     Setting,
     Text,
@@ -59,9 +62,36 @@ class Metadata(Part):
     labels: dict[Name, Text] = Field({}, description="free labels")
 
 
+class WantedColumn(Part):
+    name: ColumnName = Field(description="the column's name in the schema")
+    type: ColumnType | None = Field(None, description="its type; absent: whatever the schema says")
+    unit: Unit | None = Field(None, description="its unit; absent: whatever the schema says")
+
+
+def _column(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
 class DataSet(Part):
     name: DataSetName | None = Field(None, description="the data set's name at each node")
     tags: Names = Field([], description="tags that the data set must carry; enough without a name")
+    schema_name: SchemaName | None = Field(
+        None,
+        alias="schema",
+        description="the schema of its rows, such as heart-disease/1; enough without a name, whatever a lab calls its own",
+    )
+    schema_digest: Hex32 | None = Field(None, description="digest of that schema; absent: that of each lab's file")
+    columns: Annotated[list[Annotated[WantedColumn, BeforeValidator(_column)]], Field(max_length=MOST_COLUMNS)] = Field(
+        [], description="columns that the job reads: each a name, or {name, type, unit}"
+    )
+    coverage: Coverage | None = Field(
+        None, description="data of all of this time, and of no place but these, a country for all that lies in it"
+    )
+    version_rule: VersionRule = Field(
+        "exact",
+        description="what may happen to the data between a lab's consent and its training: nothing (exact), or rows and files "
+        "may come while all that was there stays (minor); else the lab trains no more",
+    )
 
 
 class Model(Part):
@@ -285,7 +315,7 @@ class Spec(Part):
     app: Text | None = Field(None, min_length=1, description="a Flower app folder, relative to this document")
     bundle: BundleReference | None = Field(None, description="the packed app; written by concord apply")
     data_set: Annotated[DataSet, BeforeValidator(_data_set)] = Field(
-        description="the data set to train on: its name, or {name, tags}"
+        description="the data set to train on: its name, or what must be true of it"
     )
     extra_data_sets: DataSetNames = Field([], description="further data sets, given to the app by name in node_config")
     model: Model = Field(Model.model_validate({}), description="the first model")

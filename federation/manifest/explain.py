@@ -9,12 +9,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticUndefined
 
 from federation.errors import NotFound
 from federation.manifest.document import JobDocument
-from federation.manifest.schema import Part, part_type
+from federation.manifest.schema import Part, field_name, part_type
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +89,7 @@ def table(listed: Iterable[Field]) -> Iterator[str]:
 
 def _walk(model: type[Part], prefix: str) -> Iterator[Field]:
     for name, info in model.model_fields.items():
-        path = f"{prefix}.{to_camel(name)}"
+        path = f"{prefix}.{field_name(name, info)}"
         inner = part_type(info.annotation)
         default = "" if info.default is PydanticUndefined or inner else _shown(info.default)
         yield Field(

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, Literal
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError
 from pydantic.alias_generators import to_camel
+from pydantic.fields import FieldInfo
 
 from federation.errors import InvalidManifest
 from federation.identity.names import DATA_SET, DATA_SET_RULE, JURISDICTION, JURISDICTION_RULE, LABEL, LABEL_RULE
@@ -131,6 +132,8 @@ Versions = Annotated[str, Field(max_length=200), AfterValidator(_versions)]
 Setting = Annotated[Scalar, PlainValidator(_scalar)]
 PurposeCode = Annotated[str, AfterValidator(checked_code)]
 PurposeCodes = Annotated[list[PurposeCode], Field(max_length=200), AfterValidator(_once)]
+_SCHEMA: Final = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?/[1-9][0-9]{0,5}$"
+SchemaName = Annotated[str, Field(pattern=_SCHEMA)]
 _LICENCE: Final = r"^[A-Za-z0-9][A-Za-z0-9.+\-]{0,63}$"
 Licence = Annotated[str, Field(pattern=_LICENCE)]
 LegalBasis = Literal[
@@ -154,6 +157,7 @@ RULES: Final = {
     FIGURE: "a metric such as loss, one kind of it such as evaluate/loss, or a family such as hits/*",
     f"^{_REFERENCE}$": 'an object in a module, such as "package.task:Net"',
     SNAPSHOT: "sha256: and the 64 hex digits of a file's SHA-256",
+    _SCHEMA: "a schema's name and version, such as heart-disease/1",
     _LICENCE: "the SPDX identifier of a licence, such as CC-BY-4.0",
 }
 """what people read in place of a pattern"""
@@ -222,6 +226,13 @@ def _known_fields(root: type[Part], path: Path) -> set[str]:
     for part in path:
         if model is None:
             return set()
-        named = {to_camel(name): item for name, item in model.model_fields.items()}
-        model = part_type(named[str(part)].annotation) if part in named else None
-    return {to_camel(name) for name in model.model_fields} if model else set()
+        if isinstance(part, int):  # within a list, whose items have the fields of ``model``
+            continue
+        named = {field_name(name, item): item for name, item in model.model_fields.items()}
+        model = part_type(named[part].annotation) if part in named else None
+    return {field_name(name, item) for name, item in model.model_fields.items()} if model else set()
+
+
+def field_name(name: str, field: FieldInfo) -> str:
+    """As people write it: ``maxRounds``; or a word that Python keeps for itself, such as ``from``."""
+    return field.alias or to_camel(name)
