@@ -11,11 +11,11 @@ from typing import Annotated, Final
 import click
 import typer
 
-from federation.errors import INTERRUPTED_EXIT_CODE, InvalidUsage, PolicyDenied, exit_code, told
-from node_agent.settings import Home, budget_around, checked_settings
+from federation.errors import INTERRUPTED_EXIT_CODE, PolicyDenied, exit_code, told
+from node_agent.catalogue.commands import data_app
+from node_agent.settings import Home
 
 app = typer.Typer(name="concord-node", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=True)
-data_app = typer.Typer(name="data", no_args_is_help=True, help="The data sets that this node holds.")
 app.add_typer(data_app)
 evidence_app = typer.Typer(name="evidence", no_args_is_help=True, help="What this node refused and kept.")
 app.add_typer(evidence_app)
@@ -118,41 +118,6 @@ def version() -> None:
     from node_agent.service import product_version
 
     print(product_version())
-
-
-@data_app.command(name="add")
-def data_add(
-    name: Annotated[str, typer.Argument(help="The name that jobs ask for.")],
-    home: HomePath,
-    path: Annotated[Path, typer.Option(help="File or folder with the data; mounted read-only.")],
-    examples: Annotated[int, typer.Option(min=1, help="How many examples it holds.")],
-    tag: Annotated[list[str] | None, typer.Option(help="A tag that jobs may ask for; repeat for more.")] = None,
-    epsilon: Annotated[
-        float | None, typer.Option(help="Privacy budget: what all jobs together may spend. Needs --delta and --unit.")
-    ] = None,
-    delta: Annotated[float | None, typer.Option(help="The delta of the budget, such as 1e-6.")] = None,
-    unit: Annotated[str | None, typer.Option(help="Whom the budget protects: member, or record.")] = None,
-) -> None:
-    """Tell the node of a data set. Told again without a budget, it keeps the one that it has."""
-    place = path.expanduser().absolute()
-    if not place.exists():
-        raise InvalidUsage(f"{place} does not exist.", hint="Give the file or folder that holds the data.")
-    folder = Home(home)
-    document = folder.settings().model_dump(mode="json", by_alias=True)
-    given = {"epsilon": epsilon, "delta": delta, "unit": unit}
-    if len({value is None for value in given.values()}) > 1:
-        raise InvalidUsage("A privacy budget is an epsilon, a delta and a unit.", hint="Give all three, or none.")
-    budget = given if epsilon is not None else document["dataSets"].get(name, {}).get("privacyBudget")
-    held = {"path": str(place), "examples": examples, "tags": tag or []}
-    document["dataSets"][name] = held | ({"privacyBudget": budget} if budget else {})
-    settings = checked_settings(document, "concord-node data add")
-    if twin := budget_around(name, settings.data_sets):
-        raise InvalidUsage(
-            f"{place} holds files of {twin}, which has a privacy budget.",
-            hint="Under another name their spending would begin anew. Let jobs ask for it by a tag instead.",
-        )
-    folder.save(settings)
-    say(f"{name}: {place}. A running node reads it when it starts again.")
 
 
 @evidence_app.command(name="list")

@@ -32,6 +32,7 @@ from federation.secagg.figures import mean_figures, public_words
 from federation.secagg.header import WORD_BYTES, header_words
 from federation.weights.layout import Layout
 from federation.weights.state import ModelState
+from node_agent.catalogue.publication import published
 from node_agent.catalogue.versions import sealed_versions
 from node_agent.consent.decision import Situation, decide
 from node_agent.consent.packs import held_policy
@@ -87,6 +88,7 @@ def rehearse(home: Home, job: Path, lead: str | None = None, *, say: Say = print
         missing=missing_runtime,
         now=datetime.now().astimezone(),
         version_of=sealed_versions(home).version_of,
+        published=lambda: published(home),
         ledger=lambda name: entries_of(home, name),
     )
     consent = decide(manifest, situation)

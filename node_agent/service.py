@@ -30,6 +30,7 @@ from federation.manifest.bundle import unpack
 from federation.manifest.manifest import Manifest, open_manifest
 from federation.route import route_to
 from federation.v1 import rounds_pb2
+from node_agent.catalogue.publication import published
 from node_agent.catalogue.versions import sealed_versions
 from node_agent.consent.decision import Situation, chosen_data, decide, plans_of
 from node_agent.consent.packs import held_policy
@@ -299,6 +300,7 @@ class NodeAgent:
             now=datetime.now().astimezone(),
             ledger=self.journal.ledger,
             version_of=self.sealed.version_of,
+            published=lambda: published(self.home),
         )
 
     def _files(self, job: bytes) -> JobFiles:

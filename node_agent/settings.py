@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 from pydantic.alias_generators import to_camel
 
+from federation.catalogue.entry import Entry, Facts, entry_of
+from federation.catalogue.words import is_tag
 from federation.errors import InvalidUsage, NotFound
 from federation.identity.names import DATA_SET, DATA_SET_RULE
 from federation.privacy.budget import Budget
+from node_agent.catalogue.descriptions import UNDESCRIBED, Described, read_description
 from node_agent.store.files import write_whole
 
 SETTINGS_LIMIT: Final = 1 << 20
@@ -54,11 +57,30 @@ class DataSet(BaseModel):
     tags: tuple[str, ...] = ()
     privacy_budget: PrivacyBudget | None = None
     """what all jobs may spend on it; None: no limit, and jobs without privacy may use it"""
+    description: Annotated[str, Field(min_length=1)] | None = None
+    """the file that describes it (``kind: DataSet``), from the home; None: name, tags and budget are all that is told of it"""
+    _described: Described = PrivateAttr(UNDESCRIBED)
+    """what that file says, once ``Home.settings`` has read it"""
 
     @property
     def budget(self) -> Budget | None:
         stated = self.privacy_budget
         return Budget(stated.epsilon, stated.delta, stated.unit) if stated is not None else None
+
+    @property
+    def described(self) -> Described:
+        return self._described
+
+    def with_description(self, described: Described) -> DataSet:
+        copy = self.model_copy()
+        copy._described = described
+        return copy
+
+    def entry(self, name: str, jurisdiction: str = "", version: bytes | None = None) -> Entry:
+        """All that this lab knows of it: for matching, for policies and for the lab's eyes. What leaves of it is less."""
+        tags = tuple(tag for tag in self.tags if is_tag(tag))  # no job can ask for the others
+        facts = Facts(name, self.examples, tags, jurisdiction, self.budget, version)
+        return entry_of(facts, self._described.description, self._described.schema)
 
 
 def budget_around(name: str, data_sets: Mapping[str, DataSet]) -> str:
@@ -146,6 +168,16 @@ class Home:
         return self.root / "ca.pem"
 
     @property
+    def descriptions(self) -> Path:
+        """One file a data set, and ``schemas`` beside them; ``node_agent.catalogue.descriptions``"""
+        return self.root / "data-sets"
+
+    @property
+    def published(self) -> Path:
+        """What the lab publishes of its data sets; ``node_agent.catalogue.publication``"""
+        return self.root / "catalogue"
+
+    @property
     def journal(self) -> Path:
         return self.root / "journal.db"
 
@@ -180,9 +212,16 @@ class Home:
             raise InvalidUsage(f"{path} is larger than {limit} bytes.", hint="Put back the file that was there before.")
         return data
 
-    def settings(self) -> NodeSettings:
-        """node.yaml, checked. Raises InvalidUsage that names the field."""
-        return parse_settings(self.read(self.settings_file), str(self.settings_file))
+    def settings(self, *, described: bool = True) -> NodeSettings:
+        """node.yaml and the descriptions that it names, checked. Raises InvalidUsage or InvalidManifest that names the field."""
+        settings = parse_settings(self.read(self.settings_file), str(self.settings_file))
+        if not described:
+            return settings
+        sets = {
+            name: held.with_description(read_description(self.root, name, held.description))
+            for name, held in settings.data_sets.items()
+        }
+        return settings.model_copy(update={"data_sets": sets})
 
     def save(self, settings: NodeSettings) -> None:
         write_whole(self.settings_file, settings_bytes(settings))

@@ -1,7 +1,7 @@
 """Regenerates the generated pages of this folder: ``python docs/reference/generate.py [OUTPUT]``. A test compares the result.
 
-job.md and policy.md come from the schemas; commands.md from the three command lines, with one example for each command. An example
-that a command line would not take is an error here.
+job.md, policy.md and data-set.md come from the schemas; commands.md from the three command lines, with one example for each command.
+An example that a command line would not take is an error here.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typer.models import ArgumentInfo
 
 from coordinator.client.main import app as concord
 from coordinator.main import app as concord_coordinator
+from federation.catalogue import page as data_set_page
 from federation.errors import INTERRUPTED_EXIT_CODE, TABLE, NotFound, told
 from federation.manifest import explain
 from federation.policy import page
@@ -69,6 +70,11 @@ EXAMPLES: Final = {
     "concord-node evidence show": "concord-node evidence show 3f9c21 --home node-fr",
     "concord-node version": "concord-node version",
     "concord-node data add": "concord-node data add digits --home node-fr --path /srv/digits --examples 412 --tag scans",
+    "concord-node data describe": "concord-node data describe hearts --home node-hu --description hearts.yaml --schema heart.yaml",
+    "concord-node data list": "concord-node data list --home node-hu",
+    "concord-node data publish": "concord-node data publish hearts --home node-hu",
+    "concord-node data withdraw": "concord-node data withdraw hearts --home node-hu",
+    "concord-node data check": "concord-node data check job.yaml --home node-hu",
     "concord-coordinator init": "concord-coordinator init --home coordinator --federation atlas --listen 0.0.0.0:7443",
     "concord-coordinator found": "concord-coordinator found --home coordinator --roll roll.json",
     "concord-coordinator ticket": "concord-coordinator ticket --home coordinator --member fr --node fr-1 --out fr-ticket.json "
@@ -93,7 +99,12 @@ EXIT_CODES: Final = {
 
 
 def pages() -> dict[str, str]:
-    return {"job.md": explain.reference_page(), "policy.md": page.reference_page(), "commands.md": commands_page()}
+    return {
+        "job.md": explain.reference_page(),
+        "policy.md": page.reference_page(),
+        "data-set.md": data_set_page.reference_page(),
+        "commands.md": commands_page(),
+    }
 
 
 def commands_page() -> str:

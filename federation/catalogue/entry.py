@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, get_args
 from pydantic import AfterValidator, Field, ValidationError
 
 from federation.catalogue.coverage import Coverage
-from federation.catalogue.description import Description, Published, Tags
+from federation.catalogue.description import Description, Published
 from federation.catalogue.schema import Column, Schema, problems
 from federation.catalogue.words import MOST_COLUMNS, Update, is_size_class, size_class
 from federation.errors import InvalidIdentity
@@ -25,6 +25,7 @@ from federation.manifest.schema import (
     LegalBasis,
     Licence,
     Name,
+    Names,
     Number,
     Part,
     SchemaName,
@@ -66,7 +67,7 @@ class Entry(Part):
     )
     licence: Licence | None = Field(None, description="SPDX identifier")
     legal_basis: LegalBasis | None = Field(None, description="on what the lab holds and uses it")
-    tags: Tags | None = Field(None, description="tags that jobs may ask for")
+    tags: Names | None = Field(None, description="tags that jobs may ask for")
     jurisdiction: Jurisdiction | None = Field(None, description="whose law governs it")
     coverage: Coverage | None = Field(None, description="of what time and which places it is")
     budget: PublishedBudget | None = Field(None, description="what jobs with differential privacy may spend")

@@ -16,6 +16,7 @@ from federation.manifest.document import DataSet
 
 Answer = Literal["yes", "no", "perhaps"]
 NOT_TOLD: Final = "is not described"
+MOST_SENTENCES: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,18 @@ def choose(wanted: DataSet, entries: Iterable[Entry]) -> Choice:
     found = {entry.name: misses(wanted, entry) for entry in entries}
     fitting = sorted(name for name, why in found.items() if not why)
     return Choice(fitting[0] if fitting else "", {name: found[name] for name in sorted(found) if found[name]})
+
+
+def told(wanted: DataSet, published: Iterable[Entry]) -> tuple[str, ...]:
+    """Why none of what a lab publishes fits, in sentences that a lead may read: they say nothing that the catalogue does not."""
+    named = (entry for entry in published if wanted.name in {None, entry.name})
+    sentences = [
+        f"data set {name}: {miss.sentence}"
+        for name, why in choose(wanted, named).misses.items()
+        for miss in why
+        if miss.told
+    ]
+    return tuple(sentences[:MOST_SENTENCES])
 
 
 def asked(wanted: DataSet) -> str:

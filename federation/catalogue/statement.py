@@ -7,7 +7,6 @@ coordinator goes on showing ends, too.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -111,7 +110,3 @@ def open_catalogue(envelope: bytes, credential: NodeCredential, now: datetime) -
             hint="The node signs a new one while it runs; ask its lab.",
         )
     return statement
-
-
-NOTHING: Final = hashlib.sha256(b"concord/catalogue/none").digest()
-"""in place of a catalogue's digest, where a node publishes none"""

@@ -113,6 +113,11 @@ Unit = Annotated[str, BeforeValidator(_unit)]
 ColumnName = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_column_name)]
 
 
+def is_tag(text: str) -> bool:
+    """Whether a job could ask for it."""
+    return 0 < len(text) <= 100 and text.isprintable()
+
+
 def size_class(examples: int) -> int:
     """The public bucket of a count, never the count: the power of two at or below it, as for weights (decision 0003)."""
     if examples < 1:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any, Final
 
+from federation.catalogue import matching
 from federation.manifest.document import Compute
 from federation.manifest.goals import covers
 from federation.manifest.privacy import charges_of
@@ -114,10 +115,9 @@ def recipients(allowed: list[RecipientRule], question: Question) -> Objections:
 
 def data_sets(allowed: list[str], question: Question) -> Objections:
     if not question.data_sets:
-        wanted = question.manifest.spec.data_set
-        asked = " ".join([*filter(None, [wanted.name]), *(f"tag:{tag}" for tag in wanted.tags)])
+        wanted = matching.asked(question.manifest.spec.data_set)
         extra = "".join(f", {name}" for name in question.manifest.spec.extra_data_sets)
-        yield Objection(f"this node has no data set that the job asks for ({asked}{extra})")
+        yield Objection(f"this node has no data set that the job asks for ({wanted}{extra})")
     yield from (Objection(f"data set {name} is not allowed") for name in question.data_sets if name not in allowed)
 
 

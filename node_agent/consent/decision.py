@@ -8,6 +8,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+from federation.catalogue import entry as catalogue
+from federation.catalogue.matching import choose, told
 from federation.errors import BudgetExhausted, InvalidManifest
 from federation.identity.consent import Consent
 from federation.identity.roll import Roll
@@ -39,19 +41,19 @@ class Situation:
     """local time"""
     version_of: Callable[[DataSet], bytes]
     """of what a data set holds, 32 bytes, as it may leave (``node_agent.catalogue.versions``); raises PolicyDenied"""
+    published: Callable[[], tuple[catalogue.Entry, ...]] = tuple
+    """what this lab's catalogue tells everybody: why none of it fits is told, too"""
     ledger: Callable[[str], tuple[Entry, ...]] = lambda _name: ()
     """of a data set; raises a FederationError when it cannot be told"""
 
 
 def chosen_data(manifest: Manifest, data_sets: Mapping[str, DataSet]) -> tuple[str, ...]:
     """The data sets that the job would use here, its own first; empty when there is none that fits."""
-    wanted = manifest.spec.data_set
-    named = {wanted.name} & set(data_sets) if wanted.name else set(data_sets)
-    fitting = sorted(name for name in named if set(wanted.tags) <= set(data_sets[name].tags))
+    fitting = choose(manifest.spec.data_set, (held.entry(name) for name, held in data_sets.items())).name
     extra = list(manifest.spec.extra_data_sets)
     if not fitting or any(name not in data_sets for name in extra):
         return ()
-    return (fitting[0], *extra)
+    return (fitting, *extra)
 
 
 def plans_of(manifest: Manifest, names: tuple[str, ...]) -> dict[str, dict[Charge, int]]:
@@ -98,9 +100,13 @@ def question_of(manifest: Manifest, names: tuple[str, ...], at: Situation) -> Qu
         at.now.strftime("%H:%M"),
         at.sandbox,
         date=at.now.date().isoformat(),
-        facts=tuple(DataFacts(name, tuple(at.data_sets[name].tags)) for name in names),
+        facts=tuple(_facts(at.data_sets[name].entry(name)) for name in names),
         runtime=runtime_digest() if manifest.spec.runtime.digest is not None else "",
     )
+
+
+def _facts(data: catalogue.Entry) -> DataFacts:
+    return DataFacts(data.name, tuple(data.tags or ()), data.legal_basis or "")
 
 
 def decide(manifest: Manifest, at: Situation) -> Consent:
@@ -113,6 +119,8 @@ def decide(manifest: Manifest, at: Situation) -> Consent:
         for name in names
         if not Path(at.data_sets[name].path).exists()
     )
+    if not names:
+        denials += told(manifest.spec.data_set, at.published())
     lacks = at.missing(manifest.spec.runtime.python, manifest.spec.runtime.packages)
     denials += tuple(f"runtime: this node lacks {lack}; nothing is installed for a job" for lack in lacks)
     denials += _privacy(manifest, names, at)

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from federation.errors import FederationError, InvalidUsage, NotFound
 from federation.privacy.budget import Budget
+from node_agent.catalogue.commands import data_add
 from node_agent.enrolment import check_credential
 from node_agent.link.channel import Credentials
-from node_agent.main import data_add
 from node_agent.settings import SETTINGS_LIMIT, DataSet, Home, NodeSettings, parse_settings, settings_bytes
 from tests.unit.agent.homes import Site, joined_by_hand
 
