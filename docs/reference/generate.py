@@ -1,7 +1,7 @@
 """Regenerates the generated pages of this folder: ``python docs/reference/generate.py [OUTPUT]``. A test compares the result.
 
-job.md, policy.md and data-set.md come from the schemas; commands.md from the three command lines, with one example for each command.
-An example that a command line would not take is an error here.
+job.md, policy.md and data-set.md come from the schemas; commands.md from the three command lines, with one example for each. An
+example that a command line would not take is an error here.
 """
 
 from __future__ import annotations
