@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -143,6 +144,25 @@ def digest_of(round_: int, model: Mapping[str, Numbers], beside: Mapping[str, Nu
         text += _stated("array", name, array.type, *array.sides) + array.data
     text += _stated("scales", bytes(exponent % 256 for exponent in scales))
     return hashlib.sha256(text).digest()
+
+
+CODES = {"<f2": "F16", "<f4": "F32", "<f8": "F64", "<i8": "I64", "|i1": "I8"}
+
+
+def file_of(round_: int, model: Mapping[str, Numbers], beside: Mapping[str, Numbers], scales: Sequence[int]) -> bytes:
+    """Page: "A state's file"."""
+    arrays = {f"weights/{name}": array for name, array in model.items()}
+    arrays |= {f"optimiser/{name}": array for name, array in beside.items()}
+    arrays["scales"] = Numbers("|i1", (len(scales),), bytes(exponent % 256 for exponent in scales))
+    head: dict[str, object] = {"__metadata__": {"round": str(round_), "order": json.dumps(list(arrays))}}
+    at = 0
+    for name, array in arrays.items():
+        places = [at, at + len(array.data)]
+        head[name] = {"dtype": CODES[array.type], "shape": list(array.sides), "data_offsets": places}
+        at += len(array.data)
+    text = json.dumps(head, separators=(",", ":")).encode("ascii")
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + b"".join(array.data for array in arrays.values())
 
 
 def state_digest(round_: int, arrays: Mapping[str, Sequence[Fraction]], scales: Sequence[int]) -> bytes:

@@ -91,7 +91,13 @@ def bench(name: str) -> Bench:
     roster = product.message("Roster", made.roster(0))
     terms = product.terms_of(JOB, rounds()["three"].attempt.rules)
     return bench_of(
-        terms, 1, 0, roster.keys, roster.encapsulations, product.credentials_of(made.members), Ed25519Verifier()
+        terms,
+        roster.epoch,
+        0,
+        roster.keys,
+        roster.encapsulations,
+        product.credentials_of(made.members),
+        Ed25519Verifier(),
     )
 
 

@@ -96,7 +96,16 @@ class Told(Suite):
 class Lab:
     """One member's machine. What it draws are the given bytes."""
 
-    def __init__(self, epoch: Epoch, index: int, terms: Terms, label: str, min_cohort: int | None = None) -> None:
+    def __init__(
+        self,
+        epoch: Epoch,
+        index: int,
+        terms: Terms,
+        label: str,
+        min_cohort: int | None = None,
+        known: Sequence[Member] = (),
+    ) -> None:
+        """``known``: others whose credentials an officer signed."""
         own = epoch.members[index - 1]
         self.index, self.epoch = index, epoch
         self.draws = Draws(f"{label}/{own.id}/setup")
@@ -104,7 +113,7 @@ class Lab:
             terms,
             Me(own.id, f"{own.id}-1", own.credential, own.weight, min_cohort),
             lambda text: sign(own.seed, text),
-            credentials_of(epoch.members),
+            credentials_of([*epoch.members, *known]),
             lambda size: self.draws(size),
             suite=Told(own, epoch),
         )

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,9 +20,12 @@ from federation.secagg.events import (
     Begin,
     Connected,
     Encoded,
+    FetchState,
     From,
     Lost,
     Misconduct,
+    PutState,
+    Remember,
     Reopen,
     Send,
     StateReady,
@@ -30,10 +34,11 @@ from federation.secagg.events import (
     Tell,
     Tick,
 )
-from federation.secagg.messages import Certificate, Close, Recover, Survivors, Void
+from federation.secagg.messages import Certificate, Close, Ready, Recover, Survivors, Void
+from node_agent.rounds.files import JobFiles
 from tests.plain.ciphers import Draws, signed
 from tests.vectors import product
-from tests.vectors.files import b, bench, cases, load, message, refuses, unhexed
+from tests.vectors.files import b, bench, cases, load, message, referred, refuses, unhexed
 from tests.vectors.subjects.federations import JOB, LABEL, epoch, rounds
 
 SETUPS = {case["name"]: case["setup"] for case in load("rounds")["cases"]}
@@ -177,6 +182,81 @@ def test_whatever_a_certificate_comes_in(case: Any) -> None:
     with pytest.raises(ProtocolViolation) as refused:
         bench(SETUPS[case["round"]]).check_void(void, attempt.round, attempt.number + 1, attempt.state)
     assert refused.value.check == case["check"]
+
+
+# -------------------------------------------------------------------------------------------------------------- states
+
+
+def lab_with(setup: str, index: int, at: str) -> product.Lab:
+    """A member's machine of "five" or of an epoch after it."""
+    attempt = rounds()["five, attempt 1"].attempt
+    terms = product.terms_of(JOB, attempt.rules)
+    lab = product.Lab(
+        epoch(setup), index, terms, f"{LABEL}/{setup}", known=[*epoch("five").members, *epoch("four").members]
+    )
+    lab.setup()
+    if at == "knows the epoch before":
+        assert lab.told("Lineage", {"roster": epoch("five").roster(0)})
+    if at.startswith("holds"):
+        lab.hears(StateReady(1, attempt.state))
+    if at == "holds state_2":
+        before = rounds()["five, aborted"].attempt
+        begun(lab, before, before.announcement)
+        begun(lab, attempt, attempt.announcement)
+        lab.told("Close", attempt.close)
+        after = rounds()["five, attempt 1"].following.digest
+        lab.hears(SumApplied(attempt.context, after, tuple(attempt.opened().header[3:-4])))
+        assert lab.machine.position.state_digest == after
+    return lab
+
+
+def offer(case: Any) -> Any:
+    five = next(each for each in load("setup")["cases"] if each["name"] == "five")
+    return message(case["kind"], referred(case["fields"], five))
+
+
+@cases("states", kind="Lineage")
+def test_a_newcomer_learns_the_epoch_before(case: Any) -> None:
+    """Then it can check receipts of that epoch, and not before."""
+    offered = next(each for each in load("states")["cases"] if each["name"] == "CatchUp: a newcomer")
+    lab = lab_with(case["setup"], case["member"], case["at"])
+    assert [type(each) for each in lab.hears(offer(case))] == [Remember]
+    assert lab.hears(offer(case)) == []
+    assert any(isinstance(each, FetchState) for each in lab.hears(message("CatchUp", offered["fields"])))
+
+
+@cases("states", kind="CatchUp")
+def test_whoever_is_behind_catches_up(case: Any) -> None:
+    lab, asked = lab_with(case["setup"], case["member"], case["at"]), message("CatchUp", case["fields"])
+    found = [each for each in lab.hears(asked) if isinstance(each, FetchState)]
+    expected = FetchState(asked.round, asked.state_digest, asked.state_blob, b(case["key"])) if case["key"] else None
+    assert found == ([expected] if expected else [])
+    if expected:
+        said = lab.hears(StateReady(expected.round, expected.state_digest))
+        assert any(isinstance(each, Send) and isinstance(each.message, Ready) for each in said)
+
+
+@cases("states", kind="ProvideState")
+def test_who_is_asked_for_a_state(case: Any, tmp_path: Path) -> None:
+    lab, asked = lab_with(case["setup"], case["member"], case["at"]), message("ProvideState", case["fields"])
+    found = lab.hears(asked)
+    if case["key"] is None:
+        assert found == []
+        return
+    assert found == [PutState(asked.epoch, asked.round, asked.state_digest, b(case["key"]))]
+    files = JobFiles(tmp_path / "job")
+    files.prepare()
+    held = next(each for each in load("states")["cases"] if each["name"] == "the file of state_2")
+    files.state(2).write_bytes(b(held["file"]))
+    path = files.find(asked.state_digest)
+    assert path is not None
+    assert files.sealed(path, b(case["key"])).read_bytes() == b(case["sealed"])
+    assert files.unsealed(tmp_path / "job" / "sealed", b(case["key"])).read_bytes() == b(held["file"])
+
+
+@cases("states", "invalid")
+def test_no_state_is_taken_or_given(case: Any) -> None:
+    refuses(lab_with(case["setup"], case["member"], case["at"]), offer(case), case["check"])
 
 
 # ------------------------------------------------------------------------------------------------------- the collector

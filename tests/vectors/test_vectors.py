@@ -6,6 +6,7 @@ import hashlib
 import struct
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from federation.secagg.messages import Unmasked
 from federation.secagg.opening import Sum, level_sum_bound, open_sum
 from federation.secagg.parameters import Encoding, Quorums
 from federation.secagg.suite import STANDARD
+from federation.weights.state import ModelState, read_state, write_state
 from tests.plain.attempt import Rules
 from tests.plain.audit import audited
 from tests.plain.sums import Refused
@@ -432,6 +434,19 @@ def test_strategies(case: Any) -> None:
                 (array["name"], b(array["data"])) for array in told
             ]
         assert state.digest() == b(after["digest"])
+
+
+@cases("states", kind="file")
+def test_files_of_states(case: Any, tmp_path: Path) -> None:
+    def arrays(entries: Any) -> dict[str, Any]:
+        return {each["name"]: np.frombuffer(b(each["data"]), each["type"]).reshape(each["shape"]) for each in entries}
+
+    state = ModelState(
+        case["round"], arrays(case["form"]), arrays(case["optimiser"]), np.array(case["scales"], np.int8)
+    )
+    write_state(tmp_path / "state", state)
+    assert (tmp_path / "state").read_bytes() == b(case["file"])
+    assert read_state(tmp_path / "state").digest() == state.digest()
 
 
 @cases("sums")

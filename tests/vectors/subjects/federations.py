@@ -49,8 +49,13 @@ def epoch(name: str) -> Epoch:
         "three": {"br": 4, "in": 2, "ke": 1},
         "four": {"br": 1, "fr": 8, "in": 2, "ke": 8},
         "five": {"br": 1, "fr": 1, "in": 1, "jp": 1, "ke": 1},
+        "six": {"br": 1, "fr": 1, "in": 1, "jp": 1, "ke": 1, "us": 1},
+        "strangers": {"br": 1, "fr": 1, "in": 1, "us": 1, "za": 1},
     }[name]
-    return epoch_of(JOB, [Member.of(f"{LABEL}/{name}", id_, weight) for id_, weight in seats.items()])
+    members = [Member.of(f"{LABEL}/{name}", id_, weight) for id_, weight in seats.items()]
+    if name in ("six", "strangers"):
+        return epoch_of(JOB, members, 2, 0, epoch("five").roster_hash)
+    return epoch_of(JOB, members)
 
 
 def singles(*values: float) -> list[Fraction]:

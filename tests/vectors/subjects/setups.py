@@ -259,12 +259,10 @@ def setup_document() -> Document:
     _rest(forge)
     return {
         "section": "Setup",
-        "comment": "Everything that each member draws, derives and says. A credential is opaque here: the identity key is what its "
-        "officer signed. Encapsulation draws, KEM secrets and roots by \"lower,higher\" index. Invalid: what the "
-        "coordinator tells to a "
-        "member that has made all steps before (candidates: with these); ref: the setup's own message, an encapsulation "
-        "without its ciphertexts. Jurisdictions "
-        "and minimum members do not restrict.",
-        "cases": [_case(name) for name in ("three", "four", "five")],
+        "comment": "Everything that each member draws, derives and says. \"six\" follows \"five\". A credential is opaque here: "
+        "the identity key is what its officer signed. Encapsulation draws, KEM secrets and roots by \"lower,higher\" index. "
+        "Invalid: what the coordinator tells to a member that has made all steps before (candidates: with these); ref: the "
+        "setup's own message, an encapsulation without its ciphertexts. Jurisdictions and minimum members do not restrict.",
+        "cases": [_case(name) for name in ("three", "four", "five", "six")],
         "invalid": forge.cases,
     }  # fmt: skip
