@@ -12,7 +12,7 @@ from coordinator.store.database import Database
 from federation.errors import VerificationFailed
 from federation.identity.fields import moment_text
 from federation.secagg.certificate import Ed25519Verifier
-from federation.secagg.conviction import Conviction
+from federation.secagg.proof import read
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +29,9 @@ class Shown:
 
     @property
     def convicts(self) -> bool:
-        """Whether two statements under one signature contradict each other: anybody can check it, with these bytes alone."""
+        """Whether it is a proof that anybody can check with these bytes alone: two statements of one key, or a false seed."""
         try:
-            Conviction.from_bytes(self.signed).check(Ed25519Verifier())
+            read(self.signed).check(Ed25519Verifier())
         except VerificationFailed:
             return False
         return True
