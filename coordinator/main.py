@@ -19,7 +19,6 @@ os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 import click
 import structlog
 import typer
-import yaml
 
 from coordinator.registry.authority import Authority
 from coordinator.registry.enrolment import principal_for
@@ -29,6 +28,7 @@ from coordinator.store.database import Database
 from federation.errors import INTERRUPTED_EXIT_CODE, InvalidIdentity, InvalidUsage, NotFound, exit_code, told
 from federation.identity.keys import SigningKey
 from federation.identity.names import checked_label
+from federation.manifest.yaml_source import write_yaml
 
 app = typer.Typer(name="concord-coordinator", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=True)
 EVERYWHERE: Final = frozenset({"0.0.0.0", "[::]", "*"})  # noqa: S104 - told apart, not listened on
@@ -67,7 +67,7 @@ def init(
     write_private(place.key("release"), SigningKey.generate().to_pem())
     write_private(place.ca_certificate, authority.certificate_pem)
     document = {"federation": federation, "listen": listen, "metrics": metrics}
-    write_private(place.settings, yaml.safe_dump(document, sort_keys=False).encode())
+    write_private(place.settings, write_yaml(document).encode())
     typer.echo(f"made {home}; next: concord-coordinator found --home {home} --roll roll.json", err=True)
 
 

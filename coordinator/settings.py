@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from federation.errors import InvalidUsage
+from federation.errors import InvalidManifest, InvalidUsage
+from federation.manifest.yaml_source import read_yaml
 
 SETTINGS_FILE = "coordinator.yaml"
 
@@ -77,15 +77,20 @@ class Home:
     def load(self) -> Settings:
         """Raises InvalidUsage with the field and what to do."""
         try:
-            document: Any = yaml.safe_load(self.settings.read_text())
+            document: Any = read_yaml(self.settings.read_text(), str(self.settings)).value
         except FileNotFoundError as error:
             raise InvalidUsage(
                 f"{self.root} is not a coordinator's home.",
                 hint="Make one: concord-coordinator init --home DIR --federation NAME",
             ) from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+        except UnicodeDecodeError as error:
             raise InvalidUsage(
                 f"{self.settings} is not valid YAML.", hint="Correct it, or restore it from a backup."
+            ) from error
+        except InvalidManifest as error:
+            raise InvalidUsage(
+                f"{self.settings} is not valid YAML as it is read here: {error.message}",
+                hint=error.hint or "Restore it from a backup.",
             ) from error
         if not isinstance(document, dict):
             raise InvalidUsage(f"{self.settings} is not a mapping.", hint="Correct it, or restore it from a backup.")

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 from pydantic.alias_generators import to_camel
 
 from federation.catalogue.entry import Entry, Facts, entry_of
 from federation.catalogue.words import is_tag
-from federation.errors import InvalidUsage, NotFound
+from federation.errors import InvalidManifest, InvalidUsage, NotFound
 from federation.identity.names import DATA_SET, DATA_SET_RULE
+from federation.manifest.yaml_source import read_yaml, write_yaml
 from federation.privacy.budget import Budget
 from node_agent.catalogue.descriptions import UNDESCRIBED, Described, read_description
 from node_agent.store.files import write_whole
@@ -26,9 +26,6 @@ from node_agent.store.files import write_whole
 SETTINGS_LIMIT: Final = 1 << 20
 Name = Annotated[str, Field(pattern=f"^{DATA_SET.pattern}$")]
 NAME_RULE: Final = f"A name has {DATA_SET_RULE}"
-
-BREAKS: Final = frozenset("\x85\u2028\u2029\ufeff")
-"""PyYAML writes these as they are among other Unicode, and reads them back as line breaks, or not at all"""
 
 HEADER: Final = """\
 # Who this node is, where its coordinator is, and the data sets that it holds. What the node may take part in is in policy.yaml.
@@ -230,11 +227,15 @@ class Home:
 def parse_settings(data: bytes, source: str) -> NodeSettings:
     """Raises InvalidUsage with the first field that is wrong."""
     try:
-        document = yaml.safe_load(data)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a ValueError: a date that is none, say
-        place = getattr(error, "problem_mark", None)
-        line = f", line {place.line + 1}" if place is not None else ""
-        raise InvalidUsage(f"{source}{line} is not YAML.", hint="Correct the line, or put back the old file.") from None
+        text = data.decode()
+        empty = not any(line.split("#", 1)[0].strip() for line in text.splitlines())
+        document = None if empty else read_yaml(text, source).value
+    except UnicodeDecodeError:
+        raise InvalidUsage(f"{source} is not YAML: not UTF-8 text.", hint="Put back the old file.") from None
+    except InvalidManifest as error:
+        place = f", line {error.line}" if error.line else ""
+        what = error.message.removeprefix(f"{source}:{error.line}: ").removeprefix("not valid YAML: ")
+        raise InvalidUsage(f"{source}{place} is not YAML as it is read here: {what}", hint=error.hint) from None
     if not isinstance(document, dict):
         raise InvalidUsage(f"{source} holds no settings.", hint="It needs member, node and federation.")
     return checked_settings(document, source)
@@ -253,7 +254,4 @@ def checked_settings(document: dict[Any, Any], source: str) -> NodeSettings:
 
 def settings_bytes(settings: NodeSettings) -> bytes:
     document: dict[str, Any] = settings.model_dump(mode="json", by_alias=True, exclude_none=True)
-    text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
-    if BREAKS & set(text):
-        text = yaml.safe_dump(document, sort_keys=False)
-    return (HEADER + text).encode()
+    return (HEADER + write_yaml(document)).encode()

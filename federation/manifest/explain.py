@@ -69,8 +69,10 @@ def reference_page() -> str:
         "  dataSet: digits",
         "```",
         "",
-        "Of YAML 1.2 the core is read: `no` is a country, `1e-3` a number, `22:30` a text. Refused, with line and field: unknown",
-        "or repeated fields, anchors and aliases, tags, several documents, infinities, more than 1 MiB, more than 32 levels.",
+        "Of YAML 1.2 the core is read: `no` is a country, `1e-3` a number, `2026-01-31` a text. Refused, with line and field:",
+        "unknown or repeated fields, anchors and aliases, merge keys, tags, several documents, numbers that two readers may read",
+        "in two ways (`1e3`, `010`, `0x10`, `1_000`, `22:30`: write them out, or in quotes), hidden characters, more than 1 MiB or",
+        "32 levels.",
         "",
         *table(fields()),
     ]

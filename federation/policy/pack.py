@@ -115,13 +115,12 @@ def checked(text: str, source: str, model: type[Part]) -> Source:
         )
     for path, known in sorted(_unknown(read.value, model, ()), key=lambda found: read.line_of(found[0])):
         close = difflib.get_close_matches(str(path[-1]), known, 1)
-        raise read.error(
-            f"update needed: {dotted(path)[:120]} is an unknown field, no word of vocabulary {VOCABULARY}.",
-            path,
-            f"Did you mean {close[0]}? Otherwise it is newer than this node."
-            if close
-            else f"Known here: {', '.join(known)}.",
-        )
+        hint = f"Did you mean {close[0]}?" if close else f"Known here: {', '.join(known)}."
+        if model is PolicyDocument:
+            newer = f"If it is newer than this node, an update is needed: this one knows vocabulary {VOCABULARY}."
+            raise read.error("unknown field.", path, f"{hint} {newer}")
+        unknown = f"update needed: {dotted(path)[:120]} is an unknown field, no word of vocabulary {VOCABULARY}."
+        raise read.error(unknown, path, hint)
     for path in _empty(read.value, ()):
         raise read.error(
             "stands there without a value.", path, "Give it one, or take the word out: a rule is not half said."

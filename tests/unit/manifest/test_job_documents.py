@@ -197,13 +197,17 @@ def test_a_wrong_value_is_refused_with_its_line_and_field(addition: str) -> None
         (JOB.replace("{name: tiny}", "{name: tiny, name: b}"), "stands twice", 3),
         (JOB + "  runConfig: &a {b: 1}\n", "anchors", 7),
         (JOB + "  runConfig: *a\n", "anchors", 7),
-        (JOB + "  runConfig: {<<: {b: 1}, <<: {c: 2}}\n", "twice", 7),
+        (JOB + "  runConfig: {<<: {b: 1}, <<: {c: 2}}\n", "merge keys", 7),
         (JOB + "---\n" + JOB, "not valid YAML", 7),
         (JOB + "  weightKey: !!python/object/apply:os.system [ls]\n", "tag", 7),
         (JOB + "  weightKey: !!timestamp 2026-01-01\n", "tag", 7),
         (JOB + "  priority: !!int zero\n", "tag names", 7),
         (JOB + "  runConfig: !!set {a}\n", "tag", 7),
         (JOB + "  ? [a]\n  : b\n", "field name", 7),
+        *(
+            (JOB + f"  priority: {text}\n", "not written plainly", 7)
+            for text in ("1e3", "0x10", "010", "1_000", "+1", ".5")
+        ),
         (JOB + "  rounds: 'a\n", "not valid YAML", 8),
         (JOB + "\t rounds: 3\n", "not valid YAML", 7),
         ("", "empty", 1),
@@ -226,8 +230,11 @@ def test_a_document_over_one_mebibyte_is_refused() -> None:
 
 
 def test_plain_scalars_are_those_of_yaml_1_2() -> None:
-    """YAML 1.1 would make a boolean of Norway, a text of 1e-3, eight of 010, and minutes of 22:30."""
-    text = JOB + "  runConfig: {a: no, b: 1e-3, c: 010, d: 22:30, e: 2026-01-01, f: 1_000, g: .5, h: 0x10, i: True}\n"
+    """YAML 1.1 would make a boolean of Norway, a text of 1e-3, and a date of 2026-01-01."""
+    text = (
+        JOB
+        + "  runConfig: {a: no, b: 1e-3, c: 10, d: '22:30', e: 2026-01-01, f: '1_000', g: 0.5, h: '0x10', i: True}\n"
+    )
     assert load_job(text, "job.yaml").spec.settings == {
         "a": "no",
         "b": 0.001,
