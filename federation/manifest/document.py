@@ -273,6 +273,11 @@ class Release(Part):
         "which members' policies read",
     )
     licence: Licence | None = Field(None, description="the release's licence, by its SPDX identifier")
+    approval: Literal["charter", "members", "none"] | None = Field(
+        None,
+        description="whose vote the release needs: as the charter says (absent, too); beyond that of each member of its roster; or "
+        "nobody's, which is refused where the charter asks for a vote",
+    )
     recipients: Annotated[list[Recipient], Field(max_length=MOST_RECIPIENTS)] = Field(
         [], description="who can open the release of a blind job; concord apply adds the lead"
     )

@@ -13,20 +13,26 @@ from pathlib import Path
 from federation.errors import InvalidUsage, VerificationFailed
 from federation.identity.keys import SigningKey
 from federation.releases import evidence
-from federation.releases.card import Facts, card_of, config_of
+from federation.releases.bom import bom_of
+from federation.releases.card import card_of, config_of, predicate_of
 from federation.releases.examination import Examination
+from federation.releases.facts import Facts
 from federation.releases.listing import (
+    APPROVAL,
+    BOM,
     CARD,
     CLOSED,
     CONFIG,
     KEYS,
     LISTING,
+    MADE,
     MANIFEST,
     MODEL,
     ROLL,
     ROSTER,
     SEALED,
     STATE,
+    STATEMENT,
     TASK,
     Content,
     consent_path,
@@ -36,6 +42,7 @@ from federation.releases.listing import (
     seal_listing,
 )
 from federation.releases.model import digest_of_pieces, model_pieces, state_pieces
+from federation.releases.statement import seal_statement, statement_of
 from federation.sealing import recipient_key, release_purpose, unseal, unwrap
 from federation.secagg.events import Roster, RosterCertificate
 from federation.secagg.messages import Announcement, Certificate, Receipt, Sealing
@@ -65,8 +72,11 @@ def build_release(
     release_key: SigningKey,
     created: str,
     sealings: Sequence[Sealing] = (),
+    decision: bytes | None = None,
 ) -> dict[str, Content]:
     """{path: content}, the state as the path that was given where its bytes are in order. ``created``: RFC 3339.
+
+    ``decision``: the members' vote, where charter or job ask for one.
 
     ``state_file``: sealed where there are ``sealings``, else in clear.
 
@@ -79,6 +89,8 @@ def build_release(
         TASK: bundle,
         ROSTER: evidence.encode(evidence.SignedRosters(tuple(evidence.SignedRoster(*each) for each in rosters))),
     }
+    if decision is not None:
+        files[APPROVAL] = decision
     if sealings:
         files |= {SEALED: state_file, KEYS: evidence.encode(evidence.SealedKeys(tuple(sealings)))}
     else:
@@ -100,6 +112,7 @@ def build_release(
     examination.consents()
     examination.rounds()
     examination.gates()
+    examination.approval()
     examination.state()
     facts = examination.facts()
     for record, found in zip(sorted(rounds, key=lambda each: each.round), facts.rounds, strict=True):
@@ -142,7 +155,7 @@ def open_release(
         raise VerificationFailed(
             "No member's key opens the sealed file.", hint="Fetch the release again; tell the members."
         )
-    evidence_files = {path: content for path, content in files.items() if path not in (*CLOSED, LISTING, CONFIG, CARD)}
+    evidence_files = {path: content for path, content in files.items() if path not in (*CLOSED, *MADE, LISTING)}
     opened = {**evidence_files, STATE: state_file}
     examination = Examination(opened, None, lambda: state_file)
     for step in examination.steps().values():
@@ -165,5 +178,8 @@ def _with_summaries(files: Mapping[str, Content], facts: Facts, created: str, ke
         made[MODEL] = b"".join(model_pieces(facts.state))
     made[CONFIG] = config_of(facts)
     made[CARD] = card_of(facts)
+    made[BOM] = bom_of(facts, {path: digest_of(content) for path, content in made.items() if path not in MADE})
+    digests = {path: digest_of(content) for path, content in made.items() if path != STATEMENT}
+    made[STATEMENT] = seal_statement(statement_of(digests, predicate_of(facts)), key)
     made[LISTING] = seal_listing(made, created, key)
     return made

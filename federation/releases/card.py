@@ -1,53 +1,23 @@
 """config.json and the model card: what the verified files say, in one form for programs and one for people.
 
-Both are made again by whoever verifies, from what the members signed, and must come out the same byte for byte. Only the figures
-of the rounds are the coordinator's word: members sign the model that followed from a sum, not the figures in it.
+Both are made again by whoever verifies, from what the members signed, and must come out the same byte for byte.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from federation.identity.envelope import canonical
-from federation.identity.roll import Roll
-from federation.manifest.manifest import Manifest
 from federation.privacy.statement import explanation_of, sentence_of
 from federation.privacy.terms import Privacy
-from federation.releases.gates import Verdict
+from federation.releases.facts import LIMITS, Facts
 from federation.releases.listing import MODEL, SEALED
 from federation.sealing import key_id_of
 from federation.secagg.messages import Seat
 from federation.secagg.parameters import Quorums
-from federation.weights.state import ModelState
 
 FORMAT: Final = "concord/release/v1"
 _MARKUP: Final = "\\`*_{}[]()<>#+-.!|&~"
-
-
-@dataclass(frozen=True, slots=True)
-class RoundFacts:
-    round: int
-    attempt: int
-    cohort: tuple[str, ...]
-    metrics: Mapping[str, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    roll: Roll
-    manifest: Manifest
-    seats: tuple[Seat, ...]
-    data_sets: Mapping[str, str]
-    """the data set of each member, from its consent"""
-    rounds: tuple[RoundFacts, ...]
-    verdicts: tuple[Verdict, ...]
-    """of the job's gates, all passed"""
-    state_digest: bytes
-    """of the final state, as the members signed it"""
-    state: ModelState | None
-    """None where it is sealed"""
 
 
 def config_of(facts: Facts) -> bytes:
@@ -59,6 +29,12 @@ def config_of(facts: Facts) -> bytes:
         "roll": {"version": facts.roll.version, "digest": facts.roll.digest.hex()},
         "job": {"name": manifest.name, "digest": manifest.digest.hex(), "lead": manifest.lead.id},
         "created": manifest.created,
+        "release": {
+            "subject": facts.subject.hex(),
+            "approvedBy": list(facts.approved_by),
+            "licence": manifest.spec.release.licence,
+            "audience": manifest.spec.release.audience,
+        },
         "strategy": {"name": manifest.strategy.name, **manifest.strategy.parameters},
         "rounds": terms.rounds,
         "finalEvaluation": terms.final_evaluation,
@@ -87,6 +63,23 @@ def config_of(facts: Facts) -> bytes:
         ],
     }
     return canonical(document)
+
+
+def predicate_of(facts: Facts) -> dict[str, Any]:
+    """Of the in-toto statement (docs/protocol/release.md, "Statement")."""
+    manifest = facts.manifest
+    return {
+        "federation": manifest.federation,
+        "roll": facts.roll.digest.hex(),
+        "job": manifest.digest.hex(),
+        "task": manifest.bundle_digest.hex(),
+        "release": facts.subject.hex(),
+        "state": facts.state_digest.hex(),
+        "members": [seat.member for seat in facts.seats],
+        "rounds": len(facts.rounds),
+        "gates": [verdict.words for verdict in facts.verdicts],
+        "approvedBy": list(facts.approved_by),
+    }
 
 
 def _numbers(privacy: Privacy | None) -> dict[str, Any]:
@@ -134,6 +127,12 @@ def card_of(facts: Facts) -> bytes:
         f"- Data set{'s' * (len(sets) != 1)}: {', '.join(map(_plain, sets))} (the name at each member; nobody saw the rows)",
         f"- Model: {_what(facts)}; its state's digest is `{facts.state_digest.hex()}`",
         f"- Membership roll: version {facts.roll.version}, `{facts.roll.digest.hex()}`",
+        f"- Release: `{facts.subject.hex()}`, {_approval(facts)}",
+        f"- Licence: {_plain(manifest.spec.release.licence or 'none was stated')}",
+        "",
+        "## What it is for",
+        "",
+        *_purposes(facts),
         "",
         "## Who took part",
         "",
@@ -159,6 +158,7 @@ def card_of(facts: Facts) -> bytes:
         "",
         *_gates(facts),
         "",
+        *_groups(facts),
         "## What the members' number gives",
         "",
         f"{_colluding(quorums)} {quorums.q} of the {quorums.n} members' signatures certify each cohort and each model. "
@@ -168,15 +168,70 @@ def card_of(facts: Facts) -> bytes:
         "",
         *_privacy(facts),
         "",
+        "## Limits",
+        "",
+        *[f"- {line}" for line in LIMITS],
+        "",
         "## Verify",
         "",
         "    concord verify . --roll roll.json",
         "",
         "with a membership roll that you have from somebody you trust, not from this folder. It works offline, and checks every "
-        "byte: the roll, the job, each member's consent, each round's certificate and receipts, and the model.",
+        "byte: the roll, the job, each member's consent, each round's certificate and receipts, gates, approval, and the model. "
+        "Whether the release was recalled since, only a newer head of the public log can tell: `concord verify . --log FOLDER`.",
         "",
     ]
     return "\n".join(lines).encode()
+
+
+def _approval(facts: Facts) -> str:
+    if facts.decision is None:
+        return "which needed no vote beyond its members' signatures on the final model"
+    counted = facts.decision.tally
+    return (
+        f"approved by {', '.join(map(_plain, facts.approved_by))} ({counted.yes} of {counted.total} by weight) on "
+        f"{facts.approved:%Y-%m-%d}"
+    )
+
+
+def _purposes(facts: Facts) -> list[str]:
+    spec = facts.manifest.spec
+    lines = [f"- Purpose: {_plain(purpose)}" for purpose in spec.purposes or ()]
+    lines += [f"- Goal: {_plain(code)}" for code in spec.purpose_codes or ()]
+    if spec.legal_basis:
+        lines.append(f"- Legal basis, as the lead sees it: {_plain(spec.legal_basis)}")
+    if spec.release.audience:
+        lines.append(f"- For: {_plain(spec.release.audience)}")
+    return lines or ["The job named no purpose beyond its description."]
+
+
+def _groups(facts: Facts) -> list[str]:
+    """Figures of families over the whole cohort, as sums: no member's own."""
+    last = facts.rounds[-1]
+    prefix = "evaluate/"
+    named = {name.removeprefix(prefix): value for name, value in last.metrics.items() if name.startswith(prefix)}
+    families = sorted({name.partition("/")[0] for name in named if "/" in name})
+    if not families:
+        return []
+    groups = sorted({name.partition("/")[2] for name in named if "/" in name}, key=lambda text: (len(text), text))
+    rows = [
+        f"| {' | '.join([_plain(group), *(_cell(named.get(f'{family}/{group}')) for family in families)])} |"
+        for group in groups
+    ]
+    return [
+        "## Groups",
+        "",
+        f"Of the final model, over the {len(last.cohort)} members of the last cohort together; no member's own figure is here.",
+        "",
+        f"| group | {' | '.join(map(_plain, families))} |",
+        f"|{'---|' * (1 + len(families))}",
+        *rows,
+        "",
+    ]
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}"
 
 
 def _gates(facts: Facts) -> list[str]:
@@ -227,7 +282,7 @@ def _member_row(facts: Facts, seat: Seat) -> str:
 
 
 def _round_table(facts: Facts) -> list[str]:
-    names = sorted({name for each in facts.rounds for name in each.metrics})
+    names = sorted({name for each in facts.rounds for name in each.metrics if name.count("/") == 1})
     rows = [
         f"| {' | '.join(['round', 'members', *map(_plain, names)])} |",
         f"|{'---|' * (2 + len(names))}",

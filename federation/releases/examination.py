@@ -12,15 +12,18 @@ from pathlib import Path
 from typing import TypeVar
 
 from federation.errors import FederationError, VerificationFailed
+from federation.governance.ballot import Decision
 from federation.identity.consent import open_consent
 from federation.identity.credential import NodeCredential, verify_credential
 from federation.identity.roll import Roll
 from federation.manifest.bundle import pack, unpack
 from federation.manifest.manifest import Manifest, open_manifest
 from federation.releases import evidence
-from federation.releases.card import Facts, RoundFacts
+from federation.releases.approval import approvers, asked_of, check_approval, subject_of
+from federation.releases.facts import Facts, RoundFacts
 from federation.releases.gates import Verdict, judge, withheld
 from federation.releases.listing import (
+    APPROVAL,
     KEYS,
     MANIFEST,
     MAX_EVIDENCE,
@@ -47,12 +50,18 @@ Established = TypeVar("Established")
 
 
 class Examination:
-    """``state_path``: where the state's file is on disk; not asked for where the state is sealed."""
+    """``state_path``: where the state's file is on disk; not asked for where the state is sealed. ``digest``: SHA-256 of a file, by
+    its path, where it is known already."""
 
     def __init__(
-        self, files: Mapping[str, Content], trusted_roll: bytes | None, state_path: Callable[[], Path]
+        self,
+        files: Mapping[str, Content],
+        trusted_roll: bytes | None,
+        state_path: Callable[[], Path],
+        digest: Callable[[str], bytes] | None = None,
     ) -> None:
         self._files = files
+        self._digest_of = digest or (lambda path: digest_of(files[path]))
         self._trusted = trusted_roll
         self._state_path = state_path
         self._roll: Roll | None = None
@@ -64,6 +73,8 @@ class Examination:
         self._certified = b""
         self._final_figures: tuple[int, ...] = ()
         self._verdicts: tuple[Verdict, ...] | None = None
+        self._subject: bytes | None = None
+        self._decision: Decision | None = None
         self._digest: bytes | None = None
         self._state: ModelState | None = None
 
@@ -76,6 +87,7 @@ class Examination:
             "consents": self.consents,
             "rounds": self.rounds,
             "gates": self.gates,
+            "approval": self.approval,
             "state": self.state,
         }
 
@@ -101,14 +113,18 @@ class Examination:
             data_sets=_needed(self._data_sets, "consents"),
             rounds=_needed(self._rounds, "rounds"),
             verdicts=_needed(self._verdicts, "gates"),
+            subject=_needed(self._subject, "approval"),
+            decision=self._decision,
             state_digest=_needed(self._digest, "state"),
             state=self._state,
         )
 
     def roll(self) -> str:
         roll = Roll.open(self._read(ROLL))
-        signed = (
-            f"The roll of {roll.federation}, version {roll.version}, is signed by all its {len(roll.members)} members"
+        signed = f"The roll of {roll.federation}, version {roll.version}, " + (
+            f"follows from one that all its first {len(roll.past[0].members)} members signed, each step with its votes"
+            if roll.past
+            else f"is signed by all its {len(roll.members)} members"
         )
         if self._trusted is None:
             self._roll = roll
@@ -116,13 +132,18 @@ class Examination:
                 f"{signed}. No roll of yours was given to compare: trust starts at roll digest {roll.digest.hex()}; ask a "
                 "member whether that is theirs."
             )
-        if Roll.open(self._trusted).digest != roll.digest:
+        trusted = Roll.open(self._trusted)
+        if trusted.federation != roll.federation or not (
+            roll.digest in trusted.line.values() or trusted.digest in roll.line.values()
+        ):
             raise VerificationFailed(
                 f"The release carries another membership roll ({roll.digest.hex()}) than the one you trust.",
-                hint="It is of another federation, or of another version of the roll.",
+                hint="It is of another federation, or of a roll that does not continue yours.",
             )
         self._roll = roll
-        return f"{signed}, and is the one you trust."
+        if roll.digest == trusted.digest:
+            return f"{signed}, and is the one you trust."
+        return f"{signed}, and is of one line with version {trusted.version}, the one you trust: every step between was checked."
 
     def manifest(self) -> str:
         manifest = open_manifest(self._read(MANIFEST), _needed(self._roll, "roll"))
@@ -285,6 +306,33 @@ class Examination:
         self._digest, self._state = state.digest(), state
         return f"The final state has the digest that the members signed: {state.digest().hex()}."
 
+    @property
+    def subject(self) -> bytes:
+        """What members vote on; the rounds are checked."""
+        manifest = _needed(self._manifest, "manifest")
+        _needed(self._rounds, "rounds")
+        return subject_of(manifest.federation, manifest.digest, self._certified, self._final_figures)
+
+    def approval(self) -> str:
+        """Rests on the gates: nobody's vote passes one that failed."""
+        roll, manifest = _needed(self._roll, "roll"), _needed(self._manifest, "manifest")
+        _needed(self._verdicts, "gates")
+        subject = self.subject
+        shown = self._read(APPROVAL) if APPROVAL in self._files else None
+        decision = check_approval(manifest, roll, self.members, subject, shown)
+        self._subject, self._decision = subject, decision
+        if decision is None:
+            return (
+                f"The release {subject.hex()} needs no vote: neither the charter nor the job asks for one; q members signed its "
+                "final model."
+            )
+        counted = decision.tally
+        more = ", among them every member of its roster that has a vote" if asked_of(manifest) == "members" else ""
+        return (
+            f"The release {subject.hex()} was approved by {', '.join(approvers(decision))}{more}: {counted.yes} of {counted.total} "
+            f"by weight said yes, the charter asks for {roll.charter.quorums['release']}."
+        )
+
     def _sealed_state(self, manifest: Manifest) -> str:
         benches = _needed(self._benches, "roster")
         if any(path in self._files for path in OPEN):
@@ -296,7 +344,7 @@ class Examination:
         if bench is None:
             raise VerificationFailed("Nobody in the release's rosters says what its sealed file holds.")
         blob = bench.check_sealings(said, self._certified, len(manifest.recipients))
-        if digest_of(self._files[SEALED]) != blob:
+        if self._digest_of(SEALED) != blob:
             raise VerificationFailed(
                 f"{SEALED} is not the file of which the members say that it holds the final state."
             )

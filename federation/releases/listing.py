@@ -11,6 +11,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,15 +28,24 @@ SEALED: Final = "state.sealed"
 KEYS: Final = "sealed.json"
 CONFIG: Final = "config.json"
 CARD: Final = "README.md"
+BOM: Final = "bom.cdx.json"
+STATEMENT: Final = "statement.intoto.json"
+MADE: Final = (CARD, CONFIG, BOM, STATEMENT)
+"""what says again what the other files say"""
+APPROVAL: Final = "approval.json"
+"""the members' vote on the release; where none was needed there is none"""
 MANIFEST: Final = "manifest.json"
 TASK: Final = "task.tar"
 ROLL: Final = "roll.json"
 ROSTER: Final = "roster.json"
-FIXED: Final = (CARD, CONFIG, MANIFEST, ROLL, ROSTER, TASK)
+FIXED: Final = (*MADE, MANIFEST, ROLL, ROSTER, TASK)
 OPEN: Final = (MODEL, STATE)
 """of a release that everybody may read"""
 CLOSED: Final = (KEYS, SEALED)
 """of one that is sealed for its recipients"""
+
+LARGE: Final = (MODEL, STATE, SEALED)
+"""as large as the model is; no other file is larger than a task"""
 
 MAX_LISTING: Final = 64 << 20
 MAX_FILES: Final = 200_000
@@ -77,7 +87,7 @@ def is_release_path(path: str) -> bool:
     """Whether a release may hold a file of this name, beside the listing."""
     member = path.removeprefix("consents/").removesuffix(".json")
     return (
-        path in (*FIXED, *OPEN, *CLOSED)
+        path in (*FIXED, *OPEN, *CLOSED, APPROVAL)
         or _ROUND.fullmatch(path) is not None
         or (path == consent_path(member) and LABEL.fullmatch(member) is not None)
     )
@@ -148,13 +158,14 @@ def _listed(entry: object) -> ListedFile:
 
 
 def read_folder(folder: Path) -> dict[str, Path]:
-    """{path: file} of a release on disk. Raises VerificationFailed for links, strange files, and folders no release has."""
+    """{path: file} of a release on disk. Raises VerificationFailed for links, strange files, folders no release has, and more
+    files than any has."""
     if folder.is_symlink() or not folder.is_dir():
         raise VerificationFailed(f"{folder} is not a folder.", hint="Name the folder that concord release fetch wrote.")
     found: dict[str, Path] = {}
-    for item in sorted(folder.iterdir()):
+    for item in _few(folder):
         if item.name in _FOLDERS and item.is_dir() and not item.is_symlink():
-            found |= {f"{item.name}/{file.name}": file for file in sorted(item.iterdir())}
+            found |= {f"{item.name}/{file.name}": file for file in _few(item)}
         else:
             found[item.name] = item
     for path, file in found.items():
@@ -163,3 +174,11 @@ def read_folder(folder: Path) -> dict[str, Path]:
                 f"{path} is not a plain file, and a release holds nothing else.", hint="Fetch the release again."
             )
     return found
+
+
+def _few(folder: Path) -> list[Path]:
+    """What lies in a folder, sorted. Raises VerificationFailed when it is more than a release holds."""
+    items = list(islice(folder.iterdir(), MAX_FILES + 1))
+    if len(items) > MAX_FILES:
+        raise VerificationFailed(f"{folder} holds more than {MAX_FILES} files, and is no release.")
+    return sorted(items)

@@ -15,15 +15,24 @@ from pathlib import Path
 from typing import Final
 
 from federation.errors import FederationError, VerificationFailed
-from federation.releases.card import card_of, config_of
+from federation.identity.roll import Roll
+from federation.releases.bom import bom_of
+from federation.releases.card import card_of, config_of, predicate_of
 from federation.releases.examination import Examination
 from federation.releases.listing import (
+    BOM,
     CARD,
+    CLOSED,
     CONFIG,
+    LARGE,
     LISTING,
+    MADE,
     MAX_LISTING,
+    MAX_TASK,
     MODEL,
+    OPEN,
     STATE,
+    STATEMENT,
     Content,
     Listing,
     digest_of,
@@ -33,8 +42,10 @@ from federation.releases.listing import (
     size_of,
 )
 from federation.releases.model import digest_of_pieces, model_pieces, state_pieces
+from federation.releases.recall import read_recall
+from federation.releases.statement import check_statement, statement_of
 
-MAX_WORDS: Final = 400
+MAX_WORDS: Final = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,30 +65,46 @@ class Report:
         return bool(self.checks) and all(check.ok for check in self.checks)
 
 
-def verify(files: Mapping[str, Content], trusted_roll: bytes | None = None) -> Report:
-    """``files``: {path within the release: file, or its bytes}. ``trusted_roll``: the envelope of a roll from elsewhere.
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the reader knows of recalls: the files that were shown, and how far the public log was read."""
+
+    recalls: tuple[bytes, ...] = ()
+    in_log: tuple[tuple[bytes, str], ...] = ()
+    """(release's subject, when) of each recall that the log holds"""
+    read_up_to: str = ""
+    """which head of the log was read, in words; empty: none was"""
+
+
+NOTHING_KNOWN: Final = Known()
+
+
+def verify(files: Mapping[str, Content], trusted_roll: bytes | None = None, known: Known = NOTHING_KNOWN) -> Report:
+    """``files``: {path within the release: file, or its bytes}. ``trusted_roll``: a roll from elsewhere, alone or with its history.
 
     Never raises for what is in the files.
     """
     with tempfile.TemporaryDirectory(prefix="concord-verify-") as folder:
-        return _Verification(files, trusted_roll, Path(folder)).report()
+        return _Verification(files, trusted_roll, known, Path(folder)).report()
 
 
-def verify_folder(folder: Path, trusted_roll: bytes | None = None) -> Report:
+def verify_folder(folder: Path, trusted_roll: bytes | None = None, known: Known = NOTHING_KNOWN) -> Report:
     """The same for a release on disk, in which a link, a device or a strange folder is a failed check as well."""
     try:
         files = read_folder(folder)
     except (FederationError, OSError) as error:
         return Report((Check("folder", False, _sentence(error)),))
-    return verify(files, trusted_roll)
+    return verify(files, trusted_roll, known)
 
 
 class _Verification:
-    def __init__(self, files: Mapping[str, Content], trusted_roll: bytes | None, scratch: Path) -> None:
-        self._files = files
+    def __init__(self, files: Mapping[str, Content], trusted_roll: bytes | None, known: Known, scratch: Path) -> None:
+        self._files, self._trusted, self._known = files, trusted_roll, known
         self._scratch = scratch
         self._listing: Listing | None = None
-        self._examination = Examination(files, trusted_roll, self._state_path)
+        self._digests: Mapping[str, bytes] | None = None
+        """of each file but the listing, once all have been found to be those that are listed: large files are read once for it"""
+        self._examination = Examination(files, trusted_roll, self._state_path, self._digest)
 
     def report(self) -> Report:
         model = {} if self._examination.sealed else {"model": self._check_model}
@@ -88,6 +115,9 @@ class _Verification:
             **model,
             "config": self._check_config,
             "card": self._check_card,
+            "bom": self._check_bom,
+            "statement": self._check_statement,
+            "recall": self._check_recall,
         }
         return Report(tuple(_checked(name, step) for name, step in steps.items()))
 
@@ -105,12 +135,18 @@ class _Verification:
         listed = {file.path: file for file in self._listing.files}
         if strange := sorted(path for path in self._files if path not in listed and path != LISTING):
             raise VerificationFailed(f"The release holds what is not listed: {', '.join(map(repr, strange[:3]))}.")
+        other = OPEN if self._examination.sealed else CLOSED
+        if wrong := sorted(set(listed) & set(other)):
+            raise VerificationFailed(f"The release holds its model both sealed and in clear: {', '.join(wrong)}.")
         for path, file in listed.items():
             content = self._content(path)
+            if path not in LARGE and file.size > MAX_TASK:
+                raise VerificationFailed(f"{path} is listed with {file.size} bytes, more than such a file has.")
             if size_of(content) != file.size:
                 raise VerificationFailed(f"{path} has {size_of(content)} bytes, and {file.size} are listed.")
             if digest_of(content) != file.sha256:
                 raise VerificationFailed(f"{path} is not the file that is listed: its SHA-256 differs.")
+        self._digests = {path: file.sha256 for path, file in listed.items()}
         total = sum(file.size for file in listed.values())
         return f"Every file is listed and has its digest; {total} bytes in {len(listed)} files."
 
@@ -118,9 +154,9 @@ class _Verification:
         state = self._examination.facts().state
         if state is None:
             raise VerificationFailed("Not checked: there is no state in clear.")
-        if digest_of(self._content(STATE)) != digest_of_pieces(state_pieces(state)):
+        if self._digest(STATE) != digest_of_pieces(state_pieces(state)):
             raise VerificationFailed(f"{STATE} holds the right state in another encoding than the one of releases.")
-        if digest_of(self._content(MODEL)) != digest_of_pieces(model_pieces(state)):
+        if self._digest(MODEL) != digest_of_pieces(model_pieces(state)):
             raise VerificationFailed(f"{MODEL} does not hold exactly the weights of the state that the members signed.")
         count = sum(array.size for array in state.arrays.values())
         return f"{MODEL} holds exactly the weights of that state: {count} numbers in {len(state.arrays)} arrays."
@@ -135,7 +171,51 @@ class _Verification:
             raise VerificationFailed(f"{CARD} says something else than the verified files.")
         return f"{CARD} is what the verified files give."
 
+    def _check_bom(self) -> str:
+        digests = {path: self._digest(path) for path in set(self._files) - {*MADE, LISTING}}
+        if bom_of(self._examination.facts(), digests) != read_whole(BOM, self._content(BOM)):
+            raise VerificationFailed(f"{BOM} says something else than the verified files.")
+        return f"{BOM} (CycloneDX 1.6) is what the verified files give."
+
+    def _check_statement(self) -> str:
+        if self._listing is None:
+            raise VerificationFailed("Not checked: there is no good listing.")
+        paths = set(self._files) - {STATEMENT, LISTING}
+        payload = statement_of({path: self._digest(path) for path in paths}, predicate_of(self._examination.facts()))
+        check_statement(read_whole(STATEMENT, self._content(STATEMENT)), payload, self._listing.signer)
+        return f"{STATEMENT} (in-toto v1, DSSE) names all {len(paths)} other files by digest, under the key of the listing."
+
+    def _check_recall(self) -> str:
+        subject = self._examination.facts().subject
+        roll = self._examination.facts().roll if self._trusted is None else Roll.open(self._trusted)
+        for data in self._known.recalls:
+            recall = read_recall(data, roll)
+            if recall.subject == subject:
+                raise VerificationFailed(f"This release was {recall.words}.", hint="Do not use it.")
+        for recalled, when in self._known.in_log:
+            if recalled == subject:
+                raise VerificationFailed(
+                    f"The public log holds a recall of this release, of {when}.",
+                    hint="Do not use it. Any member can show the decision.",
+                )
+        shown = f"None of {len(self._known.recalls)} recalls that were shown is of this release. " * bool(
+            self._known.recalls
+        )
+        if self._known.read_up_to:
+            return f"{shown}No recall of {subject.hex()} is known {self._known.read_up_to}."
+        return (
+            f"{shown}No recall of {subject.hex()} is known here, and no head of the public log was read: a recall may exist that "
+            "this machine has not seen. Fetch the log, and give it with --log."
+        )
+
     # ----------------------------------------------------------------------------------------------------------- inside
+
+    def _digest(self, path: str) -> bytes:
+        if self._digests is None:
+            raise VerificationFailed("Not checked: it rests on the files, which did not pass.")
+        if path not in self._digests:
+            raise VerificationFailed(f"The release lacks {path}.", hint="Fetch it again.")
+        return self._digests[path]
 
     def _content(self, path: str) -> Content:
         if path not in self._files:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from functools import cache, partial
 from pathlib import Path
@@ -13,6 +15,9 @@ from typing import Any
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from federation.governance.ballot import decision_bytes
+from federation.governance.charter import Action, Charter, Quorum
+from federation.governance.proposal import Proposal, Vote, read_proposal, seal_proposal, seal_vote
 from federation.identity.consent import Consent, seal_consent
 from federation.identity.credential import NodeCredential, node_request, sign_credential, verify_credential
 from federation.identity.envelope import seal
@@ -20,8 +25,10 @@ from federation.identity.keys import SigningKey
 from federation.identity.roll import Roll, RollLead, RollMember, draft_roll
 from federation.manifest.bundle import app_info, pack
 from federation.manifest.manifest import Manifest, open_manifest, seal_manifest
+from federation.releases.approval import subject_of
 from federation.releases.build import RoundRecord, build_release
-from federation.releases.listing import Content
+from federation.releases.listing import LISTING, STATEMENT, Content, seal_listing
+from federation.releases.statement import seal_statement, statement_of
 from federation.sealing import release_purpose, salt_of, wrap
 from federation.sealing import seal as seal_file
 from federation.secagg.events import (
@@ -90,12 +97,16 @@ class Founded:
         return open_manifest(envelope, self.roll)
 
 
-def founded(federation: str = "health", members: int = 3) -> Founded:
-    return _founded(federation, members)
+VOTED = replace(Charter.standard(), quorums={**Charter.standard().quorums, "release": Quorum(2, 3)})
+"""a charter that asks for votes on releases"""
+
+
+def founded(federation: str = "health", members: int = 3, charter: Charter | None = None) -> Founded:
+    return _founded(federation, members, charter)
 
 
 @cache
-def _founded(federation: str, members: int) -> Founded:
+def _founded(federation: str, members: int, charter: Charter | None) -> Founded:
     names = [f"m{place}" for place in range(1, members + 1)]
     officers = {name: SigningKey.generate() for name in names}
     lead = SigningKey.generate()
@@ -103,7 +114,7 @@ def _founded(federation: str, members: int) -> Founded:
         RollMember(name, f"Laboratory | of {name}", code, officers[name].public)
         for name, code in zip(names, ("FR", "DE", "KE", "NO", "US"), strict=False)
     ]
-    document = draft_roll(federation, 1, entries, [RollLead("lead", "m1", "A lead", lead.public)])
+    document = draft_roll(federation, 1, entries, [RollLead("lead", "m1", "A lead", lead.public)], charter)
     roll = Roll.open(seal(document, "roll", tuple(officers.values())))
     credentials = {}
     for name in names:
@@ -161,7 +172,8 @@ class Training(World):
         self.deliver(lab.name, SumApplied(fetch.close.context, state.digest(), figures))
 
     def figures_of(self, index: int) -> dict[str, float]:
-        return {**super().figures_of(index), "evaluate/accuracy": 0.25 + 0.125 * index}
+        own = {"evaluate/accuracy": 0.25 + 0.125 * index, "evaluate/hits/0": 0.25, "evaluate/hits/1": 0.5}
+        return {**super().figures_of(index), **own}
 
     def consent(self, name: str, **changes: Any) -> bytes:
         values: dict[str, Any] = {
@@ -209,6 +221,31 @@ class Training(World):
             "created": CREATED,
         }
 
+    @property
+    def subject(self) -> bytes:
+        """Of the release of this job: what members vote on."""
+        receipt = self.certified[self.terms.last_round].receipts[0]
+        return subject_of(self.terms.federation, self.job.digest, self.final.digest(), receipt.figures)
+
+    def decided(
+        self, *yes: str, action: Action = "release", subject: bytes | None = None, by: Founded | None = None
+    ) -> bytes:
+        """A proposal of the first, and the votes of all who said yes. ``by``: the officers of another federation, or roll."""
+        parties = by or self.parties
+        proposal = seal_proposal(
+            Proposal(
+                self.terms.federation, action, subject or self.subject, parties.roll.digest, f"{action} of digits", NOW,
+                NOW + timedelta(days=7), bytes(16),
+            ),
+            parties.officers[yes[0] if yes else "m1"],
+        )  # fmt: skip
+        about = read_proposal(proposal).digest
+        votes = [
+            seal_vote(Vote(about, "yes", "", NOW + timedelta(hours=place)), parties.officers[name])
+            for place, name in enumerate(yes)
+        ]
+        return decision_bytes(proposal, votes)
+
     def sealed(self, path: Path) -> tuple[Path, tuple[Sealing, ...]]:
         """As f + 1 nodes seal their final state, and what they say of it."""
         out, digest = path.with_suffix(".sealed"), self.final.digest()
@@ -230,14 +267,16 @@ class Training(World):
         return build_release(**{**self.inputs(folder), **changes})
 
 
-def trained(federation: str = "health", nonce: int = 0, members: int = 3, text: str = JOB) -> Training:
+def trained(
+    federation: str = "health", nonce: int = 0, members: int = 3, text: str = JOB, charter: Charter | None = None
+) -> Training:
     """One for each choice, made once."""
-    return _trained(federation, nonce, members, text)
+    return _trained(federation, nonce, members, text, charter)
 
 
 @cache
-def _trained(federation: str, nonce: int, members: int, text: str) -> Training:
-    parties = founded(federation, members)
+def _trained(federation: str, nonce: int, members: int, text: str, charter: Charter | None) -> Training:
+    parties = founded(federation, members, charter)
     world = Training(parties, parties.manifest(text, bytes([nonce]) * 16))
     world.begin().run()
     assert world.done is not None, world.stuck
@@ -247,3 +286,26 @@ def _trained(federation: str, nonce: int, members: int, text: str) -> Training:
 def whole(files: Mapping[str, Content]) -> dict[str, bytes]:
     """The same release with every file in memory."""
     return {path: content.read_bytes() if isinstance(content, Path) else content for path, content in files.items()}
+
+
+Files = dict[str, bytes]
+
+
+def relisted(files: Files) -> Files:
+    """A list of these very files, signed by a key of one's own: anybody can make it."""
+    key = SigningKey.generate()
+    rest = restated({path: data for path, data in files.items() if path != LISTING}, key)
+    return rest | {LISTING: seal_listing(rest, CREATED, key)}
+
+
+def restated(files: Files, key: SigningKey) -> Files:
+    """And the statement about them, which anybody can make as well."""
+    if STATEMENT not in files:
+        return files
+    rest = {path: data for path, data in files.items() if path != STATEMENT}
+    try:
+        said = json.loads(base64.b64decode(json.loads(files[STATEMENT])["payload"]))
+    except ValueError:  # it is what was spoilt
+        return files
+    digests = {path: hashlib.sha256(data).digest() for path, data in rest.items()}
+    return rest | {STATEMENT: seal_statement(statement_of(digests, said["predicate"]), key)}

@@ -20,14 +20,22 @@ from federation.identity.consent import open_consent
 from federation.identity.envelope import canonical, open_envelope, seal
 from federation.identity.keys import SigningKey
 from federation.releases import evidence
-from federation.releases.listing import CARD, CONFIG, LISTING, MANIFEST, MODEL, ROLL, ROSTER, STATE, TASK, seal_listing
+from federation.releases.listing import (
+    CARD,
+    CONFIG,
+    LISTING,
+    MANIFEST,
+    MODEL,
+    ROLL,
+    ROSTER,
+    STATE,
+    TASK,
+)
 from federation.releases.model import model_pieces, state_pieces
 from federation.releases.verify import verify
 from federation.secagg import transcripts
 from federation.secagg.messages import Abort, Void
-from tests.unit.releases.released import CREATED, Training, founded, identity, trained, whole
-
-Files = dict[str, bytes]
+from tests.unit.releases.released import Files, Training, founded, identity, relisted, trained, whole
 
 
 @cache
@@ -38,12 +46,6 @@ def _released(federation: str = "health", nonce: int = 0, members: int = 3) -> M
 
 def released(federation: str = "health", nonce: int = 0, members: int = 3) -> Files:
     return dict(_released(federation, nonce, members))
-
-
-def relisted(files: Files) -> Files:
-    """A list of these very files, signed by a key of one's own: anybody can make it."""
-    rest = {path: data for path, data in files.items() if path != LISTING}
-    return rest | {LISTING: seal_listing(rest, CREATED, SigningKey.generate())}
 
 
 def failed(files: Mapping[str, bytes], trusted: bytes | None = None) -> set[str]:
@@ -425,7 +427,7 @@ def test_another_model_under_the_members_signatures() -> None:
     files, state = released(), trained().final
     poisoned = replace(state, arrays=state.arrays | {"bias": np.ones(2, dtype=np.float32)}, _digest=[])
     model, whole_state = b"".join(model_pieces(poisoned)), b"".join(state_pieces(poisoned))
-    assert failed(relisted(files | {MODEL: model})) == {"model"}
+    assert failed(relisted(files | {MODEL: model})) == {"model", "bom"}
     assert failed(relisted(files | {STATE: whole_state})) >= {"state", "model", "config", "card"}
     assert failed(relisted(files | {MODEL: model, STATE: whole_state})) >= {"state", "model", "config", "card"}
 
