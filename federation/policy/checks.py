@@ -134,14 +134,6 @@ def never_tags(forbidden: list[str], question: Question) -> Objections:
         )
 
 
-def data_versions(_pinned: str, question: Question) -> Objections:
-    for data in question.data():
-        if not data.asked_version:
-            yield Objection(f"the job does not name the version of data set {data.name}")
-        elif data.asked_version != data.version:
-            yield Objection(f"the job asks for another version of data set {data.name} than this node has")
-
-
 def legal_basis(allowed: list[str], question: Question) -> Objections:
     stated = question.manifest.spec.legal_basis
     if stated is None:

@@ -23,6 +23,7 @@ LETS_ALL_PASS: Final[Mapping[str, Any]] = {
     "neverTags": [],
     "coordinatorView": ["blind", "sum"],
     "errorDetail": ["location", "none"],
+    "dataVersions": ["exact", "minor"],
     "hardware": ["cpu", "gpu"],
     "sandbox": "optional",
     "hours": ALWAYS,

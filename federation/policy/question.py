@@ -17,10 +17,6 @@ class DataFacts:
     tags: tuple[str, ...] = ()
     legal_basis: str = ""
     """empty: not stated"""
-    version: str = ""
-    """digest in hex; empty: not known"""
-    asked_version: str = ""
-    """the version that the job names; empty: any"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field
 
+from federation.catalogue.words import VersionRule
 from federation.governance.charter import Audience
 from federation.manifest.schema import (
     USUAL_FIGURES,
@@ -130,8 +131,10 @@ class Rules(Part):
     )
     data_tags: Names | None = Field(None, description="each data set that a job uses carries one of these tags")
     never_tags: Names | None = Field(None, description="no data set that a job uses carries one of these tags")
-    data_versions: Literal["pinned"] | None = Field(
-        None, description="pinned: a job names the version of each data set that it uses; absent: any version"
+    data_versions: list[VersionRule] | None = Field(
+        None,
+        description="what may happen to data between consent and training: nothing (exact), or rows and files may come (minor); "
+        "absent: what the job says",
     )
     bundles: Digests | None = Field(
         None, description="digests of the code that may run; absent: any code of an allowed lead"

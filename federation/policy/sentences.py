@@ -115,9 +115,12 @@ SENTENCES: Final[Mapping[str, Callable[[Any], str]]] = {
     ),
     "dataTags": _list("A data set that a job uses must be tagged {}.", "No data set's tags are good enough."),
     "neverTags": _list("A data set that is tagged {} is never used.", "No tag forbids a data set."),
-    "dataVersions": lambda _pinned: (
-        "A job must name the version of each data set, and this node must hold that version."
-    ),
+    "dataVersions": lambda rules: {
+        frozenset(): "No rule about changing data is good enough: no job runs.",
+        frozenset({"exact"}): "The data must not change between this node's consent and its training.",
+        frozenset({"minor"}): "Only jobs may run that allow data to grow between consent and training.",
+        frozenset({"exact", "minor"}): "Data may grow between consent and training, if the job allows it.",
+    }[frozenset(rules)],
     "bundles": _list("Only code with one of these digests may run: {}.", "No code may run."),
     "codeSigners": _list("Code runs only if one of these keys has signed it: {}.", "No code signer is accepted."),
     "runtimeDigests": _list(

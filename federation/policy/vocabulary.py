@@ -135,10 +135,6 @@ def _sandbox(narrow: str, wide: str) -> bool:
     return narrow == "required" or wide == "optional"
 
 
-def _same(narrow: object, wide: object) -> bool:
-    return narrow == wide
-
-
 def _always(_said: Mapping[str, Any], _question: Question) -> bool:
     return True
 
@@ -227,7 +223,8 @@ WORDS: Final[tuple[Word, ...]] = (
     Word("dataTags", "checked", f"the tags of {_CATALOGUE}", checks.data_tags, _subset),
     Word("neverTags", "checked", f"the tags of {_CATALOGUE}", checks.never_tags, _superset),
     Word(
-        "dataVersions", "checked", f"the version that the job names, and the one of {_CATALOGUE}", checks.data_versions, _same
+        "dataVersions", "checked", "the job's spec.dataSet.versionRule, to which this node holds the data when it trains",
+        listed("versionRule", _one(lambda question: question.manifest.spec.data_set.version_rule)), _subset,
     ),
     Word("bundles", "checked", "the digest of the job's code", checks.bundles, _subset),
     Word("codeSigners", "checked", "the signatures over the job's code, spec.codeSignatures", checks.code_signers, _subset),

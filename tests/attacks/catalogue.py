@@ -1,5 +1,6 @@
-"""The 42 attacks and faults that secure aggregation is specified against, each with the outcome that must come and the tests that
-show it. ``docs/protocol/attacks.md`` is made from this list: ``python -m tests.attacks.catalogue > docs/protocol/attacks.md``.
+"""The 42 attacks and faults that secure aggregation is specified against, and from 43 on those on what the members decide: on
+charter, policy, consent, log, halt and release. Each with the outcome that must come and the tests that show it.
+``docs/protocol/attacks.md`` is made from this list: ``python -m tests.attacks.catalogue > docs/protocol/attacks.md``.
 """
 
 from __future__ import annotations
@@ -27,17 +28,21 @@ UNOPENED: Final = _A + "unopened_cohorts.py"
 WIRE: Final = "tests/e2e/test_hostile_coordinator.py"
 LIAR: Final = "tests/e2e/test_hostile_member.py"
 BYTES: Final = _A + "peer_bytes.py"
+DOWNGRADE: Final = _A + "policy_downgrade.py"
+YAML: Final = _A + "yaml_documents.py"
 
 
 @dataclass(frozen=True, slots=True)
 class Attack:
     number: int
     who: str
-    """coordinator | members | fault"""
+    """coordinator | members | fault | sovereignty"""
     title: str
     outcome: str
     tests: tuple[str, ...]
     """path::function, the machines first"""
+    letter: str = ""
+    """of a second attack under one number"""
 
 
 def _at(path: str, *names: str) -> tuple[str, ...]:
@@ -333,18 +338,42 @@ ATTACKS: Final[tuple[Attack, ...]] = (
             "a_certificate_of_an_aborted_attempt_opens_nothing_again",
         ),
     ),
+    Attack(
+        54, "sovereignty", "a policy pack is downgraded: an older base pack or serial, other rules under one serial, none",
+        "every job is denied, the pack is kept as evidence",
+        _at(
+            DOWNGRADE, "a_pack_of_an_older_serial_is_refused_with_evidence",
+            "a_pack_that_says_something_else_under_its_serial_is_refused_and_a_comment_more_is_not",
+            "a_pack_that_is_gone_is_missed_until_the_lab_itself_forgets_it",
+            "the_memory_outlives_the_process_and_is_written_before_the_pack_decides",
+            "an_older_base_pack_than_the_adopted_one_is_refused_whatever_it_is_called",
+            "a_replayed_roll_brings_no_older_base_pack_back",
+        ),
+    ),
+    Attack(
+        55, "sovereignty", "YAML with duplicate keys, anchor bombs, merge keys, non-canonical numbers, hidden letters",
+        "refused with its line, in every document",
+        _at(
+            YAML, "yaml_beyond_what_is_needed_is_refused_with_its_line", "an_alias_bomb_is_refused_at_its_first_anchor",
+            "a_number_that_two_readers_read_in_two_ways_is_refused_with_its_line",
+            "what_people_do_not_see_is_refused_with_its_line_also_in_a_comment",
+            "a_plain_number_is_the_same_number_to_another_reader_or_is_refused",
+        ),
+    ),
 )  # fmt: skip
 
 _WHO: Final = {
     "coordinator": "A malicious coordinator, with up to f members",
     "members": "Malicious members",
     "fault": "Faults",
+    "sovereignty": "Sovereignty",
 }
 
 _HEAD: Final = """# Attacks and faults
 
 What [secure aggregation](secure-aggregation.md) is specified against: 42 attacks and faults, the outcome that must come, and
-the tests that show it. `tests/attacks/catalogue.py` holds this list, and a test compares. Tests in `tests/attacks` and
+the tests that show it. From 43 on: attacks on what the members decide, on charter, policy, consent, log, halt and release.
+`tests/attacks/catalogue.py` holds this list, and a test compares. Tests in `tests/attacks` and
 `tests/simulation` drive the real machines, the larger enumerations with stand-ins for the ciphers and a sample with the real
 ones; tests in `tests/e2e` run real processes against a coordinator that misbehaves.
 
@@ -369,7 +398,7 @@ def page() -> str:
                     path, _, name = each.partition("::")
                     files.setdefault(path, []).append(name.removeprefix("test_"))
                 shown = "; ".join(f"`{path}`: {', '.join(names)}" for path, names in files.items())
-                lines.append(f"| {attack.number} | {attack.title} | {attack.outcome} | {shown} |")
+                lines.append(f"| {attack.number}{attack.letter} | {attack.title} | {attack.outcome} | {shown} |")
         lines.append("")
     return "\n".join(lines)
 

@@ -21,7 +21,7 @@ WIDE: dict[str, Any] = {
     "minimumCohort": 3,
     "figures": ["train_loss", "loss", "eval_loss", "eval_acc", "accuracy"],
 }
-FACTS = (DataFacts("digits", ("scans", "adults"), "public-task", "aa" * 32),)
+FACTS = (DataFacts("digits", ("scans", "adults"), "public-task"),)
 
 
 def question(text: str = JOB, **changes: Any) -> Question:

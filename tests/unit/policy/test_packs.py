@@ -52,7 +52,7 @@ LIMITS: Final[dict[str, st.SearchStrategy[Any]]] = {
     "legalBasis": some("public-task", "consent"),
     "dataTags": some("scans", "texts"),
     "neverTags": some("adults", "children"),
-    "dataVersions": st.just("pinned"),
+    "dataVersions": some("exact", "minor"),
     "bundles": st.lists(st.sampled_from([MANIFEST.bundle_digest.hex(), "00" * 32]), unique=True),
     "coordinatorView": some("blind", "sum"),
     "audience": some("members", "public"),
@@ -251,7 +251,7 @@ given = json.load(sys.stdin)
 roll = Roll.open(bytes.fromhex(given["roll"]))
 manifest = open_manifest(bytes.fromhex(given["manifest"]), roll)
 policy = load_policy(given["own"], "policy.yaml").under([load_pack(text, "pack.yaml") for text in given["packs"]])
-facts = (DataFacts("digits", ("scans", "adults"), "public-task", "aa" * 32),)
+facts = (DataFacts("digits", ("scans", "adults"), "public-task"),)
 asked = Question(manifest, roll, "fr", ("digits",), "12:00", "bubblewrap", "2026-07-01", facts, "bb" * 32)
 sys.stdout.buffer.write(evaluate(policy, asked).to_bytes())
 """

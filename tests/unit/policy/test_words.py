@@ -14,7 +14,7 @@ from federation.errors import InvalidManifest
 from federation.identity.keys import SigningKey
 from federation.manifest.document import CodeSignature
 from federation.policy.code import code_message
-from federation.policy.question import DataFacts, Question, StatisticsAsked, StudyAsked
+from federation.policy.question import Question, StatisticsAsked, StudyAsked
 from federation.policy.rules import evaluate, load_policy
 from federation.policy.vocabulary import BY_NAME, WORDS
 from federation.sealing import recipient_key
@@ -51,7 +51,8 @@ def compute(text: str) -> str:
 
 
 def job(text: str) -> Question:
-    return question(JOB + f"  {text}\n")
+    base = JOB.replace("  dataSet: digits\n", "") if text.startswith("dataSet") else JOB
+    return question(base + f"  {text}\n")
 
 
 GPU = "  resources: {gpus: 2}\n"
@@ -98,9 +99,8 @@ CASES: list[Case] = [
     ("dataTags", ["scans"], question(facts=()), "data set digits carries none of the tags scans"),
     ("neverTags", ["children"], question(), ""),
     ("neverTags", ["adults", "children"], question(), "data set digits carries the tag adults"),
-    ("dataVersions", "pinned", question(facts=(DataFacts("digits", (), "", "cc", "cc"),)), ""),
-    ("dataVersions", "pinned", question(), "the job does not name the version of data set digits"),
-    ("dataVersions", "pinned", question(facts=(DataFacts("digits", (), "", "cc", "dd"),)), "another version of data set digits"),
+    ("dataVersions", ["exact"], question(), ""),
+    ("dataVersions", ["exact"], job("dataSet: {name: digits, versionRule: minor}"), "versionRule minor is not allowed"),
     ("bundles", [MANIFEST.bundle_digest.hex()], question(), ""),
     ("bundles", ["00" * 32], question(), f"the code with the digest {MANIFEST.bundle_digest.hex()} is not allowed"),
     ("codeSigners", [SIGNER.public.hex()], signed(SIGNER, CODE), ""),
@@ -286,7 +286,7 @@ def denied_by(rules: Mapping[str, Any]) -> str:
         {"noticeHours": 721}, {"purposeCodes": ["sdg:18"]}, {"purposeCodes": ["sdg:3.14"]}, {"expires": "2026-02-30"},
         {"expires": "01.02.2026"}, {"bundles": ["abc"]}, {"codeSigners": ["zz" * 32]}, {"coordinatorView": ["clear"]},
         {"legalBasis": ["because"]}, {"statistics": {"allowed": [], "floor": 1}}, {"statistics": {"floor": 10}},
-        {"study": {"maxRuns": 0}}, {"askAbove": {"flops": 1}}, {"dataVersions": "any"}, {"deputies": ["Dr. Wanjiru"]},
+        {"study": {"maxRuns": 0}}, {"askAbove": {"flops": 1}}, {"dataVersions": ["any"]}, {"deputies": ["Dr. Wanjiru"]},
         {"recipients": [{"name": "Ana"}]}, {"jobKinds": []}, {"leads": ["lead", "lead"]}, {"maxRetentionDays": 36501},
         {"hardware": ["tpu"]}, {"mustInclude": "ke"}, {"licences": ["CC BY"]}, {"maxBytesPerDay": "1GB"},
     ],
