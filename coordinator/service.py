@@ -18,9 +18,11 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from coordinator.api.calls import Parsing
+from coordinator.api.catalogues import CatalogueService
 from coordinator.api.node_link import NodeLinkService
 from coordinator.api.services import BlobService, EnrolmentService, JobService, add_services
 from coordinator.api.sessions import Sessions
+from coordinator.catalogue.shelf import Shelf
 from coordinator.jobs.docket import Docket
 from coordinator.jobs.views import JobViews
 from coordinator.registry.authority import Authority
@@ -79,10 +81,12 @@ async def serve(home: Home, settings: Settings) -> None:
     metrics = Metrics(CollectorRegistry(), product_version())
     docket = Docket(database, blobs, spool, sessions, registry, publisher, metrics, time.time)
     metrics.observe(docket.states, lambda: _node_states(database, sessions))
+    shelf = Shelf(database, registry, time.time)
     ready = Readiness(loop, database.answers)
     web = WebServer(settings.metrics, metrics.registry, ready) if settings.metrics else None
     server = grpc.aio.server(options=OPTIONS, interceptors=(Parsing(),))
-    server.add_generic_rpc_handlers((NodeLinkService(registry, sessions, docket, spool).handler(),))
+    server.add_generic_rpc_handlers((NodeLinkService(registry, sessions, docket, spool, shelf).handler(),))
+    CatalogueService(registry, shelf).add_to(server)
     jobs = JobService(registry, database, docket, sessions, publisher, JobViews(database, registry))
     add_services(server, EnrolmentService(registry), BlobService(registry, blobs, docket), jobs)
     address = _listen(server, registry.authority, settings.listen)

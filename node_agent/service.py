@@ -30,6 +30,7 @@ from federation.manifest.bundle import unpack
 from federation.manifest.manifest import Manifest, open_manifest
 from federation.route import route_to
 from federation.v1 import rounds_pb2
+from node_agent.catalogue.bulletin import Bulletin
 from node_agent.catalogue.publication import published
 from node_agent.catalogue.versions import sealed_versions
 from node_agent.consent.decision import Situation, chosen_data, decide, plans_of
@@ -86,6 +87,7 @@ class NodeAgent:
         self._answering = asyncio.Lock()
         route = route_to(settings.address, os.environ)
         self.link = Link(route, self._credentials, self._hello, self._hear, self._room)
+        self.bulletin = Bulletin(home, self.key, self.credential, self.link.connected, self.link.send)
         self.metrics = NodeMetrics(product_version(), self.link.connected.is_set, lambda: len(self.jobs))
         self.lab = Lab(
             journal,
@@ -111,7 +113,7 @@ class NodeAgent:
                 await self._take_up(open_manifest(record.manifest, self.roll), fetch=False)
             except FederationError as error:
                 log.error("job.not-resumed", job=record.job.hex()[:12], detail=error.message)
-        work = [self._spawn(self.link.run()), self._spawn(self._renew())]
+        work = [self._spawn(self.link.run()), self._spawn(self._renew()), self._spawn(self.bulletin.run())]
         await stop.wait()
         for task in work:
             task.cancel()
@@ -191,10 +193,13 @@ class NodeAgent:
         body = getattr(instruction, kind, None)
         if isinstance(body, rounds_pb2.Welcome):
             self._welcome(body)
+            self.bulletin.begin()
         elif isinstance(body, rounds_pb2.AskConsent):
             self._ask(instruction.job, body.manifest)
         elif isinstance(body, rounds_pb2.Ping):
             self.link.send(event_of(b"", rounds_pb2.Pong(nonce=body.nonce)))
+        elif isinstance(body, rounds_pb2.CatalogueHeld):
+            self.bulletin.answered(body)
         elif isinstance(body, rounds_pb2.Withdrawn):
             self._withdrawn(instruction.job, body.withdrawal)
         elif isinstance(body, rounds_pb2.Finished):

@@ -16,6 +16,7 @@ import structlog
 
 from coordinator.api.calls import Context, admitted, spoken
 from coordinator.api.sessions import Session, Sessions
+from coordinator.catalogue.shelf import Shelf
 from coordinator.jobs.docket import Docket
 from coordinator.registry.enrolment import Registry
 from coordinator.store.spool import Spool
@@ -37,6 +38,7 @@ class NodeLinkService:
     sessions: Sessions
     docket: Docket
     spool: Spool
+    shelf: Shelf
 
     def handler(self) -> grpc.GenericRpcHandler[Any, Any]:
         return grpc.method_handlers_generic_handler(
@@ -100,12 +102,19 @@ class NodeLinkService:
                 if event is None:
                     self.docket.garbled(session)
                     continue
+                if event.WhichOneof("event") == "catalogue":
+                    await self._shelve(session, event.catalogue.envelope)
+                    continue
                 self.docket.heard(session, event)
                 await self.docket.room(session)
         except grpc.aio.AioRpcError as error:
             log.info("node.stream-broke", member=session.member, node=session.node, status=str(error.code()))
         finally:
             session.close()
+
+    async def _shelve(self, session: Session, envelope: bytes) -> None:
+        held = await asyncio.to_thread(self.shelf.heard, session.member, session.node, envelope)
+        session.send(rounds_pb2.Instruction(catalogue=held).SerializeToString())
 
     async def put_update(
         self, parts: AsyncIterator[rounds_pb2.UpdatePart], context: Context

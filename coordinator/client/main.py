@@ -25,6 +25,7 @@ from coordinator.client.home import Home
 from coordinator.client.options import DEFAULT_HOME_PATH, FormatOption, HomeOption
 from coordinator.client.sdk import PATIENCE_SECONDS, Federation
 from coordinator.client.terminal import Format, amount, as_yaml, data, plain, progress, say, show, table
+from coordinator.client.views import Job
 from coordinator.client.watching import exit_code_of, watch
 from federation.errors import INTERRUPTED_EXIT_CODE, TABLE, FederationError, InvalidUsage, NotFound, VerificationFailed
 from federation.identity.roll import Roll
@@ -46,6 +47,7 @@ class Kind(StrEnum):
     jobs = "jobs"
     nodes = "nodes"
     members = "members"
+    datasets = "datasets"
 
 
 @app.callback()
@@ -127,8 +129,27 @@ def get(
     kind: Annotated[Kind, typer.Argument(help="What to list.")],
     home: HomeOption = DEFAULT_HOME_PATH,
     output: FormatOption = Format.table,
+    schema: Annotated[
+        str, typer.Option(help="Data sets of this schema, such as heart-disease or heart-disease/1.")
+    ] = "",
+    tag: Annotated[str, typer.Option(help="Data sets with this tag.")] = "",
+    jurisdiction: Annotated[str, typer.Option(help="Data sets under this law, such as HU.")] = "",
+    job: Annotated[
+        Path | None, typer.Option("--for", help="A job document: which data sets could take part in it, and why not.")
+    ] = None,
 ) -> None:
-    """List jobs or nodes as the coordinator tells of them, or the members on your own roll."""
+    """List jobs or nodes as the coordinator tells of them, the members on your own roll, or the data sets that nodes publish."""
+    if kind is Kind.datasets:
+        from coordinator.client import data_sets
+
+        wanted = data_sets.wanted_by(job) if job is not None else None
+        chosen = data_sets.Filter(schema, tag, jurisdiction)
+        with Federation.connect(home) as federation:
+            found, problems = federation.data_sets()
+        data_sets.show_list([each for each in found if chosen.passes(each)], problems, wanted, output)
+        return
+    if schema or tag or jurisdiction or job is not None:
+        raise InvalidUsage(f"{kind.value} have no schema, tag or jurisdiction.", hint="These choose among datasets.")
     if kind is Kind.members:
         roll = Home.at(home).required_roll()
         show(members_document(roll), output, lambda: members_table(roll))
@@ -147,12 +168,50 @@ def get(
 
 
 @app.command()
-def describe(job: JobName, home: HomeOption = DEFAULT_HOME_PATH, output: FormatOption = Format.table) -> None:
-    """Everything about a job: defaults, consents with reasons, why it waits, rounds, story."""
+def describe(
+    job: Annotated[str, typer.Argument(help="The job's name, digest, or its first six digits; or the word dataset.")],
+    name: Annotated[str, typer.Argument(help="After dataset: its name, or NAME@NODE.")] = "",
+    home: HomeOption = DEFAULT_HOME_PATH,
+    output: FormatOption = Format.table,
+) -> None:
+    """Everything about a job: defaults, consents with reasons, why it waits, rounds, story. Or about a published data set."""
+    if name:
+        _describe_data_set(job, name, home, output)
+        return
     with Federation.connect(home) as federation:
         found = federation.job(job)
         roll = federation.home.roll()
-    show(found.as_document(), output, lambda: describe_job(found, roll))
+        show(found.as_document(), output, lambda: describe_job(found, roll))
+        if output is Format.table and not found.ended:
+            _who_could(federation, found)
+
+
+def _describe_data_set(kind: str, name: str, home: Path, output: Format) -> None:
+    from coordinator.client import data_sets
+
+    if kind != "dataset":
+        raise InvalidUsage(f"{kind} {name} is nothing to describe.", hint="Give a job, or: dataset NAME")
+    with Federation.connect(home) as federation:
+        found, _ = federation.data_sets()
+    data_sets.show_one(data_sets.named(found, name), output)
+
+
+def _who_could(federation: Federation, job: Job) -> None:
+    """For a job that asks for data by what is true of it: who could take part, as far as catalogues tell."""
+    from coordinator.client import data_sets
+
+    try:
+        wanted = data_sets.asks_by_description(job.signed_document())
+        if wanted is None:
+            return
+        found, _ = federation.data_sets()
+    except FederationError as error:
+        say(f"the catalogue is not shown: {error.message}")
+        return
+    data("")
+    data("data sets that are published, and whether they fit (each node decides for itself):")
+    rows = [(f"{each.member}/{each.node}", each.entry.name, *data_sets.fit_of(each, wanted)) for each in found]
+    table(("NODE", "NAME", "FITS", "WHY NOT"), rows, indent="  ")
 
 
 @app.command("watch")

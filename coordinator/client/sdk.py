@@ -30,9 +30,10 @@ from coordinator.client.transfer import Progress, Transfer
 from coordinator.client.views import FederationState, Job, LogLine, job_of, line_of, node_of
 from federation.errors import FederationError, InvalidUsage, NotFound, Unavailable
 from federation.identity.withdrawal import seal_withdrawal
-from federation.v1 import blobs_pb2_grpc, jobs_pb2, jobs_pb2_grpc
+from federation.v1 import blobs_pb2_grpc, catalogue_pb2_grpc, jobs_pb2, jobs_pb2_grpc
 
 if TYPE_CHECKING:
+    from coordinator.client.data_sets import PublishedDataSet
     from coordinator.client.submission import Draft, Prepared
     from federation.releases.verify import Report
 
@@ -71,6 +72,7 @@ class Federation:
         self.endpoint = endpoint
         self.channel, self.route = open_channel(endpoint, os.environ if environment is None else environment)
         self._jobs = jobs_pb2_grpc.JobsStub(self.channel)
+        self._catalogues = catalogue_pb2_grpc.CataloguesStub(self.channel)
         self._blobs = Transfer(blobs_pb2_grpc.BlobsStub(self.channel), self.route)
 
     @classmethod
@@ -92,6 +94,12 @@ class Federation:
     def jobs(self) -> list[Job]:
         reply = self._call(self._jobs.List, jobs_pb2.ListJobsRequest())
         return [job_of(view) for view in reply.jobs]
+
+    def data_sets(self) -> tuple[list[PublishedDataSet], list[str]]:
+        """What laboratories publish of their data, checked against this home's roll; and what does not check, in sentences."""
+        from coordinator.client.data_sets import fetch, now
+
+        return fetch(lambda page: self._call(self._catalogues.List, page), self.home.required_roll(), now())
 
     def job(self, name: str) -> Job:
         """By name, digest in hex, or a unique prefix of the digest. Raises NotFound."""

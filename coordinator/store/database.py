@@ -208,6 +208,26 @@ class Change:
         query = sa.select(tables.nodes).order_by(tables.nodes.c.member, tables.nodes.c.node)
         return tuple(NodeRow(**row._mapping) for row in self._connection.execute(query))
 
+    def put_catalogue(self, member: str, node: str, sequence: int, envelope: bytes) -> None:
+        self._upsert(tables.catalogues, {"member": member, "node": node}, {"sequence": sequence, "envelope": envelope})
+
+    def catalogue(self, member: str, node: str) -> tuple[int, bytes] | None:
+        """Its sequence, and its envelope."""
+        table = tables.catalogues
+        query = sa.select(table.c.sequence, table.c.envelope).where(table.c.member == member, table.c.node == node)
+        row = self._connection.execute(query).one_or_none()
+        return (row.sequence, row.envelope) if row else None
+
+    def catalogues(self) -> tuple[tuple[NodeRow, bytes], ...]:
+        """Each enrolled node that has published something, with its catalogue's envelope; by member and node."""
+        held, nodes = tables.catalogues, tables.nodes
+        joined = sa.join(held, nodes, (held.c.member == nodes.c.member) & (held.c.node == nodes.c.node))
+        query = sa.select(nodes, held.c.envelope).select_from(joined).order_by(nodes.c.member, nodes.c.node)
+        return tuple(
+            (NodeRow(row.member, row.node, row.credential, row.state, row.last_seen), row.envelope)
+            for row in self._connection.execute(query)
+        )
+
     # ----------------------------------------------------------------------------------------------------------- jobs
 
     def add_job(self, digest: str, name: str, manifest: bytes, now: float) -> None:

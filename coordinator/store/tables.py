@@ -182,3 +182,13 @@ log_cosignatures = Table(
     Column("witness", String(127), primary_key=True),
     Column("line", LargeBinary, nullable=False),
 )
+
+catalogues = Table(
+    "catalogues",
+    metadata,
+    Column("member", String(63), primary_key=True),
+    Column("node", String(63), primary_key=True),
+    Column("sequence", BigInteger, nullable=False),
+    Column("envelope", LargeBinary, nullable=False),
+)
+"""the newest catalogue of each node; what it no longer holds is not kept"""

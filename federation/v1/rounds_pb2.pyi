@@ -995,6 +995,28 @@ class Pong(_message.Message):
 Global___Pong: _TypeAlias = Pong  # noqa: Y015
 
 @_typing.final
+class CatalogueStatement(_message.Message):
+    """of no job: what the node's lab publishes of its data sets"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENVELOPE_FIELD_NUMBER: _builtins.int
+    envelope: _builtins.bytes
+    """signed by the node (federation.catalogue.statement)"""
+    def __init__(
+        self,
+        *,
+        envelope: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["envelope", b"envelope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CatalogueStatement: _TypeAlias = CatalogueStatement  # noqa: Y015
+
+@_typing.final
 class NodeEvent(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1020,6 +1042,7 @@ class NodeEvent(_message.Message):
     OPENING_FIELD_NUMBER: _builtins.int
     CONFIRMATION_FIELD_NUMBER: _builtins.int
     SEALING_FIELD_NUMBER: _builtins.int
+    CATALOGUE_FIELD_NUMBER: _builtins.int
     job: _builtins.bytes
     """empty: not about one job"""
     @_builtins.property
@@ -1064,6 +1087,8 @@ class NodeEvent(_message.Message):
     def confirmation(self) -> Global___Confirmation: ...
     @_builtins.property
     def sealing(self) -> Global___Sealing: ...
+    @_builtins.property
+    def catalogue(self) -> Global___CatalogueStatement: ...
     def __init__(
         self,
         *,
@@ -1089,12 +1114,13 @@ class NodeEvent(_message.Message):
         opening: Global___Opening | None = ...,
         confirmation: Global___Confirmation | None = ...,
         sealing: Global___Sealing | None = ...,
+        catalogue: Global___CatalogueStatement | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "ack", b"ack", "confirmation", b"confirmation", "consent", b"consent", "encapsulation", b"encapsulation", "event", b"event", "hello", b"hello", "key", b"key", "offer", b"offer", "opening", b"opening", "pong", b"pong", "progress", b"progress", "ready", b"ready", "receipt", b"receipt", "recover_reply", b"recover_reply", "refusal", b"refusal", "reveal", b"reveal", "roster_signature", b"roster_signature", "sealing", b"sealing", "state_stored", b"state_stored", "task_failure", b"task_failure", "upload", b"upload"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "ack", b"ack", "catalogue", b"catalogue", "confirmation", b"confirmation", "consent", b"consent", "encapsulation", b"encapsulation", "event", b"event", "hello", b"hello", "key", b"key", "offer", b"offer", "opening", b"opening", "pong", b"pong", "progress", b"progress", "ready", b"ready", "receipt", b"receipt", "recover_reply", b"recover_reply", "refusal", b"refusal", "reveal", b"reveal", "roster_signature", b"roster_signature", "sealing", b"sealing", "state_stored", b"state_stored", "task_failure", b"task_failure", "upload", b"upload"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "ack", b"ack", "confirmation", b"confirmation", "consent", b"consent", "encapsulation", b"encapsulation", "event", b"event", "hello", b"hello", "job", b"job", "key", b"key", "offer", b"offer", "opening", b"opening", "pong", b"pong", "progress", b"progress", "ready", b"ready", "receipt", b"receipt", "recover_reply", b"recover_reply", "refusal", b"refusal", "reveal", b"reveal", "roster_signature", b"roster_signature", "sealing", b"sealing", "state_stored", b"state_stored", "task_failure", b"task_failure", "upload", b"upload"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "ack", b"ack", "catalogue", b"catalogue", "confirmation", b"confirmation", "consent", b"consent", "encapsulation", b"encapsulation", "event", b"event", "hello", b"hello", "job", b"job", "key", b"key", "offer", b"offer", "opening", b"opening", "pong", b"pong", "progress", b"progress", "ready", b"ready", "receipt", b"receipt", "recover_reply", b"recover_reply", "refusal", b"refusal", "reveal", b"reveal", "roster_signature", b"roster_signature", "sealing", b"sealing", "state_stored", b"state_stored", "task_failure", b"task_failure", "upload", b"upload"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["hello", "offer", "consent", "key", "roster_signature", "ready", "upload", "ack", "reveal", "recover_reply", "abort", "receipt", "task_failure", "refusal", "state_stored", "progress", "pong", "encapsulation", "opening", "confirmation", "sealing"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["hello", "offer", "consent", "key", "roster_signature", "ready", "upload", "ack", "reveal", "recover_reply", "abort", "receipt", "task_failure", "refusal", "state_stored", "progress", "pong", "encapsulation", "opening", "confirmation", "sealing", "catalogue"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -1803,6 +1829,32 @@ class Ping(_message.Message):
 Global___Ping: _TypeAlias = Ping  # noqa: Y015
 
 @_typing.final
+class CatalogueHeld(_message.Message):
+    """of no job: the answer to a CatalogueStatement"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIGEST_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
+    digest: _builtins.bytes
+    """of the statement that the coordinator holds; empty: none"""
+    problem: _builtins.str
+    """why it does not hold the one that was sent; empty: it does"""
+    def __init__(
+        self,
+        *,
+        digest: _builtins.bytes = ...,
+        problem: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "problem", b"problem"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CatalogueHeld: _TypeAlias = CatalogueHeld  # noqa: Y015
+
+@_typing.final
 class Instruction(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1830,6 +1882,7 @@ class Instruction(_message.Message):
     LINEAGE_FIELD_NUMBER: _builtins.int
     REOPEN_FIELD_NUMBER: _builtins.int
     PROVIDE_RELEASE_FIELD_NUMBER: _builtins.int
+    CATALOGUE_FIELD_NUMBER: _builtins.int
     job: _builtins.bytes
     @_builtins.property
     def welcome(self) -> Global___Welcome: ...
@@ -1877,6 +1930,8 @@ class Instruction(_message.Message):
     def reopen(self) -> Global___Reopen: ...
     @_builtins.property
     def provide_release(self) -> Global___ProvideRelease: ...
+    @_builtins.property
+    def catalogue(self) -> Global___CatalogueHeld: ...
     def __init__(
         self,
         *,
@@ -1904,12 +1959,13 @@ class Instruction(_message.Message):
         lineage: Global___Lineage | None = ...,
         reopen: Global___Reopen | None = ...,
         provide_release: Global___ProvideRelease | None = ...,
+        catalogue: Global___CatalogueHeld | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["abort_request", b"abort_request", "announcement", b"announcement", "ask_consent", b"ask_consent", "candidates", b"candidates", "catch_up", b"catch_up", "certificate", b"certificate", "close", b"close", "confirmations", b"confirmations", "finished", b"finished", "form", b"form", "instruction", b"instruction", "job_failed", b"job_failed", "lineage", b"lineage", "openings", b"openings", "ping", b"ping", "provide_release", b"provide_release", "provide_state", b"provide_state", "recover", b"recover", "reopen", b"reopen", "roster", b"roster", "roster_certificate", b"roster_certificate", "survivors", b"survivors", "welcome", b"welcome", "withdrawn", b"withdrawn"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["abort_request", b"abort_request", "announcement", b"announcement", "ask_consent", b"ask_consent", "candidates", b"candidates", "catalogue", b"catalogue", "catch_up", b"catch_up", "certificate", b"certificate", "close", b"close", "confirmations", b"confirmations", "finished", b"finished", "form", b"form", "instruction", b"instruction", "job_failed", b"job_failed", "lineage", b"lineage", "openings", b"openings", "ping", b"ping", "provide_release", b"provide_release", "provide_state", b"provide_state", "recover", b"recover", "reopen", b"reopen", "roster", b"roster", "roster_certificate", b"roster_certificate", "survivors", b"survivors", "welcome", b"welcome", "withdrawn", b"withdrawn"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abort_request", b"abort_request", "announcement", b"announcement", "ask_consent", b"ask_consent", "candidates", b"candidates", "catch_up", b"catch_up", "certificate", b"certificate", "close", b"close", "confirmations", b"confirmations", "finished", b"finished", "form", b"form", "instruction", b"instruction", "job", b"job", "job_failed", b"job_failed", "lineage", b"lineage", "openings", b"openings", "ping", b"ping", "provide_release", b"provide_release", "provide_state", b"provide_state", "recover", b"recover", "reopen", b"reopen", "roster", b"roster", "roster_certificate", b"roster_certificate", "survivors", b"survivors", "welcome", b"welcome", "withdrawn", b"withdrawn"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abort_request", b"abort_request", "announcement", b"announcement", "ask_consent", b"ask_consent", "candidates", b"candidates", "catalogue", b"catalogue", "catch_up", b"catch_up", "certificate", b"certificate", "close", b"close", "confirmations", b"confirmations", "finished", b"finished", "form", b"form", "instruction", b"instruction", "job", b"job", "job_failed", b"job_failed", "lineage", b"lineage", "openings", b"openings", "ping", b"ping", "provide_release", b"provide_release", "provide_state", b"provide_state", "recover", b"recover", "reopen", b"reopen", "roster", b"roster", "roster_certificate", b"roster_certificate", "survivors", b"survivors", "welcome", b"welcome", "withdrawn", b"withdrawn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_instruction: _TypeAlias = _typing.Literal["welcome", "ask_consent", "form", "roster", "roster_certificate", "announcement", "survivors", "certificate", "recover", "abort_request", "close", "catch_up", "provide_state", "withdrawn", "finished", "job_failed", "ping", "candidates", "openings", "confirmations", "lineage", "reopen", "provide_release"]  # noqa: Y015
+    _WhichOneofReturnType_instruction: _TypeAlias = _typing.Literal["welcome", "ask_consent", "form", "roster", "roster_certificate", "announcement", "survivors", "certificate", "recover", "abort_request", "close", "catch_up", "provide_state", "withdrawn", "finished", "job_failed", "ping", "candidates", "openings", "confirmations", "lineage", "reopen", "provide_release", "catalogue"]  # noqa: Y015
     _WhichOneofArgType_instruction: _TypeAlias = _typing.Literal["instruction", b"instruction"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_instruction) -> _WhichOneofReturnType_instruction | None: ...
 

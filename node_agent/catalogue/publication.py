@@ -50,8 +50,10 @@ def withdraw(home: Home, name: str) -> None:
     sync_folder(_folder(home))
 
 
-def signed(home: Home, key: SigningKey, credential: NodeCredential, now: datetime) -> bytes | None:
-    """The catalogue's envelope as it is to be shown now, signed anew where it must be; None when there was never one.
+def signed(
+    home: Home, key: SigningKey, credential: NodeCredential, now: datetime, *, again: bool = False
+) -> bytes | None:
+    """The catalogue's envelope as it is to be shown now, signed anew where it must be; None when there never was one.
 
     Raises InvalidUsage or InvalidIdentity when what is there cannot be published.
     """
@@ -60,7 +62,7 @@ def signed(home: Home, key: SigningKey, credential: NodeCredential, now: datetim
     last, envelope = _last(home, path, credential, now)
     if last is None and not entries:
         return None
-    if last is not None and last.entries == entries and now - last.issued < RENEW_AFTER:
+    if not again and last is not None and last.entries == entries and now - last.issued < RENEW_AFTER:
         return envelope
     # The time in seconds goes on where a lost file would begin anew.
     sequence = max(last.sequence + 1 if last is not None else 1, int(now.timestamp()))
