@@ -44,6 +44,9 @@ class DataSet:
     tags: tuple[str, ...] = ()
     budget: tuple[float, float, str] | None = None
     """of privacy: epsilon, delta, unit"""
+    description: Path | None = None
+    """its description; what that names to publish is published"""
+    schemas: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,11 +253,15 @@ class LocalFederation:
             if data_set.budget is not None:
                 names = ("--epsilon", "--delta", "--unit")
                 extra += [part for pair in zip(names, map(str, data_set.budget), strict=True) for part in pair]
+            described: list[str | Path] = [part for path in data_set.schemas for part in ("--schema", path)]
+            described += ["--description", data_set.description] if data_set.description is not None else []
             run_command(
                 node_app,
                 *("data", "add", name, "--home", service.home, "--path", data_set.path),
-                *("--examples", str(data_set.examples), *extra),
+                *("--examples", str(data_set.examples), *extra, *described),
             )
+            if data_set.description is not None:
+                run_command(node_app, "data", "publish", name, "--home", service.home, "--yes")
         (service.home / "policy.yaml").write_text(yaml.safe_dump(self.policy_of(member), sort_keys=False))
 
     def policy_of(self, member: Member) -> dict[str, object]:

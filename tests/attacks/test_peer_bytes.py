@@ -40,7 +40,7 @@ from federation.secagg.certificate import Ed25519Verifier
 from federation.secagg.conviction import Conviction, Statement
 from federation.secagg.encoding import encoding_of
 from federation.secagg.events import CollectorEvent, From, Misconduct, Refuse
-from federation.v1 import blobs_pb2, enrolment_pb2, jobs_pb2, rounds_pb2
+from federation.v1 import blobs_pb2, catalogue_pb2, enrolment_pb2, jobs_pb2, rounds_pb2
 from federation.weights.state import ModelState, read_state, write_state
 from node_agent.store.evidence import MESSAGE_LIMIT, Piece
 from tests.simulation.harness import JOB, World
@@ -51,7 +51,7 @@ from tests.whole import read_sum
 KINDS: list[type[Message]] = [
     *(
         getattr(module, name)
-        for module in (rounds_pb2, blobs_pb2, enrolment_pb2, jobs_pb2)
+        for module in (rounds_pb2, blobs_pb2, catalogue_pb2, enrolment_pb2, jobs_pb2)
         for name in sorted(module.DESCRIPTOR.message_types_by_name)
     )
 ]

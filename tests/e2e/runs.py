@@ -26,6 +26,19 @@ FAULTY = APPS / "faulty"
 DATA = "numbers"
 LABELS = "labels"
 EXAMPLES = 100
+SCHEMA = "readings/1"
+READINGS: dict[str, Any] = {
+    "apiVersion": "concord/v1",
+    "kind": "DataSchema",
+    "spec": {
+        "name": SCHEMA,
+        "title": "What an instrument read, one reading a row",
+        "columns": [
+            {"name": "level", "type": "number", "unit": "mg/L", "minimum": 0},
+            {"name": "state", "type": "category", "codes": {"0": "calm", "1": "alarm"}},
+        ],
+    },
+}
 JOB_SECONDS = 90.0
 
 
@@ -35,8 +48,10 @@ def members_of(
     policy: dict[str, dict[str, object]] | None = None,
     budget: tuple[float, float, str] | None = None,
 ) -> list[Member]:
-    """Members with two data sets each, a folder and a file. ``places``: (member id, jurisdiction); ``policy``: rules by member."""
+    """Members with three data sets each: a folder, a file, and a table that each calls by another name and describes by one
+    schema. ``places``: (member id, jurisdiction); ``policy``: rules by member."""
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "schema.yaml").write_text(yaml.safe_dump(READINGS))
     made = []
     for name, code in places:
         data = folder / name
@@ -45,16 +60,44 @@ def members_of(
         labels = folder / f"{name}-labels" / "labels.csv"
         labels.parent.mkdir(exist_ok=True)
         labels.write_text("0\n1\n")
+        table = described(folder, name, code)
         made.append(
             Member(
                 name,
                 f"Laboratory {name}",
                 code,
-                {DATA: DataSet(data, EXAMPLES, ("numbers",), budget), LABELS: DataSet(labels, EXAMPLES)},
+                {
+                    DATA: DataSet(data, EXAMPLES, ("numbers",), budget),
+                    LABELS: DataSet(labels, EXAMPLES),
+                    table_of(name): table,
+                },
                 (policy or {}).get(name, {}),
             )
         )
     return made
+
+
+def table_of(member: str) -> str:
+    """What a member calls its table."""
+    return f"{member}-readings"
+
+
+def described(folder: Path, name: str, code: str) -> DataSet:
+    place = folder / f"{name}-table"
+    place.mkdir(exist_ok=True)
+    (place / "readings.csv").write_text("level,state\n1.5,0\n2.25,1\n")
+    spec = {
+        "title": f"Readings of {name}",
+        "schema": SCHEMA,
+        "files": {"file": "readings.csv"},
+        "coverage": {"from": "2020", "to": "2024", "places": [code]},
+        "updates": "appended",
+        "publish": ["title", "schema", "columns", "size", "coverage", "version"],
+    }
+    document = {"apiVersion": "concord/v1", "kind": "DataSet", "metadata": {"name": table_of(name)}, "spec": spec}
+    path = folder / f"{name}-readings.yaml"
+    path.write_text(yaml.safe_dump(document))
+    return DataSet(place, EXAMPLES, description=path, schemas=(folder / "schema.yaml",))
 
 
 @dataclass

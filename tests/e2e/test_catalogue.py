@@ -1,0 +1,101 @@
+"""Laboratories whose data have other names and one schema: they are found by what is true of them, and no row moves."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from federation.errors import InvalidUsage, NotFound
+from tests.e2e.commands import eventually, refused, said
+from tests.e2e.runs import SCHEMA, Runs, plain_average, table_of
+from tests.e2e.test_consent import answer_of, answers
+
+ALL = ("ar", "be", "ch", "de")
+WANTED: dict[str, Any] = {
+    "schema": SCHEMA,
+    "columns": [{"name": "level", "unit": "mg/L"}, "state"],
+    "coverage": {"from": "2021", "to": "2022"},
+}
+
+
+def asked(runs: Runs, *words: str | Path) -> Any:
+    answer = said("concord", *words, "--home", runs.local.lead_home, "-o", "json")
+    assert answer.code == 0, answer
+    return json.loads(answer.out)
+
+
+def published(runs: Runs) -> list[str]:
+    return [held["entry"]["name"] for held in asked(runs, "get", "datasets")]
+
+
+def test_labs_with_other_names_for_their_data_train_one_job_by_its_schema(four: Runs) -> None:
+    eventually(lambda: published(four) == [table_of(member) for member in ALL])
+    path = four.document("schema", dataSet=WANTED, rounds=3)
+    fits = asked(four, "get", "datasets", "--for", path)
+    assert [(held["member"], held["fits"]) for held in fits] == [(member, "yes") for member in ALL]
+    job = four.run(path)
+    assert job.state == "finished", job.reason
+    assert set(answers(job).values()) == {"granted"}
+    for member in ALL:
+        assert answer_of(four, member, job).data_set == table_of(member)
+    found = four.model(job.name)["vector"]
+    assert abs(found - plain_average(3, 4)).max() < 3 * 2.0**-11
+
+
+def test_who_does_not_fit_says_what_did_not_fit_and_no_more(four: Runs) -> None:
+    path = four.document(
+        "unfit", dataSet={**WANTED, "columns": [{"name": "level", "unit": "g/L"}], "coverage": {"places": ["AR"]}}
+    )
+    fits = {held["member"]: held["whyNot"] for held in asked(four, "get", "datasets", "--for", path)}
+    assert fits["ar"] == "column level is in mg/L, the job reads g/L"
+    assert fits["be"] == "column level is in mg/L, the job reads g/L; is of BE, the job asks for AR"
+    job = four.run(path)
+    assert job.state == "failed"
+    reasons = {consent.member: consent.reasons for consent in job.consents}
+    assert reasons["be"][1:] == (
+        "data set be-readings: column level is in mg/L, the job reads g/L",
+        "data set be-readings: is of BE, the job asks for AR",
+    )
+    assert "numbers" not in repr(reasons), "what is not published is not named"
+
+
+def test_what_a_lab_withdraws_disappears_and_what_it_publishes_comes_back(four: Runs) -> None:
+    eventually(lambda: published(four) == [table_of(member) for member in ALL])
+    home = four.local.nodes["be"].home
+    described = asked(four, "describe", "dataset", "be-readings")
+    assert described["member"] == "be"
+    assert described["entry"]["size"] == 64
+    assert "examples" not in json.dumps(described)
+    assert said("concord-node", "data", "withdraw", "be-readings", "--home", home).code == 0
+    eventually(lambda: published(four) == ["ar-readings", "ch-readings", "de-readings"])
+    lost = said("concord", "describe", "dataset", "be-readings", "--home", four.local.lead_home)
+    refused(lost, NotFound, "No data set be-readings is published")
+    assert said("concord-node", "data", "publish", "be-readings", "--yes", "--home", home).code == 0
+    eventually(lambda: published(four) == [table_of(member) for member in ALL])
+
+
+def test_filters_are_for_data_sets(four: Runs) -> None:
+    assert asked(four, "get", "datasets", "--tag", "genome") == []
+    found = asked(four, "get", "datasets", "--schema", "readings", "--jurisdiction", "CH")
+    assert [held["entry"]["name"] for held in found] == ["ch-readings"]
+    wrong = said("concord", "get", "jobs", "--tag", "genome", "--home", four.local.lead_home)
+    refused(wrong, InvalidUsage, "jobs have no schema, tag or jurisdiction")
+
+
+def test_a_lab_checks_the_columns_that_a_job_reads_on_its_own_rows(four: Runs) -> None:
+    job, home = four.document("check", dataSet=WANTED), four.local.nodes["ch"].home
+    done = said("concord-node", "data", "check", job, "--home", home)
+    assert (done.code, "holds what its schema says" in done.out) == (0, True), done
+    table = Path(yaml.safe_load((home / "node.yaml").read_text())["dataSets"]["ch-readings"]["path"]) / "readings.csv"
+    before = table.read_text()
+    try:
+        table.write_text(before + "-1,2\n")
+        failed = said("concord-node", "data", "check", job, "--home", home)
+        assert failed.code != 0
+        assert "FAILS         column level is below 0 in row 3" in failed.out
+        assert "FAILS         column state is none of the codes in row 3" in failed.out
+    finally:
+        table.write_text(before)
