@@ -182,7 +182,7 @@ def describe(
         found = federation.job(job)
         roll = federation.home.roll()
         show(found.as_document(), output, lambda: describe_job(found, roll))
-        if output is Format.table and not found.ended:
+        if output is Format.table and found.state != "finished":
             _who_could(federation, found)
 
 

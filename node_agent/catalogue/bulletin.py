@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import structlog
@@ -15,7 +15,7 @@ from federation.errors import FederationError
 from federation.identity.credential import NodeCredential
 from federation.identity.keys import SigningKey
 from federation.v1 import rounds_pb2
-from node_agent.catalogue.publication import signed
+from node_agent.catalogue.publication import signed, stamp
 from node_agent.settings import Home
 
 log = structlog.get_logger()
@@ -23,6 +23,7 @@ log = structlog.get_logger()
 PAUSE_SECONDS: Final = 2.0
 """between two looks at the folder"""
 LONGEST_PAUSE: Final = 600.0
+LOOK_ANYWAY: Final = timedelta(hours=1)
 
 
 @dataclass(slots=True)
@@ -37,12 +38,16 @@ class Bulletin:
     _pause: float = PAUSE_SECONDS
     _said: str = ""
     """the last problem, which is logged once"""
+    _settled: tuple[tuple[str, int, int], ...] | None = None
+    """the folder when what it holds was all told; None: it is not"""
+    _due: datetime | None = None
+    """when it is looked at although nothing has changed: catalogues end"""
     _again: bool = False
     """the coordinator refused: the next is signed anew, with a later number"""
 
     def begin(self) -> None:
         """A new connection: whoever answers may hold nothing."""
-        self._held, self._pause, self._again = b"", PAUSE_SECONDS, False
+        self._held, self._pause, self._again, self._settled = b"", PAUSE_SECONDS, False, None
 
     async def run(self) -> None:
         """Until cancelled. A coordinator that refuses is asked again, ever more rarely."""
@@ -53,13 +58,16 @@ class Bulletin:
 
     async def tell(self) -> None:
         """Sends the catalogue unless the coordinator has it."""
+        now, again, seen = datetime.now(UTC), self._again, stamp(self.home)
+        if self._settled == seen and not again and self._due is not None and now < self._due:
+            return
         try:
-            now, again = datetime.now(UTC), self._again
             envelope = await asyncio.to_thread(signed, self.home, self.key, self.credential, now, again=again)
         except FederationError as error:
             self._problem(error.message, error.hint)
             return
         if envelope is None or digest_of(envelope) == self._held:
+            self._settled, self._due = stamp(self.home), now + LOOK_ANYWAY
             return
         self.send(rounds_pb2.NodeEvent(catalogue=rounds_pb2.CatalogueStatement(envelope=envelope)))
 

@@ -20,6 +20,8 @@ CONTENT_LIMIT: Final = 4 << 30
 """a few seconds of reading"""
 LISTED: Final = 50_000
 """files of which an inventory keeps the list"""
+REMEMBERED: Final = 64
+"""inventories that are kept in memory: one for each data set, and those of before it changed"""
 PIECE: Final = 1 << 20
 LABEL: Final = "concord/data/v1"
 
@@ -56,6 +58,8 @@ class DataVersions:
             stamp.update(transcript("file", os.fsencode(name), words))
         key = stamp.digest()
         if key not in self._known:
+            while len(self._known) >= REMEMBERED:
+                del self._known[next(iter(self._known))]
             self._known[key] = self._read(entries)
         return self._known[key]
 

@@ -60,6 +60,10 @@ def test_who_does_not_fit_says_what_did_not_fit_and_no_more(four: Runs) -> None:
         "data set be-readings: is of BE, the job asks for AR",
     )
     assert "numbers" not in repr(reasons), "what is not published is not named"
+    shown = said("concord", "describe", job.name, "--home", four.local.lead_home).out
+    (line,) = [line for line in shown.splitlines() if line.startswith("  be/be-1") and " be-readings " in line]
+    assert line.split(maxsplit=3)[2] == "no"
+    assert line.endswith("column level is in mg/L, the job reads g/L; is of BE, the job asks for AR")
 
 
 def test_what_a_lab_withdraws_disappears_and_what_it_publishes_comes_back(four: Runs) -> None:

@@ -66,6 +66,20 @@ def test_it_is_said_until_it_is_held_and_again_when_it_changed(board: Board) -> 
     assert board.looks() == [second], "who answers now may hold nothing"
 
 
+def test_a_folder_that_stays_is_not_read_again(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(board.home, entry("szivek"))
+    (first,) = board.looks()
+    board.held(first)
+    board.looks()
+    read: list[object] = []
+    monkeypatch.setattr(bulletins, "signed", lambda *words, **more: read.append(words))
+    board.looks(5)
+    assert read == []
+    publish(board.home, entry("tudok"))
+    board.looks()
+    assert len(read) == 1
+
+
 def test_a_refused_catalogue_is_signed_anew_and_ever_more_rarely(board: Board) -> None:
     """As after a home was put back: the coordinator holds a later one."""
     publish(board.home, entry("szivek"))

@@ -179,6 +179,19 @@ def test_a_catalogue_is_signed_again_before_it_ends_and_never_with_a_lower_numbe
     )
 
 
+def test_the_catalogue_has_a_digest_that_follows_what_is_published(lab: Lab) -> None:
+    assert publication.catalogue_digest(lab.home) == publication.NONE
+    lab.added().data("publish", "szivek", "--yes")
+    first = publication.catalogue_digest(lab.home)
+    lab.write("description.yaml", description_text({**SPEC, "publish": ["title"]}))
+    lab.data("describe", "szivek", "--description", lab.path / "description.yaml")
+    assert publication.catalogue_digest(lab.home) == first, "not before it is published"
+    lab.data("publish", "szivek", "--yes")
+    assert publication.catalogue_digest(lab.home) not in {first, publication.NONE}
+    lab.data("withdraw", "szivek")
+    assert publication.catalogue_digest(lab.home) == publication.NONE
+
+
 def test_a_file_that_nobody_was_shown_is_not_signed(lab: Lab) -> None:
     lab.added().data("publish", "szivek", "--yes")
     path = lab.home.published / "szivek.entry"

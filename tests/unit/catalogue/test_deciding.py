@@ -90,3 +90,30 @@ def test_a_denial_tells_nothing_that_is_not_published(wanted: dict[str, Any]) ->
     told = " ".join(answer(wanted).reasons[1:])
     for secret in ("genome", "ritka", "HU", "1981", "cardiology", "ward", "public-task"):
         assert secret not in told
+
+
+@pytest.mark.parametrize(
+    ("rules", "told"),
+    [
+        ({"neverTags": ["cardiology"]}, "data set szivek carries the tag cardiology"),
+        ({"legalBasis": ["public-task"]}, "the job states no legal basis"),
+        ({"dataTags": ["lung"]}, "data set szivek carries none of the tags lung"),
+    ],
+    ids=["a tag of the description", "legal basis", "no such tag"],
+)
+def test_policies_see_what_the_description_says(rules: dict[str, Any], told: str) -> None:
+    at = dataclasses.replace(SITUATION, data_sets=SETS, policy=policy({**WIDE, "dataSets": ["szivek"], **rules}))
+    document = yaml.safe_load(JOB)
+    document["spec"]["dataSet"] = {"schema": "heart-disease/1"}
+    denied = decide(manifest_of(PARTIES, yaml.safe_dump(document)), at)
+    assert any(told in reason for reason in denied.reasons), denied.reasons
+
+
+def test_a_data_set_on_another_legal_basis_than_the_policy_allows_is_not_used() -> None:
+    at = dataclasses.replace(
+        SITUATION, data_sets=SETS, policy=policy({**WIDE, "dataSets": ["szivek"], "legalBasis": ["consent"]})
+    )
+    document = yaml.safe_load(JOB)
+    document["spec"] |= {"dataSet": {"schema": "heart-disease/1"}, "legalBasis": "consent"}
+    (reason,) = decide(manifest_of(PARTIES, yaml.safe_dump(document)), at).reasons
+    assert "data set szivek is held on the legal basis public-task, which is not allowed" in reason
