@@ -22,6 +22,7 @@ from rich.table import Table
 from coordinator.client.release_folder import verify_folder
 from coordinator.client.sdk import Federation
 from coordinator.client.views import Job
+from examples.demo import refused
 from examples.demo.board import Board
 from examples.demo.picture import draw
 from examples.local_federation import PUBLIC_FIGURES, DataSet, LocalFederation, Member, end_on_signals
@@ -129,7 +130,7 @@ def run(folder: Path, console: Console) -> dict[str, object]:
             title,
             code,
             {"digits": DataSet(shards[member].path, shards[member].examples, ("digits", "scans"))},
-            {"figures": [*PUBLIC_FIGURES, *GATED_FIGURES]},
+            {"figures": [*PUBLIC_FIGURES, *GATED_FIGURES], **refused.OWN_RULES.get(member, {})},
         )
         for member, title, code in PLACES
     ]
@@ -148,8 +149,14 @@ def run(folder: Path, console: Console) -> dict[str, object]:
             console.print(
                 f"   {consent.member}: {consent.state} ({'; '.join(consent.reasons)})", highlight=False, soft_wrap=True
             )
+        with (
+            step(console, "5. Another job, of 500 rounds and with open sums: the rules of two members deny it"),
+            local.client() as federation,
+        ):
+            refused.hand_out_packs(local)
+            refusals = refused.show_refusals(console, local, federation, JOB, folder)
         release = folder / "release"
-        with step(console, "5. Release: fetched, and verified offline"):
+        with step(console, "6. Release: fetched, and verified offline"):
             local.concord("release", "fetch", name, "--out", release)
     checks = verify_folder(release, trusted_roll=(folder / "roll.json").read_bytes())
     for check in checks.checks:
@@ -157,7 +164,7 @@ def run(folder: Path, console: Console) -> dict[str, object]:
             f"   {'ok' if check.ok else 'FAILED'}  {check.name}: {check.detail}", highlight=False, soft_wrap=True
         )
 
-    with step(console, "6. Was it worth it? Accuracy on held-out scans that no member trained on"):
+    with step(console, "7. Was it worth it? Accuracy on held-out scans that no member trained on"):
         test = partition.held_out(folder / "data")
         joint = baselines.accuracy_of(release / "model.safetensors", test)
         alone = {member: baselines.alone(shards[member], test) for member, _title, _code in PLACES}
@@ -197,6 +204,7 @@ def run(folder: Path, console: Console) -> dict[str, object]:
         "accuracy_pooled": round(pooled, 4),
         "bytes_up_per_parameter": round(per_parameter, 3),
         "seconds": round(time.monotonic() - started, 1),
+        "refused_by": refusals,
         "release": str(release),
         "release_verified": checks.ok,
         "release_gates": json.loads((release / "config.json").read_text())["gates"],

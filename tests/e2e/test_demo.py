@@ -69,6 +69,10 @@ def test_the_demo_keeps_its_promises(tmp_path: Path) -> None:
     assert result["members"] == 5
     assert result["rounds"] == 10
     assert result["lost_in_round"] < result["back_in_round"] <= result["lost_in_round"] + 2
+    assert result["refused_by"] == {
+        "fr": ["rules.coordinatorView: coordinatorView sum is not allowed"],
+        "ke": ["rules.maxRounds: the job has 500 rounds, this lab allows 100 (national pack ke-computing, line 5)"],
+    }
     assert result["release_verified"] is True
     assert (Path(result["release"]) / "model.safetensors").exists()
     assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
