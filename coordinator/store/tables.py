@@ -192,3 +192,24 @@ catalogues = Table(
     Column("envelope", LargeBinary, nullable=False),
 )
 """the newest catalogue of each node; what it no longer holds is not kept"""
+
+halts = Table(
+    "halts",
+    metadata,
+    Column("sequence", Integer, primary_key=True, autoincrement=True),
+    Column("digest", LargeBinary, nullable=False, unique=True),
+    Column("order", LargeBinary, nullable=False),
+    Column("lift", LargeBinary),
+    Column("receipt", LargeBinary),
+    Column("received", Float, nullable=False),
+)
+
+halt_answers = Table(
+    "halt_answers",
+    metadata,
+    Column("halt", LargeBinary, primary_key=True),
+    Column("member", String(63), primary_key=True),
+    Column("node", String(63), primary_key=True),
+    Column("acknowledgement", LargeBinary, nullable=False),
+    Column("heard", Float, nullable=False),
+)
