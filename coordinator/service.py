@@ -19,10 +19,12 @@ from prometheus_client import CollectorRegistry
 
 from coordinator.api.calls import Parsing
 from coordinator.api.catalogues import CatalogueService
+from coordinator.api.halts import HaltService, add_halts
 from coordinator.api.node_link import NodeLinkService
 from coordinator.api.services import BlobService, EnrolmentService, JobService, add_services
 from coordinator.api.sessions import Sessions
 from coordinator.catalogue.shelf import Shelf
+from coordinator.halts.desk import HaltDesk
 from coordinator.jobs.docket import Docket
 from coordinator.jobs.views import JobViews
 from coordinator.registry.authority import Authority
@@ -77,9 +79,12 @@ async def serve(home: Home, settings: Settings) -> None:
     database = Database(home.database)
     registry = open_registry(home, settings, database)
     blobs, spool, sessions = Blobs(home.blobs), Spool(home.spool, settings.max_update_bytes), Sessions()
-    publisher = Publisher(database, blobs, SigningKey.from_pem(home.read_key("release")), time.time)
+    key = SigningKey.from_pem(home.read_key("release"))
+    publisher = Publisher(database, blobs, key, time.time)
+    halts = HaltDesk(database, registry, key, time.time)
     metrics = Metrics(CollectorRegistry(), product_version())
-    docket = Docket(database, blobs, spool, sessions, registry, publisher, metrics, time.time)
+    docket = Docket(database, blobs, spool, sessions, registry, publisher, metrics, time.time, halts)
+    halts.changed = docket.halted
     metrics.observe(docket.states, lambda: _node_states(database, sessions))
     shelf = Shelf(database, registry, time.time)
     ready = Readiness(loop, database.answers)
@@ -88,6 +93,7 @@ async def serve(home: Home, settings: Settings) -> None:
     server.add_generic_rpc_handlers((NodeLinkService(registry, sessions, docket, spool, shelf).handler(),))
     CatalogueService(registry, shelf).add_to(server)
     jobs = JobService(registry, database, docket, sessions, publisher, JobViews(database, registry))
+    add_halts(server, HaltService(registry, halts))
     add_services(server, EnrolmentService(registry), BlobService(registry, blobs, docket), jobs)
     address = _listen(server, registry.authority, settings.listen)
     docket.resume()

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -18,7 +19,11 @@ from typing import Any
 import structlog
 from cryptography import x509
 
-from federation.errors import FederationError, InvalidIdentity, InvalidUsage, NotFound
+from federation.errors import FederationError, Halted, InvalidIdentity, InvalidUsage, NotFound
+from federation.halt.levels import Level
+from federation.halt.order import SignedLift, SignedOrder
+from federation.halt.powers import check_lift, check_order, lease_seconds
+from federation.halt.powers import decide as decided
 from federation.identity.consent import Consent, open_consent, seal_consent
 from federation.identity.credential import NodeCredential
 from federation.identity.fields import moment_text
@@ -36,9 +41,14 @@ from node_agent.catalogue.versions import sealed_versions
 from node_agent.consent.decision import Situation, chosen_data, decide, plans_of
 from node_agent.consent.packs import held_policy
 from node_agent.enrolment import check_certificate, check_credential
+from node_agent.halt.carrying_out import CarryingOut
+from node_agent.halt.folder import HaltFolder
+from node_agent.halt.halts import Halts
+from node_agent.halt.own import OwnHand
 from node_agent.link.channel import Credentials
 from node_agent.link.discretion import Discretion
 from node_agent.link.enrolment import renew
+from node_agent.link.halts import HaltLink
 from node_agent.link.stream import Link
 from node_agent.rounds.disclosure import FigureBook
 from node_agent.rounds.driver import JobDriver, event_of
@@ -85,9 +95,19 @@ class NodeAgent:
         self._asked: dict[bytes, tuple[asyncio.Task[None], int]] = {}
         """what is being considered, and how large its manifest is"""
         self._answering = asyncio.Lock()
+        self.halts = Halts(
+            HaltFolder(home.halts),
+            settings.member,
+            settings.node,
+            min(lease_seconds(self.roll), settings.lease_seconds or float("inf")),
+            self._check_order,
+            self._check_lift,
+        )
         route = route_to(settings.address, os.environ)
         self.link = Link(route, self._credentials, self._hello, self._hear, self._room)
         self.bulletin = Bulletin(home, self.key, self.credential, self.link.connected, self.link.send)
+        self.carrying_out = CarryingOut(self)
+        self.halt_link = HaltLink(route, self._credentials, self.halts, self.carrying_out.connected)
         self.metrics = NodeMetrics(product_version(), self.link.connected.is_set, lambda: len(self.jobs))
         self.lab = Lab(
             journal,
@@ -101,6 +121,7 @@ class NodeAgent:
             FigureBook.of(journal.figures()),
             Discretion.of(home.root, [held.path for held in settings.data_sets.values()], route),
             {name: held.budget for name, held in settings.data_sets.items() if held.budget is not None},
+            gate=self.halts,
         )
 
     # ---------------------------------------------------------------------------------------------------------- running
@@ -108,12 +129,21 @@ class NodeAgent:
     async def run(self, stop: asyncio.Event) -> None:
         log.info("node.route", route=self.link.route.sentence)
         log.info("node.sandbox", sandbox=self.sandbox.kind, reason=self.sandbox.reason, hint=self.sandbox.hint)
+        self.halts.start()
+        self.carrying_out.begin()
         for record in self.journal.jobs():
+            if self.carrying_out.ends(record.job, record.manifest):
+                continue
             try:
                 await self._take_up(open_manifest(record.manifest, self.roll), fetch=False)
             except FederationError as error:
                 log.error("job.not-resumed", job=record.job.hex()[:12], detail=error.message)
-        work = [self._spawn(self.link.run()), self._spawn(self._renew()), self._spawn(self.bulletin.run())]
+        work = [
+            self._spawn(self.halt_link.run()),
+            self._spawn(self.link.run()),
+            self._spawn(self._renew()),
+            self._spawn(self.bulletin.run()),
+        ]
         await stop.wait()
         for task in work:
             task.cancel()
@@ -123,6 +153,7 @@ class NodeAgent:
                 await task
         for driver in list(self.jobs.values()):
             await driver.stop()
+        self.halts.stop()
 
     def _spawn(self, work: Any) -> asyncio.Task[None]:
         task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
@@ -134,6 +165,21 @@ class NodeAgent:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("node.failed", error=type(error).__name__, detail=str(error), exc_info=error)
+
+    def _check_order(self, signed: SignedOrder) -> None:
+        check_order(signed, self.roll, self._node_key)
+
+    def _check_lift(self, signed: SignedLift) -> None:
+        check_lift(signed, self.roll, decided, self._node_key)
+
+    def _node_key(self, member: str, node: str) -> bytes | None:
+        """This node knows its own alone: orders of other nodes do not bind it."""
+        return self.key.public if (member, node) == (self.settings.member, self.settings.node) else None
+
+    @property
+    def own_hand(self) -> OwnHand:
+        names = self.settings
+        return OwnHand(names.federation, names.member, names.node, self.key, self.halts.folder)
 
     def _credentials(self) -> Credentials:
         """Raises InvalidIdentity when the certificate has ended: the coordinator would just hang up."""
@@ -246,10 +292,13 @@ class NodeAgent:
         """Decide once, keep the answer on disk, then say it."""
         try:
             record = self.journal.consent(job)
+            if record is not None and record.granted and self.halts.level(job):
+                raise Halted(f"It is halted here: {self.halts.reason(job)}.", hint="The node is asked again later.")
             if record is None or not record.granted:
                 manifest = open_manifest(envelope, self.roll)
                 if manifest.digest != job:
                     raise InvalidIdentity("The coordinator asks about another job than the manifest's.")
+                self._check_not_halted(manifest)
                 consent = await asyncio.to_thread(decide, manifest, self._situation())
                 if consent.granted:
                     await self._fetch_bundle(manifest)
@@ -273,6 +322,16 @@ class NodeAgent:
             self.link.send(event_of(job, rounds_pb2.Refusal(code=error.code, text=text)))
         finally:
             self._asked.pop(job, None)
+
+    def _check_not_halted(self, manifest: Manifest) -> None:
+        """Nothing new is begun. Raises Halted; when it is lifted, the node dials again, and is asked again."""
+        self.halts.know(manifest.digest, manifest.lead.id)
+        if self.halts.level(manifest.digest):
+            self.carrying_out.refused = True
+            raise Halted(
+                f"It is halted here: {self.halts.reason(manifest.digest)}.",
+                hint="The node is asked again when that is lifted.",
+            )
 
     def _answer(self, manifest: Manifest, consent: Consent, envelope: bytes) -> tuple[Consent, ConsentRecord]:
         """On disk when this returns; what it reserves of privacy budgets, too. One at a time."""
@@ -323,6 +382,7 @@ class NodeAgent:
         record = self.journal.consent(manifest.digest)
         if record is None or not record.granted:
             raise NotFound("There is no consent to this job on this node's disk.")
+        self.halts.know(manifest.digest, manifest.lead.id)
         files = self._files(manifest.digest)
         files.prepare()
         if fetch or not files.bundle.exists():
@@ -333,7 +393,14 @@ class NodeAgent:
             self.lab,
             manifest,
             consent,
-            Trainer(manifest, manifest.terms(), files, self._spec(manifest, consent, files), self.accelerators),
+            Trainer(
+                manifest,
+                manifest.terms(),
+                files,
+                self._spec(manifest, consent, files),
+                self.accelerators,
+                gate=self.halts,
+            ),
             files,
             lambda: tuple(self.versions.of(path) for path in paths),
         )
@@ -341,7 +408,8 @@ class NodeAgent:
         driver.start()
 
     def _spec(self, manifest: Manifest, consent: Consent, files: JobFiles) -> WorkerSpec:
-        return worker_spec(manifest, consent.data_set, self.settings, files, self.roll, self.sandbox.kind)
+        spec = worker_spec(manifest, consent.data_set, self.settings, files, self.roll, self.sandbox.kind)
+        return replace(spec, started=lambda pid: self.halts.started(manifest.digest, pid))
 
     def _withdrawn(self, job: bytes, envelope: bytes) -> None:
         driver = self.jobs.get(job)
@@ -357,8 +425,10 @@ class NodeAgent:
     def _end(self, job: bytes, state: str, reason: str) -> None:
         driver = self.jobs.pop(job, None)
         if driver is not None:
+            if self.halts.level(job) is Level.stop:
+                state, reason = "stopped", self.halts.reason(job)
             log.info("job.ended", job=job.hex()[:12], name=driver.manifest.name, state=state, reason=reason)
-            self._spawn(self._close(driver, job, state, reason))
+            self.carrying_out.closing(job, self._spawn(self._close(driver, job, state, reason)))
 
     async def _close(self, driver: JobDriver, job: bytes, state: str, reason: str) -> None:
         await driver.stop()

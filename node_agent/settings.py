@@ -105,6 +105,8 @@ class NodeSettings(BaseModel):
     metrics: str = "127.0.0.1:0"
     """where /metrics, /healthz and /readyz are served; port 0 takes a free one, empty turns it off"""
     data_sets: dict[Name, DataSet] = Field(default_factory=dict)
+    lease_seconds: Annotated[float, Field(ge=1, le=3600)] | None = None
+    """how long this node goes on without an answer of the coordinator; never longer than the charter says"""
     scratch: str | None = None
     """where workers and updates keep their files; by default memory-backed when small, else in the home"""
 
@@ -186,6 +188,11 @@ class Home:
     def evidence(self) -> Path:
         """What was refused and kept; ``node_agent.store.evidence``"""
         return self.root / "evidence"
+
+    @property
+    def halts(self) -> Path:
+        """Orders that halt this node, and lifts; ``node_agent.halt.folder``"""
+        return self.root / "halts"
 
     @property
     def run_file(self) -> Path:

@@ -13,6 +13,7 @@ from typing import Final
 import structlog
 
 from coordinator.api.sessions import Session, Sessions
+from coordinator.halts.effects import NOTHING_HALTED, Halting, effect
 from coordinator.jobs.lifecycle import ENDED, step
 from coordinator.jobs.placement import Capacity, Request, place
 from coordinator.registry.enrolment import Registry
@@ -22,7 +23,8 @@ from coordinator.store.blobs import Blobs
 from coordinator.store.database import ConsentRow, Database, JobRow
 from coordinator.store.spool import Spool
 from coordinator.web.metrics import Metrics
-from federation.errors import FederationError, InvalidManifest, NotFound, PolicyDenied, ProtocolViolation, plain
+from federation.errors import FederationError, Halted, InvalidManifest, NotFound, PolicyDenied, ProtocolViolation, plain
+from federation.halt.levels import Level
 from federation.identity.consent import open_consent
 from federation.identity.credential import verify_credential
 from federation.identity.roll import Roll
@@ -39,6 +41,7 @@ log = structlog.get_logger()
 ANSWERED: Final = frozenset({"granted", "denied"})
 UNABLE: Final = "refused"
 """The node could not decide, for instance since its policy file is not in order. It is asked again when it connects again."""
+UNDER_WAY: Final = frozenset({"running", "held"})
 REMARKS_KEPT: Final = 100
 """of each member in a job's story, which does not grow with a peer's patience"""
 REMARK_LETTERS: Final = 1000
@@ -85,8 +88,10 @@ class Docket:
         publisher: Publisher,
         metrics: Metrics,
         clock: Callable[[], float],
+        halts: Halting = NOTHING_HALTED,
     ) -> None:
         self._database, self._blobs, self._spool, self._sessions = database, blobs, spool, sessions
+        self._halts = halts
         self._registry, self._publisher, self._metrics, self._clock = registry, publisher, metrics, clock
         self._cases: dict[str, Case] = {}
         self._watchers: dict[str, asyncio.Event] = {}
@@ -106,8 +111,11 @@ class Docket:
             case = Case(manifest, row.state, row.submitted, placement=placements[row.digest])
             case.answers = {(answer.member, answer.node): answer for answer in answers[row.digest]}
             self._cases[row.digest] = case
-            if row.state == "running":
+            if self._level(case) is Level.stop:  # the order was kept, and its effect was cut off
+                self._obey(case)
+            elif row.state in UNDER_WAY:
                 self._drive(case, fresh=False)
+                self._obey(case)
             else:
                 self._schedule(case)
 
@@ -133,6 +141,11 @@ class Docket:
         with self._database.transaction() as change:
             if change.job(digest) is not None:
                 return manifest.digest, False
+            if self._halts.level(manifest.digest, lead=manifest.lead.id) >= Level.drain:
+                raise Halted(
+                    f"It is halted: {self._halts.reason(manifest.digest, lead=manifest.lead.id)}.",
+                    hint="Nothing was submitted. See `concord get halts`; submit it when the halt is lifted.",
+                )
             for row in change.find_jobs(manifest.name, ""):
                 if row.state not in ENDED:
                     raise InvalidManifest(
@@ -365,11 +378,21 @@ class Docket:
 
     def _place_all(self) -> None:
         roll = self._registry.roll()
-        running = [case for case in self._cases.values() if case.state == "running"]
-        waiting = [case for case in self._cases.values() if case.state == "ready"]
+        running = [case for case in self._cases.values() if case.state in UNDER_WAY]
+        ready = [case for case in self._cases.values() if case.state == "ready"]
+        held = [case for case in ready if self._level(case)]
+        for case in held:
+            self._become(
+                case, "ready", f"waits: {self._halts.reason(case.manifest.digest, lead=case.manifest.lead.id)}"
+            )
+        waiting = [case for case in ready if case not in held]
         if not waiting:
             return
-        sessions = [(session, roll.member(session.member).jurisdiction) for session in self._sessions.all()]
+        sessions = [
+            (session, roll.member(session.member).jurisdiction)
+            for session in self._sessions.all()
+            if self._halts.level(member=session.member, node=session.node) is Level.none
+        ]
         idle = [_left(session, code, []) for session, code in sessions]
         nodes = [
             _left(session, code, [c for c in running if (session.member, session.node) in c.placement])
@@ -404,12 +427,43 @@ class Docket:
         if driver.done:
             self.rounds_over(case.digest)
 
+    # ------------------------------------------------------------------------------------------------------------- halts
+
+    def halted(self) -> None:
+        """An order or a lift has come."""
+        for case in list(self._cases.values()):
+            self._obey(case)
+        self._place_all()
+
+    def _level(self, case: Case) -> Level:
+        return self._halts.level(case.manifest.digest, lead=case.manifest.lead.id)
+
+    def _obey(self, case: Case) -> None:
+        reason = self._halts.reason(case.manifest.digest, lead=case.manifest.lead.id)
+        phase = case.driver.machine.phase if case.driver is not None else ""
+        to = effect(self._level(case), case.state, phase)
+        if to == "stopped":
+            self._end(case, to, reason)
+            self._tell(case, rounds_pb2.JobFailed(reason=f"stopped: {reason}"))
+        elif to:
+            self._become(case, to, reason or "the halt is lifted")
+        if case.driver is not None and to != "stopped":
+            for member, node in case.placement:
+                if self._stopped_part(case, member, node):
+                    case.driver.say(events.Lost(member))
+
+    def _stopped_part(self, case: Case, member: str, node: str) -> bool:
+        level = self._halts.level(case.manifest.digest, member, node, case.manifest.lead.id)
+        return level is Level.stop
+
     # ------------------------------------------------------------------------------------------------------------- nodes
 
     def connected(self, session: Session, hello: rounds_pb2.Hello) -> None:
         self._seen(session, "active")
         held = {position.job: position for position in hello.positions}
         for case in list(self._cases.values()):
+            if self._stopped_part(case, session.member, session.node):
+                continue
             self._ask(case, session)
             if case.driver is not None and case.driver.members.get(session.member) == session.node:
                 position = held.get(case.manifest.digest)
@@ -577,6 +631,8 @@ class Docket:
         case = self._cases.get(job)
         if case is not None and outcome == "closed":
             case.refused = ""  # it stopped nothing
+        if case is not None and self._level(case) is Level.drain:
+            asyncio.get_running_loop().call_soon(self.halted)
         self._metrics.round_over(outcome, cohort, phases, received)
 
     def misconduct(self, job: str, member: str, check: str) -> None:
@@ -619,6 +675,8 @@ class Docket:
             log.error("release.failed", job=case.digest[:12], detail=error.message)
             self.stuck(case.digest, f"The release could not be made: {error.message}")
             return
+        if case.digest not in self._cases:
+            return  # it was stopped or withdrawn while its release was made: nothing of it is published
         self._end(case, "finished", "the release is published", release=release)
         self._tell(case, rounds_pb2.Finished(rounds=case.manifest.spec.rounds))
 

@@ -7,11 +7,12 @@ from typing import Final
 from federation.errors import OutOfOrder
 
 STEPS: Final[dict[str, frozenset[str]]] = {
-    "submitted": frozenset({"consulting", "withdrawn", "failed"}),
-    "consulting": frozenset({"ready", "withdrawn", "failed"}),
-    "ready": frozenset({"running", "withdrawn", "failed"}),
+    "submitted": frozenset({"consulting", "withdrawn", "failed", "stopped"}),
+    "consulting": frozenset({"ready", "withdrawn", "failed", "stopped"}),
+    "ready": frozenset({"running", "withdrawn", "failed", "stopped"}),
     "running": frozenset({"finished", "failed", "withdrawn", "held", "stopped"}),
-    "held": frozenset({"running", "withdrawn", "stopped"}),
+    # What was under way when it was held ends as it would, and may be the job's last.
+    "held": frozenset({"running", "finished", "failed", "withdrawn", "stopped"}),
     "finished": frozenset(),
     "failed": frozenset(),
     "withdrawn": frozenset(),

@@ -41,6 +41,15 @@ class Halters:
 
 
 STANDARD: Final = HaltPowers()
+LEASE_SECONDS: Final = 30.0
+
+
+def lease_seconds(roll: Roll) -> float:  # noqa: ARG001 - the charter on the roll will say it
+    return LEASE_SECONDS
+
+
+def decide(decision: bytes, roll: Roll, subject: bytes) -> None:  # noqa: ARG001 - votes are not there yet
+    raise InvalidIdentity("There are no votes yet.", hint="It stays halted.")
 
 
 def halters_of(roll: Roll) -> Halters:

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import hashlib
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +31,7 @@ from federation.errors import (
     Unavailable,
     VerificationFailed,
 )
+from federation.halt.levels import Step
 from federation.identity.consent import Consent, open_consent
 from federation.identity.credential import NodeCredential, verify_credential
 from federation.manifest.manifest import Manifest
@@ -57,6 +59,8 @@ INLINE_UPDATE: Final = 512 << 10
 MAX_STATE: Final = 64 << 30
 SEND_TRIES: Final = 4
 FIRST_PAUSE: Final = 1.0
+KEPT: Final = 256
+"""messages that wait for a halt or a lease"""
 LONGEST_PAUSE: Final = 30.0
 """seconds between attempts to write the journal"""
 INBOX_MESSAGES: Final = 256
@@ -96,6 +100,8 @@ class JobDriver:
         self._fetching = asyncio.Lock()
         """one file comes at a time: however often it is offered, two never write to one place"""
         self._newest: events.FetchSum | None = None
+        self._kept: deque[Any] = deque(maxlen=KEPT)
+        """what may not be said now, in order"""
         self._state: ModelState | None = None
         self._log = log.bind(job=manifest.digest.hex()[:12], name=manifest.name)
         self._refusals = Refusals(lab, manifest, self._send, self._log)
@@ -105,9 +111,12 @@ class JobDriver:
             self.machine.restore(records)
 
     def start(self) -> None:
+        self._lab.gate.listen(self.manifest.digest, self._say_what_may_be_said)
         self._spawn(self._run())
 
     async def stop(self) -> None:
+        self._lab.gate.leave(self.manifest.digest)
+        self._kept.clear()
         for task in list(self._tasks):
             task.cancel()
         for task in list(self._tasks):
@@ -280,11 +289,29 @@ class JobDriver:
                         del self._contributing[context]
                         self._leave_ahead(context)
                         self._files.update(context).unlink(missing_ok=True)
+                self._lab.gate.settled(self.manifest.digest)
             case _:
                 raise OutOfOrder(f"The driver does not know {type(instruction).__name__}.")
 
     def _send(self, proto: Any) -> None:
-        self._lab.way.send(event_of(self.manifest.digest, proto))
+        """At once; or when a halt is lifted, or the lease renewed."""
+        self._kept.append(proto)
+        self._say_what_may_be_said()
+
+    def _say_what_may_be_said(self) -> None:
+        """In order; a READY that waits for a hold's end holds back nothing of a round that is under way."""
+        waiting = list(self._kept)
+        self._kept.clear()
+        for proto in waiting:
+            if self._lab.gate.permits(self.manifest.digest, _step_of(proto)):
+                self._lab.way.send(event_of(self.manifest.digest, proto))
+            else:
+                self._kept.append(proto)
+
+    @property
+    def contributing(self) -> bool:
+        """Whether it takes part in a round that has not ended."""
+        return bool(self._contributing)
 
     def _held(self) -> ModelState:
         """The state that the machine holds. Raises VerificationFailed when the disk does not."""
@@ -402,6 +429,7 @@ class JobDriver:
     async def _send_ahead(self, context: bytes, update: GrowingUpdate) -> None:
         """The bytes while they are made. What does not arrive goes again, and with a word to the log, before the trailer."""
         with contextlib.suppress(FederationError, FileNotFoundError):
+            await self._lab.gate.admit(self.manifest.digest, Step.finish)
             await self._lab.way.put_update(self.manifest.digest, context, update)
 
     def _leave_ahead(self, context: bytes) -> None:
@@ -414,6 +442,7 @@ class JobDriver:
         if (ahead := self._ahead.get(upload.context)) is not None:
             await asyncio.wait((ahead,))
         proto = wire.to_proto(upload)
+        await self._lab.gate.admit(self.manifest.digest, Step.finish)
         for attempt in range(SEND_TRIES):
             try:
                 size = path.stat().st_size
@@ -526,6 +555,10 @@ class JobDriver:
             self._log.warning("state.not-provided", detail=str(error))
             return b""
         return blob
+
+
+def _step_of(proto: Any) -> Step:
+    return Step.begin if isinstance(proto, rounds_pb2.Ready) else Step.finish
 
 
 async def _after(before: asyncio.Task[None], work: Coroutine[Any, Any, None]) -> None:

@@ -12,6 +12,7 @@ from federation.identity.keys import SigningKey
 from federation.identity.roll import Roll
 from federation.privacy.budget import Budget
 from federation.v1 import rounds_pb2
+from node_agent.halt.gate import OPEN, Gate
 from node_agent.link.discretion import Discretion
 from node_agent.rounds.disclosure import FigureBook
 from node_agent.rounds.growing import GrowingUpdate
@@ -52,3 +53,5 @@ class Lab:
     """for the texts of errors that leave"""
     budgets: Mapping[str, Budget] = field(default_factory=dict)
     """of the data sets that have one"""
+    gate: Gate = OPEN
+    """asked before each step of a job"""

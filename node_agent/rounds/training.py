@@ -16,6 +16,7 @@ from typing import Final, TypeVar
 import structlog
 
 from federation.errors import Unavailable
+from federation.halt.levels import Step
 from federation.manifest.manifest import Manifest
 from federation.secagg.encoding import encoding_of, noises_of, pieces_of, settled_dither, update_size
 from federation.secagg.events import Contribute
@@ -26,6 +27,7 @@ from federation.weights.layout import Difference
 from federation.weights.outer_step import initial_state, message_config
 from federation.weights.state import ModelState
 from federation.weights.tensors import read_arrays
+from node_agent.halt.gate import OPEN, Gate
 from node_agent.rounds.files import JobFiles
 from node_agent.rounds.growing import GrowingUpdate
 from node_agent.runner.accelerators import Accelerators
@@ -51,6 +53,8 @@ class Trainer:
     spec: WorkerSpec
     accelerators: Accelerators = field(default_factory=Accelerators)
     """those of the node, which all its jobs share"""
+    gate: Gate = OPEN
+    """asked before each thing that the worker does"""
     _worker: Worker | None = None
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     starts: int = 0
@@ -145,11 +149,13 @@ class Trainer:
         return await work()
 
     async def _make_initial(self, out: Path) -> None:
+        await self.gate.admit(self.manifest.digest, Step.begin)
         out.unlink(missing_ok=True)
         worker = await self.worker()
         await worker.initial_model(self.manifest.factory or "", self.manifest.seed, out)
 
     async def _replies(self, task: Contribute, state: ModelState, out: Path) -> tuple[Reply | None, Reply | None]:
+        await self.gate.admit(self.manifest.digest, Step.finish)
         worker = await self.worker()
         model = await asyncio.to_thread(self.files.show, state)
         for old in self.files.updates.glob("trained-*"):
@@ -167,6 +173,7 @@ class Trainer:
                 config["privacy-noise-multiplier"] = privacy.noise_multiplier
                 config["privacy-record-clip"] = privacy.record_clip
                 config["privacy-sample-rate"] = privacy.sample_rate
+            await self.gate.admit(self.manifest.digest, Step.finish)
             trained = await worker.train(model, out, config, timeout)
         return evaluated, trained
 

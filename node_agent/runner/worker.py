@@ -14,7 +14,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -76,6 +76,8 @@ class WorkerSpec:
     memory_bytes: int = 0
     cpus: int = 1
     start_timeout: float = 120.0
+    started: Callable[[int], None] = lambda _pid: None
+    """hears the number of the worker's first process, which leads its group, at once; what it raises ends the worker"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,7 @@ class Worker:
         log.close_sink()
         worker = cls(spec, process, log)
         try:
+            spec.started(process.pid)
             worker._reader, worker._writer = await asyncio.open_connection(sock=ours)
             answer = await worker._ask(_load_request(spec, data), spec.start_timeout, "load")
         except BaseException:

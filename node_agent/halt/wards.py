@@ -1,0 +1,106 @@
+"""The processes that train here, and their end: SIGTERM to the group, then SIGKILL to the group and to all that came from it.
+
+Works from any thread, without the event loop. A process is known by its number and the time of its start, so that another
+which has got the number is left alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+import psutil
+
+from node_agent.runner.process_tree import descendants, members, runs, signal_group
+
+TERM_SECONDS: Final = 0.25
+"""for a worker to end by itself; the most that a stop waits before it kills"""
+GONE_SECONDS: Final = 5.0
+LOOK_SECONDS: Final = 0.004
+
+
+@dataclass(frozen=True, slots=True)
+class Ward:
+    """A worker: its first process, which leads a process group."""
+
+    job: bytes
+    pid: int
+    started: float
+    """as the kernel has it"""
+
+    @property
+    def alive(self) -> bool:
+        """Whether the group's first process is still this one, or is gone and others of its group are left."""
+        try:
+            process = psutil.Process(self.pid)
+            if process.create_time() != self.started:
+                return False
+            return bool(process.status() != psutil.STATUS_ZOMBIE) or len(members(self.pid)) > 1
+        except psutil.NoSuchProcess:
+            return bool(members(self.pid))
+
+
+@dataclass(slots=True)
+class Wards:
+    _wards: dict[int, Ward] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, job: bytes, pid: int) -> None:
+        try:
+            ward = Ward(job, pid, psutil.Process(pid).create_time())
+        except psutil.NoSuchProcess:
+            return
+        self.of()
+        with self._lock:
+            self._wards[pid] = ward
+
+    def jobs(self) -> frozenset[bytes]:
+        """Those that have, or had, a worker: what is cheap to ask often."""
+        with self._lock:
+            return frozenset(ward.job for ward in self._wards.values())
+
+    def of(self, jobs: Collection[bytes] | None = None) -> tuple[Ward, ...]:
+        """Of these jobs, or all; those that have ended are forgotten."""
+        with self._lock:
+            wards = tuple(self._wards.values())
+        gone = [ward for ward in wards if not ward.alive]
+        with self._lock:
+            for ward in gone:
+                if self._wards.get(ward.pid) is ward:
+                    del self._wards[ward.pid]
+        return tuple(ward for ward in wards if ward not in gone and (jobs is None or ward.job in jobs))
+
+
+def end(wards: Iterable[Ward], term_seconds: float = TERM_SECONDS) -> int:
+    """Returns when no process of these is left: how many there were. Raises TimeoutError for what the kernel does not end."""
+    living = [ward for ward in wards if ward.alive]
+    tree = {pid for ward in living for pid in descendants(ward.pid)} | {p for w in living for p in members(w.pid)}
+    for ward in living:
+        signal_group(ward.pid, signal.SIGTERM)
+    _wait(tree, term_seconds)
+    for ward in living:
+        tree |= set(members(ward.pid)) | (set(descendants(ward.pid)) if runs(ward.pid) else set())
+        signal_group(ward.pid, signal.SIGKILL)
+    left = {pid for pid in tree if runs(pid)}
+    for pid in left:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+    if left := _wait(left, GONE_SECONDS):
+        raise TimeoutError(f"the kernel has not ended {len(left)} of {len(tree)} processes")
+    return len(tree)
+
+
+def _wait(pids: Iterable[int], seconds: float) -> set[int]:
+    """Those that still run after so long."""
+    deadline = time.monotonic() + seconds
+    left = {pid for pid in pids if runs(pid)}
+    while left and time.monotonic() < deadline:
+        time.sleep(LOOK_SECONDS)
+        left = {pid for pid in left if runs(pid)}
+    return left
