@@ -8,10 +8,9 @@ its own takes that back itself; all else is lifted by a decision with the quorum
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
 
 from federation.errors import Halted, InvalidIdentity, PolicyDenied
+from federation.governance.ballot import open_decision
 from federation.halt.levels import Level
 from federation.halt.order import HaltOrder, SignedLift, SignedOrder
 from federation.identity.roll import Roll
@@ -22,38 +21,14 @@ Decide = Callable[[bytes, Roll, bytes], None]
 """(decision, roll, subject): raises InvalidIdentity unless the decision lifts the subject with its quorum"""
 
 
-@dataclass(frozen=True, slots=True)
-class HaltPowers:
-    """Which roles may halt what is not their own."""
-
-    job: tuple[str, ...] = ("lead", "officer", "operator")
-    member: tuple[str, ...] = ("officer", "operator")
-    federation: tuple[str, ...] = ("officer", "operator")
+def lease_seconds(roll: Roll) -> float:
+    """How long a node goes on without an answer."""
+    return float(roll.charter.lease_seconds)
 
 
-@dataclass(frozen=True, slots=True)
-class Halters:
-    """What a roll says of halts."""
-
-    powers: HaltPowers
-    voters: frozenset[str]
-    operators: tuple[bytes, ...]
-
-
-STANDARD: Final = HaltPowers()
-LEASE_SECONDS: Final = 30.0
-
-
-def lease_seconds(roll: Roll) -> float:  # noqa: ARG001 - the charter on the roll will say it
-    return LEASE_SECONDS
-
-
-def decide(decision: bytes, roll: Roll, subject: bytes) -> None:  # noqa: ARG001 - votes are not there yet
-    raise InvalidIdentity("There are no votes yet.", hint="It stays halted.")
-
-
-def halters_of(roll: Roll) -> Halters:
-    return Halters(STANDARD, frozenset(member.id for member in roll.members), ())
+def decide(decision: bytes, roll: Roll, subject: bytes) -> None:
+    """A ``Decide`` by votes under the roll in force."""
+    open_decision(decision, roll, "lift", subject)
 
 
 def is_own(order: HaltOrder) -> bool:
@@ -71,18 +46,22 @@ def check_order(signed: SignedOrder, roll: Roll, node_key: NodeKey) -> None:
         raise InvalidIdentity(
             f"The order is for the federation {order.federation[:63]}, this one is {roll.federation}."
         )
-    halters = halters_of(roll)
-    if signed.key not in _keys(signed, roll, halters, node_key):
+    powers = roll.charter.halt
+    if signed.key not in _keys(signed, roll, node_key):
         raise InvalidIdentity(
             f"The order is not signed by the {by.words}.",
             hint="Sign it with the key that the roll names, or the node's credential.",
         )
     if is_own(order):
-        if by.kind == "lead" and "lead" not in halters.powers.job:
+        if by.kind == "lead" and "lead" not in powers.job:
             raise _denied(order)
         return
-    roles = halters.powers.member if order.scope == "job" and order.member else getattr(halters.powers, order.scope)
-    if _role(order, halters) not in roles:
+    roles = {
+        "job": powers.member if order.member else powers.job,
+        "member": powers.member,
+        "federation": powers.federation,
+    }
+    if _role(order, roll) not in roles[order.scope]:
         raise _denied(order)
 
 
@@ -100,7 +79,7 @@ def check_lift(signed: SignedLift, roll: Roll, decide: Decide, node_key: NodeKey
             hint="Nothing was changed. Submit it as a new job.",
         )
     if is_own(order) or order.drill:
-        if not set(signed.keys) & _keys(signed.lifted, roll, halters_of(roll), node_key):
+        if not set(signed.keys) & _keys(signed.lifted, roll, node_key):
             raise InvalidIdentity(
                 f"The lift is not signed by the {order.by.words}, whose halt it is.",
                 hint="Whoever halted its own lifts it.",
@@ -114,7 +93,7 @@ def check_lift(signed: SignedLift, roll: Roll, decide: Decide, node_key: NodeKey
     decide(signed.decision, roll, signed.lifted.digest)
 
 
-def _keys(signed: SignedOrder, roll: Roll, halters: Halters, node_key: NodeKey) -> frozenset[bytes]:
+def _keys(signed: SignedOrder, roll: Roll, node_key: NodeKey) -> frozenset[bytes]:
     """Today's keys of whom an order names."""
     by = signed.order.by
     if by.kind == "member":
@@ -122,14 +101,14 @@ def _keys(signed: SignedOrder, roll: Roll, halters: Halters, node_key: NodeKey) 
     if by.kind == "lead":
         return frozenset({roll.lead(by.id).key})
     if by.kind == "operator":
-        return frozenset(halters.operators)
+        return frozenset(roll.charter.coordinator.operators)
     key = node_key(by.id, by.node)
     return frozenset() if key is None else frozenset({key})
 
 
-def _role(order: HaltOrder, halters: Halters) -> str:
+def _role(order: HaltOrder, roll: Roll) -> str:
     if order.by.kind == "member":
-        return "officer" if order.by.id in halters.voters else ""
+        return "officer" if order.by.id in roll.voters else ""
     return order.by.kind if order.by.kind == "operator" else ""
 
 
