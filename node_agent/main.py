@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -21,6 +22,13 @@ evidence_app = typer.Typer(name="evidence", no_args_is_help=True, help="What thi
 app.add_typer(evidence_app)
 policy_app = typer.Typer(name="policy", no_args_is_help=True, help="This lab's rules.")
 app.add_typer(policy_app)
+
+
+class Levels(StrEnum):
+    hold = "hold"
+    drain = "drain"
+    stop = "stop"
+
 
 HOME_OPTION: Final = typer.Option("--home", envvar="CONCORD_NODE_HOME", help="The node's home folder.")
 HomePath = Annotated[Path, HOME_OPTION]
@@ -110,6 +118,48 @@ def budget(
     if accept_loss:
         spending.accept_loss(Home(home))
     spending.print_budget(Home(home), output)
+
+
+@app.command()
+def halt(
+    home: HomePath,
+    job: Annotated[
+        str, typer.Option(help="The job's digest, or the first six digits of it; else all that this node does.")
+    ] = "",
+    level: Annotated[
+        Levels, typer.Option(help="hold: begin nothing new; drain: end the round, then stop; stop: at once.")
+    ] = Levels.stop,
+    reason: Annotated[str, typer.Option(help="Why, for your own people.")] = "",
+    order: Annotated[Path | None, typer.Option(help="Obey an order that somebody else signed, from a file.")] = None,
+    receipt: Annotated[Path | None, typer.Option(help="With --order: the coordinator's receipt for it.")] = None,
+) -> None:
+    """Halt this node, or one job here, at once: without a network, a coordinator, or anybody's leave."""
+    from node_agent.halt.commands import halt_here, take_here
+
+    if order is not None:
+        take_here(Home(home), order, receipt)
+    else:
+        halt_here(Home(home), job, level.value, reason)
+
+
+@app.command()
+def halts(home: HomePath) -> None:
+    """List the orders that this node knows, and which of them stand."""
+    from node_agent.halt.commands import print_halts
+
+    print_halts(Home(home))
+
+
+@app.command()
+def lift(
+    order: Annotated[str, typer.Argument(help="This node's own order, by the first digits of its digest.")],
+    home: HomePath,
+    reason: Annotated[str, typer.Option(help="Why, for your own people.")] = "",
+) -> None:
+    """Lift a halt that this node gave itself. A stop of a job is final."""
+    from node_agent.halt.commands import lift_here
+
+    lift_here(Home(home), order, reason)
 
 
 @app.command()

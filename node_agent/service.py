@@ -509,6 +509,8 @@ def _locked(home: Home) -> Iterator[None]:
         raise InvalidUsage(
             f"Another node runs on {home.root}.", hint="Stop it first; one home runs one node."
         ) from None
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, str(os.getpid()).encode(), 0)  # for `concord-node halt`, should this process hang
     try:
         yield
     finally:

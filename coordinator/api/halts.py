@@ -17,7 +17,7 @@ from coordinator.registry.enrolment import Registry
 from federation.parsing import parsed
 from federation.v1 import halt_pb2, halt_pb2_grpc
 
-CALLERS: Final = ("node", "lead", "operator")
+CALLERS: Final = ("node", "lead", "officer", "operator")
 
 
 @dataclass(frozen=True, slots=True)

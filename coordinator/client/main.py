@@ -15,12 +15,13 @@ os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 import click
 import typer
 
-from coordinator.client import ceremony
+from coordinator.client import ceremony, halting
 from coordinator.client.describe import describe_job, jobs_table, members_document, members_table, nodes_table
 from coordinator.client.enrolment import login as log_in
 from coordinator.client.enrolment import read_ticket
 from coordinator.client.failure import report as report_error
 from coordinator.client.files import PUBLIC_FILE, about, read_file, write_new_file
+from coordinator.client.halts import HaltCalls
 from coordinator.client.home import Home
 from coordinator.client.options import DEFAULT_HOME_PATH, FormatOption, HomeOption
 from coordinator.client.sdk import PATIENCE_SECONDS, Federation
@@ -39,6 +40,9 @@ app.add_typer(ceremony.member_app, name="member")
 app.add_typer(ceremony.lead_app, name="lead")
 app.add_typer(ceremony.roll_app, name="roll")
 app.add_typer(release_app, name="release")
+app.command("halt")(halting.halt)
+app.command("lift")(halting.lift)
+app.command("drill")(halting.drill)
 
 JobName = Annotated[str, typer.Argument(help="The job's name, digest, or the first six digits of it.")]
 
@@ -48,6 +52,7 @@ class Kind(StrEnum):
     nodes = "nodes"
     members = "members"
     datasets = "datasets"
+    halts = "halts"
 
 
 @app.callback()
@@ -138,7 +143,7 @@ def get(
         Path | None, typer.Option("--for", help="A job document: which data sets could take part in it, and why not.")
     ] = None,
 ) -> None:
-    """List jobs or nodes as the coordinator tells of them, the members on your own roll, or the data sets that nodes publish."""
+    """List jobs, nodes or halts as the coordinator tells of them, the members on your own roll, or the data sets that nodes publish."""
     if kind is Kind.datasets:
         from coordinator.client import data_sets
 
@@ -159,6 +164,10 @@ def get(
             jobs = federation.jobs()
             show([job.as_summary() for job in jobs], output, lambda: jobs_table(jobs))
             count = len(jobs)
+        elif kind is Kind.halts:
+            halts = HaltCalls(federation).list()
+            show([each.as_document() for each in halts], output, lambda: halting.halts_table(halts))
+            count = len(halts)
         else:
             state = federation.describe()
             show([node.as_document() for node in state.nodes], output, lambda: nodes_table(state))
