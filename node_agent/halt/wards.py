@@ -36,14 +36,14 @@ class Ward:
 
     @property
     def alive(self) -> bool:
-        """Whether the group's first process is still this one, or is gone and others of its group are left."""
+        """Whether the group's first process still runs, or is gone and others of its group run. The dead that nobody has
+        collected do not count."""
         try:
-            process = psutil.Process(self.pid)
-            if process.create_time() != self.started:
+            if psutil.Process(self.pid).create_time() != self.started:
                 return False
-            return bool(process.status() != psutil.STATUS_ZOMBIE) or len(members(self.pid)) > 1
         except psutil.NoSuchProcess:
-            return bool(members(self.pid))
+            pass
+        return runs(self.pid) or any(runs(pid) for pid in members(self.pid))
 
 
 @dataclass(slots=True)

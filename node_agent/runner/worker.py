@@ -141,6 +141,8 @@ class Worker:
             worker._reader, worker._writer = await asyncio.open_connection(sock=ours)
             answer = await worker._ask(_load_request(spec, data), spec.start_timeout, "load")
         except BaseException:
+            if not hasattr(worker, "_writer"):
+                ours.close()
             await worker.close()
             raise
         worker.evaluates = answer.get("evaluates") is True
