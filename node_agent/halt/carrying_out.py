@@ -14,6 +14,7 @@ from federation.halt.levels import Level
 from federation.manifest.manifest import open_manifest
 from federation.v1 import halt_pb2
 from node_agent.halt.halts import Told
+from node_agent.halt.wards import rehearse
 
 if TYPE_CHECKING:
     from node_agent.service import NodeAgent
@@ -121,6 +122,8 @@ class CarryingOut:
         while self._closing:
             await asyncio.wait(list(self._closing.values()))
         stopping = signed.order.level is Level.stop and not signed.order.drill
+        if signed.order.drill and signed.order.level is Level.stop:
+            told.processes = await asyncio.to_thread(rehearse)
         while stopping and (mine := agent.halts.halted_workers()):
             log.info("halt.waits", workers=mine)
             await asyncio.sleep(LOOK_SECONDS)

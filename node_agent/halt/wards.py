@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Collection, Iterable
@@ -23,6 +25,7 @@ TERM_SECONDS: Final = 0.25
 """for a worker to end by itself; the most that a stop waits before it kills"""
 GONE_SECONDS: Final = 5.0
 LOOK_SECONDS: Final = 0.004
+STUBBORN: Final = "import signal, time; signal.signal(15, signal.SIG_IGN); print(flush=True); time.sleep(60)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +97,17 @@ def end(wards: Iterable[Ward], term_seconds: float = TERM_SECONDS) -> int:
     if left := _wait(left, GONE_SECONDS):
         raise TimeoutError(f"the kernel has not ended {len(left)} of {len(tree)} processes")
     return len(tree)
+
+
+def rehearse(term_seconds: float = TERM_SECONDS) -> int:
+    """Starts a process that ignores SIGTERM, and ends it as a worker is ended: how many were. For drills."""
+    command = [sys.executable, "-S", "-c", STUBBORN]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True) as process:
+        if process.stdout is not None:
+            process.stdout.readline()
+        wards = Wards()
+        wards.add(b"", process.pid)
+        return end(wards.of(), term_seconds)
 
 
 def _wait(pids: Iterable[int], seconds: float) -> set[int]:

@@ -78,7 +78,13 @@ def test_the_checks_are_the_same_facts_in_every_form(release: Path) -> None:
     told = told_of(facts("-o", "json"), VerificationFailed)
     document = json.loads(told.out)
     assert document["verified"] is False
-    assert {check["check"] for check in document["checks"] if not check["ok"]} == {"files", "model", "card", "bom", "statement"}
+    assert {check["check"] for check in document["checks"] if not check["ok"]} == {
+        "files",
+        "model",
+        "card",
+        "bom",
+        "statement",
+    }
 
 
 # ------------------------------------------------------------------------------------------------------------------ altered

@@ -22,7 +22,7 @@ from federation.halt.order import SignedOrder
 from federation.halt.powers import check_lift, check_order
 from node_agent.halt.folder import HaltFolder
 from node_agent.halt.halts import Halts
-from node_agent.halt.wards import Wards, end
+from node_agent.halt.wards import Wards, end, rehearse
 from tests.unit.halt.given import JOB, LEAD, OTHER, Officers, member, node
 from tests.unit.halt.test_powers import decide
 
@@ -279,3 +279,9 @@ def test_sigkill_to_a_stopped_tree_is_enough(process: subprocess.Popen[bytes]) -
     wards.add(JOB, process.pid)
     end(wards.of(), 0.05)
     assert gone(process.pid)
+
+
+def test_a_drill_ends_a_process_of_its_own_that_ignores_sigterm() -> None:
+    began = time.monotonic()
+    assert rehearse(0.05) == 1
+    assert time.monotonic() - began > 0.05
