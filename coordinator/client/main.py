@@ -143,7 +143,7 @@ def get(
         Path | None, typer.Option("--for", help="A job document: which data sets could take part in it, and why not.")
     ] = None,
 ) -> None:
-    """List jobs, nodes or halts as the coordinator tells of them, the members on your own roll, or the data sets that nodes publish."""
+    """List jobs, nodes, halts or published data sets as the coordinator tells of them, or the members on your own roll."""
     if kind is Kind.datasets:
         from coordinator.client import data_sets
 
