@@ -248,6 +248,14 @@ def policy_test(
         raise typer.Exit(exit_code(PolicyDenied("")))
 
 
+@policy_app.command(name="runtime")
+def policy_runtime() -> None:
+    """Print the digest of this node's runtime, Python and every package, as rules.runtimeDigests and spec.runtime.digest name it."""
+    from node_agent.runner.runtime import runtime_digest
+
+    print(runtime_digest())
+
+
 @policy_app.command(name="forget")
 def policy_forget(
     pack: Annotated[str, typer.Argument(help="The pack's name, as in its metadata.")], home: HomePath

@@ -16,6 +16,7 @@ import click
 import typer
 
 from coordinator.client import ceremony, halting
+from coordinator.client.code import code_app
 from coordinator.client.describe import describe_job, jobs_table, members_document, members_table, nodes_table
 from coordinator.client.enrolment import login as log_in
 from coordinator.client.enrolment import read_ticket
@@ -43,6 +44,7 @@ app.add_typer(release_app, name="release")
 app.command("halt")(halting.halt)
 app.command("lift")(halting.lift)
 app.command("drill")(halting.drill)
+app.add_typer(code_app, name="code")
 
 JobName = Annotated[str, typer.Argument(help="The job's name, digest, or the first six digits of it.")]
 

@@ -43,6 +43,8 @@ EXAMPLES: Final = {
     "concord lift": 'concord lift 3f9c21 --reason "The visit is over" --home officer-fr --via lead',
     "concord drill": "concord drill digits --home lead",
     "concord explain": "concord explain job.spec.strategy",
+    "concord code digest": "concord code digest -f job.yaml",
+    "concord code sign": "concord code sign -f job.yaml --home officer-ke",
     "concord verify": "concord verify release --roll roll.json",
     "concord version": "concord version",
     "concord member init": 'concord member init --home officer-fr --id fr --name "Laboratory of France" --jurisdiction FR '
@@ -68,6 +70,7 @@ EXAMPLES: Final = {
     "concord-node policy explain": "concord-node policy explain maxRounds --home node-ke",
     "concord-node policy diff": "concord-node policy diff policy.yaml new-policy.yaml",
     "concord-node policy test": "concord-node policy test --home node-ke",
+    "concord-node policy runtime": "concord-node policy runtime",
     "concord-node policy forget": "concord-node policy forget ke-data-protection --home node-ke",
     "concord-node evidence list": "concord-node evidence list --home node-fr",
     "concord-node evidence show": "concord-node evidence show 3f9c21 --home node-fr",

@@ -201,6 +201,12 @@ def test_cases_that_are_none_are_refused(
     assert (found, told in out + err) == (code, True), out + err
 
 
+def test_runtime_prints_one_digest_the_same_each_time(typed: Typed) -> None:
+    code, out, _ = typed("runtime")
+    assert (code, len(out.strip())) == (0, 64)
+    assert typed("runtime")[1] == out
+
+
 def test_forget_takes_a_pack_out_of_the_memory(typed: Typed, home: Path) -> None:
     code, _, err = typed("forget", "ke-law", "--home", home)
     assert (code, "has seen no policy pack ke-law" in err) == (3, True)
