@@ -250,7 +250,7 @@ def policy_test(
 
 @policy_app.command(name="runtime")
 def policy_runtime() -> None:
-    """Print the digest of this node's runtime, Python and every package, as rules.runtimeDigests and spec.runtime.digest name it."""
+    """Print the digest of this node's runtime, Python and every package, as rules.runtimeDigests names it."""
     from node_agent.runner.runtime import runtime_digest
 
     print(runtime_digest())
