@@ -245,7 +245,7 @@ class CollectorMachine:
         machine._book = codec.decode(data, Ledger)
         book = machine._book
         if book.before is not None:
-            machine._before = machine._bench_of(book.before)
+            machine._before = machine._bench_of(book.before.roster)
         if book.standing is not None:
             machine._bench = machine._bench_of(book.standing.roster)
         if book.forming is not None:
@@ -438,7 +438,8 @@ class CollectorMachine:
         """The roster that has been formed takes over, at a round boundary."""
         book, formation = self._book, self._formation
         assert formation is not None
-        book.before = book.standing.roster if book.standing is not None else None
+        old = book.standing
+        book.before = Lineage(old.roster, old.confirmations) if old is not None else None
         self._before, self._bench = self._bench, formation.bench
         book.standing = standing = formation.standing()
         book.forming = self._formation = None
@@ -454,7 +455,7 @@ class CollectorMachine:
         ]
         if newcomers := self._newcomers:
             assert book.before is not None
-            out.append(Tell(newcomers, Lineage(book.before)))
+            out.append(Tell(newcomers, book.before))
         return out
 
     @property
@@ -1086,7 +1087,7 @@ class CollectorMachine:
         assert book.standing is not None
         out.append(Tell(only, book.standing.confirmations))
         if member in self._newcomers and book.before is not None:
-            out.append(Tell(only, Lineage(book.before)))
+            out.append(Tell(only, book.before))
         held = book.position.get(member, (0, b""))[0]
         if book.phase in ("gathering", "finishing"):
             if book.close is not None and book.closed is not None and self._told_of_close and held == book.close.round:

@@ -154,9 +154,10 @@ class Confirmations:
 @dataclass(frozen=True, slots=True)
 class Lineage:
     """For a member that joins a job that is under way: the roster of the epoch before, whose hash its own roster
-    names, so that it can check that epoch's receipts."""
+    names, so that it can check that epoch's receipts; and the word of all its members that it stood."""
 
     roster: Roster
+    confirmations: Confirmations
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from federation.secagg.events import Reopen, Roster
+from federation.secagg.events import Lineage, Reopen
 from federation.secagg.formation import FormationBook, Standing
 from federation.secagg.messages import (
     Abort,
@@ -52,8 +52,8 @@ class Ledger:
     """have come in with this epoch"""
     forming: FormationBook | None = None
     standing: Standing | None = None
-    before: Roster | None = None
-    """the roster of the epoch before"""
+    before: Lineage | None = None
+    """the epoch before"""
 
     convicted: set[str] = field(default_factory=set)
     """have signed two things that contradict each other: left out of the next epoch"""

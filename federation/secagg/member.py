@@ -362,7 +362,8 @@ class MemberMachine:
         return Bench(self._terms.job, seat.epoch, seat.roster_hash, seat.predecessor, seat.seats, self._verify)
 
     def _lineage(self, event: Lineage) -> list[MemberInstruction]:
-        """The epoch before ours, for a member that was not in it: its hash is in the roster that all n signed."""
+        """The epoch before ours, for a member that was not in it: its hash is in the roster that all n signed, and all of its own
+        members have confirmed it. A roster that never stood is no epoch: its members were elsewhere, and may be so still."""
         roster = event.roster
         if self._before is not None or self._certain.epoch == FIRST_EPOCH:
             return []
@@ -376,6 +377,8 @@ class MemberMachine:
             self._verify,
         )
         check_successor(self._certain, bench)
+        said = event.confirmations
+        check_confirmations(bench, said.epoch, said.roster_hash, said.confirmations)
         record = Known(bench.epoch, bench.predecessor, bench.roster_hash, bench.seats)
         remembered = self._votes.put(BEFORE, record)
         self._sit()

@@ -72,7 +72,7 @@ FIELDS: dict[str, list[tuple[int, str, str]]] = {
     "Certificate": [(1, "survivors", "Survivors"), (2, "acks", "Ack*")],
     "Recover": [(1, "certificate", "Certificate"), (2, "owner", "int"), (3, "edges", "int*"), (4, "box", "bytes")],
     "AbortRequest": [(1, "epoch", "int"), (2, "round", "int"), (3, "attempt", "int")],
-    "Lineage": [(1, "roster", "Roster")],
+    "Lineage": [(1, "roster", "Roster"), (2, "confirmations", "Confirmations")],
     "CatchUp": [
         (1, "epoch", "int"), (2, "round", "int"), (3, "state_digest", "bytes"), (4, "state_blob", "bytes"),
         (5, "receipts", "Receipt*"),

@@ -24,6 +24,7 @@ from federation.secagg.events import (
     AbortRequest,
     CatchUp,
     ComputeInitialState,
+    Confirmations,
     Contribute,
     ContributionFailed,
     Encoded,
@@ -86,6 +87,14 @@ class Peer:
     refused: list[str] = field(default_factory=list)
 
 
+class Willing(MemberMachine):
+    """A colluder's: it sets up whatever roster it is asked to, however the job stands."""
+
+    @property
+    def _rooted(self) -> int:
+        return max(self._votes.epochs(), default=0)
+
+
 @dataclass(frozen=True)
 class Era:
     """An epoch as the coordinator knows it."""
@@ -116,7 +125,7 @@ class Hostile:
         self.liars = tuple(f"m{index}" for index in colluders)
         journals, standing = begun(n, guests)
         self.watch = Watch(JOB, frozenset(self.liars))
-        self.puppets = {name: self._machine(name, MemberMachine, journals[name], 0) for name in self.liars}
+        self.puppets = {name: self._machine(name, Willing, journals[name], 0) for name in self.liars}
         bench = self._bench(standing.roster, None)
         self.eras = {1: Era(bench, None, standing.roster, standing.confirmations)}
         self.watch.seated(1, bench.roster_hash, bench.seats)
@@ -556,7 +565,8 @@ class Hostile:
 
     def op_epoch(self, op: Op) -> None:
         """Forms a roster of everybody but ``less``, guests included, to follow the newest epoch (choice 1: another to
-        follow the one before that); its confirmations are shown to everybody but ``spare``."""
+        follow the one before that; choice 3: one that nobody is asked to confirm, to be followed all the same); its
+        confirmations are shown to everybody but ``spare``."""
         newest = max(self.eras)
         follows = self.eras.get(newest - (op.choice == 1), self.eras[newest])
         epoch = follows.bench.epoch + 1
@@ -576,7 +586,8 @@ class Hostile:
         )
         out: Sequence[Any] | None = formation.start(0.0)
         while out is not None:
-            if formation.book.stage in ("formed", "failed"):
+            stage = formation.book.stage
+            if stage in ("formed", "failed") or (op.choice == 3 and stage == "openings"):
                 break
             for tell in out:
                 assert isinstance(tell, Tell)
@@ -587,6 +598,10 @@ class Hostile:
                         except ProtocolViolation:
                             continue
             out = formation.step(0.0)
+        if op.choice == 3 and formation.book.stage == "openings" and epoch not in self.eras:
+            nothing = Confirmations(epoch, formation.bench.roster_hash, ())
+            self.eras[epoch] = Era(formation.bench, follows.bench, formation.roster(), nothing)
+            self.watch.seated(epoch, formation.bench.roster_hash, formation.bench.seats)
         if formation.book.stage != "formed" or epoch in self.eras:
             return
         standing = formation.standing()
@@ -596,7 +611,7 @@ class Hostile:
             if name in names:
                 self._asked(name, standing.confirmations)
         self.tell(standing.confirmations, op.spare)
-        self.tell(Lineage(follows.roster), op.spare)
+        self.tell(Lineage(follows.roster, follows.confirmations), op.spare)
 
     def _asked(self, name: str, message: Any) -> list[Any]:
         """What a member answers to a message of the setup."""

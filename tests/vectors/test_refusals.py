@@ -196,7 +196,7 @@ def lab_with(setup: str, index: int, at: str) -> product.Lab:
     )
     lab.setup()
     if at == "knows the epoch before":
-        assert lab.told("Lineage", {"roster": epoch("five").roster(0)})
+        assert lab.told("Lineage", {"roster": epoch("five").roster(0), "confirmations": epoch("five").confirmed()})
     if at.startswith("holds"):
         lab.hears(StateReady(1, attempt.state))
     if at == "holds state_2":

@@ -48,7 +48,7 @@ MESSAGES: list[Any] = [
     ROSTER,
     events.Openings(1, H, (OPENING, replace(OPENING, index=2, boxes=()))),
     events.Confirmations(1, H, (CONFIRMATION, replace(CONFIRMATION, index=2))),
-    events.Lineage(replace(ROSTER, ciphertexts=())),
+    events.Lineage(replace(ROSTER, ciphertexts=()), events.Confirmations(1, H, (CONFIRMATION,))),
     events.Reopen(1, 2, VOID),
     events.ProvideState(1, 2, H),
     events.RosterCertificate(1, H, (m.RosterSignature(1, H, S), m.RosterSignature(2, H, S))),

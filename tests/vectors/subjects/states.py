@@ -55,11 +55,12 @@ def _said(
 
 def _short(fields: Said) -> Said:
     """What is "five"'s own, by reference."""
-    found = dict(fields["roster"])
-    for kind in ("keys", "encapsulations"):
-        own = epoch("five").roster(0)[kind]
-        found[kind] = [{"ref": f"{kind}/{own.index(each) + 1}"} if each in own else each for each in found[kind]]
-    return {"roster": found}
+    roster, said, five = dict(fields["roster"]), dict(fields["confirmations"]), epoch("five")
+    own = {**five.roster(0), **five.confirmed()}
+    for found, kind in ((roster, "keys"), (roster, "encapsulations"), (said, "confirmations")):
+        places = own[kind]
+        found[kind] = [{"ref": f"{kind}/{places.index(each) + 1}"} if each in places else each for each in found[kind]]
+    return {"roster": roster, "confirmations": said}
 
 
 def _lineages() -> list[Document]:
@@ -67,26 +68,38 @@ def _lineages() -> list[Document]:
     roster = five.roster(0)
     key = five.keys[0]
 
+    def of(made: Epoch) -> Said:
+        return {"roster": made.roster(0), "confirmations": made.confirmed()}
+
+    def shown(**changes: Any) -> Said:
+        return {"roster": {**roster, **changes}, "confirmations": five.confirmed()}
+
+    def confirmed(*said: Said, **changes: Any) -> Said:
+        return {"roster": roster, "confirmations": {**five.confirmed(), "confirmations": list(said), **changes}}
+
+    def confirming(index: int, **changes: Any) -> Said:
+        """A member signs another one."""
+        said = {**five.confirmations[index - 1], **changes}
+        return signed(said, five.members[index - 1], t.confirmation_text(five.job, said))
+
     def keyed(**changes: Any) -> Said:
         """With a key message that br's node signs anew."""
         said = signed({**key, **changes}, five.members[0], t.key_text(five.job, {**key, **changes}))
-        return {"roster": {**roster, "keys": [said, *roster["keys"][1:]]}}
+        return shown(keys=[said, *roster["keys"][1:]])
 
     def refused(
         name: str, check: str, fields: Said, comment: str = "", setup: str = "six", member: int = 6
     ) -> Document:
         return _said("Lineage", setup, member, "seated", name, _short(fields), comment, check=check)
 
-    def shown(**changes: Any) -> Said:
-        return {"roster": {**roster, **changes}}
-
+    all_said = five.confirmations
     unsigned, said, rest = {**key, "nonce_hash": bytes(32)}, roster["encapsulations"], roster["keys"][1:]
     first = {**said[0], "hashes": [bytes(32), *said[0]["hashes"][1:]]}
     first = signed(first, five.members[0], t.encapsulation_text(five.job, first))
     again = epoch_of(five.job, five.members, five.number, 1)
     return [
-        refused("of another epoch", "predecessor", {"roster": epoch("four").roster(0)}, "Whole, and not what ours follows."),
-        refused("another formation of the same members", "predecessor", {"roster": again.roster(0)}),
+        refused("of another epoch", "predecessor", of(epoch("four")), "Whole, and not what ours follows."),
+        refused("another formation of the same members", "predecessor", of(again)),
         refused("another encapsulation", "predecessor", shown(encapsulations=[first, *said[1:]]), "Another roster."),
         refused("another nonce", "two-rosters", keyed(nonce_hash=bytes(32)), "Encapsulations are for other keys."),
         refused("another weight", "two-rosters", keyed(weight=2)),
@@ -95,7 +108,13 @@ def _lineages() -> list[Document]:
         refused("an officer signed no such credential", "credential", keyed(credential=b"credential of nobody")),
         refused("two changed over", "roster-order", shown(keys=[rest[0], key, *rest[1:]])),
         refused("a member less", "encapsulation", shown(keys=roster["keys"][:4])),
-        refused("three of five came over", "successor", {"roster": roster},
+        refused("nobody confirmed it", "confirmations", confirmed(), "A roster that never stood is no epoch."),
+        refused("one did not confirm it", "confirmations", confirmed(*all_said[:4])),
+        refused("a confirmation is not signed", "signature",
+                confirmed({**all_said[0], "signature": all_said[1]["signature"]}, *all_said[1:])),
+        refused("they made other keys", "group-key", confirmed(confirming(1, group_hash=bytes(32)), *all_said[1:])),
+        refused("confirmations of another roster", "two-rosters", confirmed(*all_said, roster_hash=bytes(32))),
+        refused("three of five came over", "successor", of(five),
                 "q = 4 of \"five\" would have to be in it: it was formed without them.", "strangers", 5),
     ]  # fmt: skip
 
@@ -177,7 +196,8 @@ def _provisions() -> tuple[list[Document], list[Document]]:
 
 
 def state_document() -> Document:
-    lineage = _said("Lineage", "six", 6, "seated", "of the epoch before", _short({"roster": epoch("five").roster(0)}))
+    whole = {"roster": epoch("five").roster(0), "confirmations": epoch("five").confirmed()}
+    lineage = _said("Lineage", "six", 6, "seated", "of the epoch before", _short(whole))
     caught, refused = _catch_ups()
     provided, denied = _provisions()
     return {
