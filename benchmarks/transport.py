@@ -175,7 +175,7 @@ class Client:
     bytes_down: int = 0
 
     async def call(self, member: int, name: str, **said: object) -> dict[str, Any]:
-        channel: Any = self.links[member]._open()  # the stubs are typed for messages
+        channel: Any = self.links[member].channel()  # the stubs are typed for messages
         reply = await channel.unary_unary(f"/Benchmark/{name}")(json.dumps(said).encode(), timeout=600)
         found: dict[str, Any] = json.loads(reply)
         return found
@@ -276,7 +276,7 @@ async def compare(chosen: argparse.Namespace) -> None:
     medians = {name: statistics.median(found[name]) for name in ("ours", "plain")}
     print(json.dumps({**found, **medians}), flush=True)
     for link in links:
-        await link._open().close(None)
+        await link.channel().close(None)
 
 
 def main() -> int:

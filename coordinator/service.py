@@ -17,12 +17,15 @@ import grpc
 import structlog
 from prometheus_client import CollectorRegistry
 
+from coordinator.api.audit import AuditLogService
 from coordinator.api.calls import Parsing
 from coordinator.api.catalogues import CatalogueService
 from coordinator.api.halts import HaltService, add_halts
 from coordinator.api.node_link import NodeLinkService
 from coordinator.api.services import BlobService, EnrolmentService, JobService, add_services
 from coordinator.api.sessions import Sessions
+from coordinator.audit.book import LogBook
+from coordinator.audit.keys import log_signer
 from coordinator.catalogue.shelf import Shelf
 from coordinator.halts.desk import HaltDesk
 from coordinator.jobs.docket import Docket
@@ -83,27 +86,32 @@ async def serve(home: Home, settings: Settings) -> None:
     publisher = Publisher(database, blobs, key, time.time)
     halts = HaltDesk(database, registry, key, time.time)
     metrics = Metrics(CollectorRegistry(), product_version())
-    docket = Docket(database, blobs, spool, sessions, registry, publisher, metrics, time.time, halts)
+    signer = log_signer(home, settings.federation, database)
+    book = LogBook(database, settings.federation, signer, registry.roll, time.time, settings.log_head_seconds)
+    docket = Docket(database, blobs, spool, sessions, registry, publisher, metrics, time.time, book, halts)
     halts.changed = docket.halted
     metrics.observe(docket.states, lambda: _node_states(database, sessions))
     shelf = Shelf(database, registry, time.time)
     ready = Readiness(loop, database.answers)
-    web = WebServer(settings.metrics, metrics.registry, ready) if settings.metrics else None
+    web = WebServer(settings.metrics, metrics.registry, ready, book) if settings.metrics else None
     server = grpc.aio.server(options=OPTIONS, interceptors=(Parsing(),))
     server.add_generic_rpc_handlers((NodeLinkService(registry, sessions, docket, spool, shelf).handler(),))
     CatalogueService(registry, shelf).add_to(server)
     jobs = JobService(registry, database, docket, sessions, publisher, JobViews(database, registry))
     add_halts(server, HaltService(registry, halts))
-    add_services(server, EnrolmentService(registry), BlobService(registry, blobs, docket), jobs)
+    add_services(server, EnrolmentService(registry, str(book.key)), BlobService(registry, blobs, docket), jobs)
+    AuditLogService(registry, book).add_to(server)
     address = _listen(server, registry.authority, settings.listen)
     docket.resume()
     await server.start()
     document = {"pid": os.getpid(), "address": address, "metrics": web.address if web else ""}
     write_private(home.run_file, json.dumps(document).encode(), replace=True)
     ready.serving = True
+    announcing = asyncio.ensure_future(book.announce(sessions))
     log.info("coordinator.ready", **document)
     await stop.wait()
     ready.serving = False
+    announcing.cancel()
     log.info("coordinator.stopping")
     home.run_file.unlink(missing_ok=True)
     await docket.stop()

@@ -28,6 +28,8 @@ class Settings(BaseSettings):
     metrics: str = "127.0.0.1:9464"
     certificate_hours: float = Field(24.0, gt=0, le=24 * 90)
     max_update_bytes: int = Field(64 << 30, gt=0)
+    log_head_seconds: float = Field(5.0, gt=0, le=3600)
+    """how long a head of the public log stands before the next one is signed"""
 
     @classmethod
     def settings_customise_sources(
@@ -69,6 +71,11 @@ class Home:
 
     def key(self, name: str) -> Path:
         return self.root / "keys" / f"{name}.key"
+
+    @property
+    def log_key(self) -> Path:
+        """The public log's public key, one line, for whoever wants to check the log."""
+        return self.root / "log.key.pub"
 
     @property
     def ca_certificate(self) -> Path:

@@ -24,6 +24,7 @@ from node_agent.link import enrolment as wire
 from node_agent.link.channel import Credentials
 from node_agent.settings import Home, NodeSettings, settings_bytes
 from node_agent.store.files import private_folder, write_together
+from node_agent.witness.notebook import checked_key, key_file
 
 FILE_LIMIT = 1 << 20
 
@@ -121,8 +122,13 @@ def join(home: Home, *, ticket_file: Path, credential_file: Path, roll_file: Pat
         )
     check_credential(home, credential, roll, settings)
     check_certificate(joined.certificate_pem, transport, settings)
+    log_key = {}
+    if joined.log_key:
+        key = checked_key(home.witness, settings.federation, joined.log_key)
+        log_key = {key_file(private_folder(home.witness)): f"{key}\n".encode()}
     write_together(
         {
+            **log_key,
             home.credential: credential,
             home.roll: roll.envelope,
             home.ca: ticket.ca_pem,

@@ -199,8 +199,7 @@ def _verdict_lines(verdict: Verdict) -> Iterator[str]:
     yield f"verdict   {TOLD[verdict.outcome]}"
     for finding in verdict.deciding:
         rule = "" if finding.effect == "allows" else f"{finding.rule}: "
-        detail = f" [{finding.detail}]" if finding.detail else ""
-        yield f"  {plain(finding.place):<28} {plain(rule + finding.sentence + detail)}"
+        yield f"  {plain(finding.place):<28} {plain(rule + finding.sentence)}"
     if verdict.needs_person:
         people = "whoever has the node" if verdict.deputies is None else ", ".join(verdict.deputies)
         yield f"decides   {plain(people)}"

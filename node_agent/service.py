@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -34,7 +35,7 @@ from federation.identity.withdrawal import open_withdrawal
 from federation.manifest.bundle import unpack
 from federation.manifest.manifest import Manifest, open_manifest
 from federation.route import route_to
-from federation.v1 import rounds_pb2
+from federation.v1 import audit_pb2, rounds_pb2
 from node_agent.catalogue.bulletin import Bulletin
 from node_agent.catalogue.publication import published
 from node_agent.catalogue.versions import sealed_versions
@@ -45,6 +46,7 @@ from node_agent.halt.carrying_out import CarryingOut
 from node_agent.halt.folder import HaltFolder
 from node_agent.halt.halts import Halts
 from node_agent.halt.own import OwnHand
+from node_agent.link.audit import AuditLink
 from node_agent.link.channel import Credentials
 from node_agent.link.discretion import Discretion
 from node_agent.link.enrolment import renew
@@ -67,6 +69,8 @@ from node_agent.store.evidence import EvidenceFolder
 from node_agent.store.files import write_whole
 from node_agent.store.journal import ConsentRecord, Journal
 from node_agent.telemetry.metrics import MetricsServer, NodeMetrics
+from node_agent.witness.notebook import Notebook
+from node_agent.witness.watcher import HINT, Me, Witness
 
 log = structlog.get_logger()
 
@@ -123,6 +127,17 @@ class NodeAgent:
             {name: held.budget for name, held in settings.data_sets.items() if held.budget is not None},
             gate=self.halts,
         )
+        self.witness = Witness(
+            Notebook(home.witness),
+            Me(settings.federation, settings.member, settings.node, self.key),
+            lambda: self.roll,
+            AuditLink(self.link),
+            self.link.send,
+            self._witness_stopped,
+            time.time,
+            settings.witness_seconds,
+            self.metrics.count,
+        )
 
     # ---------------------------------------------------------------------------------------------------------- running
 
@@ -131,6 +146,9 @@ class NodeAgent:
         log.info("node.sandbox", sandbox=self.sandbox.kind, reason=self.sandbox.reason, hint=self.sandbox.hint)
         self.halts.start()
         self.carrying_out.begin()
+        if self.witness.stopped:
+            log.error("witness.stopped", detail=self.witness.stopped, hint=HINT)
+            self.link.mute(self.witness.stopped)
         for record in self.journal.jobs():
             if self.carrying_out.ends(record.job, record.manifest):
                 continue
@@ -143,6 +161,7 @@ class NodeAgent:
             self._spawn(self.link.run()),
             self._spawn(self._renew()),
             self._spawn(self.bulletin.run()),
+            self._spawn(self.witness.run()),
         ]
         await stop.wait()
         for task in work:
@@ -242,6 +261,8 @@ class NodeAgent:
             self.bulletin.begin()
         elif isinstance(body, rounds_pb2.AskConsent):
             self._ask(instruction.job, body.manifest)
+        elif isinstance(body, audit_pb2.LogHead):
+            self.witness.hint()
         elif isinstance(body, rounds_pb2.Ping):
             self.link.send(event_of(b"", rounds_pb2.Pong(nonce=body.nonce)))
         elif isinstance(body, rounds_pb2.CatalogueHeld):
@@ -291,6 +312,7 @@ class NodeAgent:
     async def _consider(self, job: bytes, envelope: bytes) -> None:
         """Decide once, keep the answer on disk, then say it."""
         try:
+            self.witness.check()
             record = self.journal.consent(job)
             if record is not None and record.granted and self.halts.level(job):
                 raise Halted(f"It is halted here: {self.halts.reason(job)}.", hint="The node is asked again later.")
@@ -316,6 +338,7 @@ class NodeAgent:
                 if consent.granted:
                     await self._take_up(manifest, fetch=False)
             self.link.send(event_of(job, rounds_pb2.ConsentReply(envelope=record.envelope)))
+            self.witness.expect(record.envelope, "consent", job)
         except FederationError as error:
             log.error("consent.refused", job=job.hex()[:12], code=error.code, detail=error.message)
             text = self.lab.discreet(f"{error.message} {error.hint}")[:1000]
@@ -378,7 +401,8 @@ class NodeAgent:
         files.unpack(unpack(packed.read_bytes(), manifest.bundle_digest))
 
     async def _take_up(self, manifest: Manifest, *, fetch: bool) -> None:
-        """Starts the driver of a job that this lab consented to. Raises NotFound when its consent is not on disk."""
+        """Starts the driver of a job that this lab consented to. Raises NotFound when its consent is not on disk, or Halted."""
+        self.witness.check()
         record = self.journal.consent(manifest.digest)
         if record is None or not record.granted:
             raise NotFound("There is no consent to this job on this node's disk.")
@@ -422,7 +446,19 @@ class NodeAgent:
             return
         self._end(job, "withdrawn", withdrawal.reason)
 
+    def _witness_stopped(self, why: str) -> None:
+        """The log was rewritten, or cannot be verified: every task ends, and nothing more is sent for any job. Journals stay."""
+        refusal = rounds_pb2.Refusal(
+            code=Halted.code, text=f"this node's witness of the public log stopped it: {why}"[:1000]
+        )
+        for job, driver in list(self.jobs.items()):
+            self.link.send(event_of(job, refusal))
+            self._spawn(driver.stop())
+        self.link.mute(why)
+        self.jobs.clear()
+
     def _end(self, job: bytes, state: str, reason: str) -> None:
+        self.witness.settle(job)
         driver = self.jobs.pop(job, None)
         if driver is not None:
             if self.halts.level(job) is Level.stop:
@@ -452,7 +488,7 @@ def serve(home: Home) -> None:
     for path in (home.identity_key, home.transport_key):
         if path.exists() and path.stat().st_mode & 0o077:
             raise InvalidUsage(f"The key {path} can be read by others.", hint=f"Run: chmod 600 {path}")
-    with _locked(home), Journal(home.journal, now=moment_text(datetime.now(UTC))) as journal:
+    with locked(home), Journal(home.journal, now=moment_text(datetime.now(UTC))) as journal:
         _say_restored(journal)
         asyncio.run(_serve(home, settings, journal))
 
@@ -500,7 +536,7 @@ async def _say_ready(home: Home, agent: NodeAgent, server: MetricsServer | None)
 
 
 @contextlib.contextmanager
-def _locked(home: Home) -> Iterator[None]:
+def locked(home: Home) -> Iterator[None]:
     descriptor = os.open(home.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

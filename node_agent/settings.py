@@ -102,6 +102,8 @@ class NodeSettings(BaseModel):
     federation: Name
     address: str = ""
     """host:port of the coordinator; empty until ``concord-node join``"""
+    witness_seconds: float = Field(default=30.0, gt=0, le=86_400)
+    """how often the public log is looked at when the coordinator tells of nothing new"""
     metrics: str = "127.0.0.1:0"
     """where /metrics, /healthz and /readyz are served; port 0 takes a free one, empty turns it off"""
     data_sets: dict[Name, DataSet] = Field(default_factory=dict)
@@ -193,6 +195,11 @@ class Home:
     def halts(self) -> Path:
         """Orders that halt this node, and lifts; ``node_agent.halt.folder``"""
         return self.root / "halts"
+
+    @property
+    def witness(self) -> Path:
+        """What this node keeps as a witness of the public log; ``node_agent.witness.notebook``"""
+        return self.root / "witness"
 
     @property
     def run_file(self) -> Path:

@@ -46,6 +46,7 @@ PART_SECONDS: Final = 60.0
 @dataclass(frozen=True, slots=True)
 class EnrolmentService(enrolment_pb2_grpc.EnrolmentServicer):
     registry: Registry
+    log_key: str = ""
 
     @unary
     async def Join(self, request: enrolment_pb2.JoinRequest, context: Context) -> enrolment_pb2.JoinReply:
@@ -56,6 +57,7 @@ class EnrolmentService(enrolment_pb2_grpc.EnrolmentServicer):
             ca_pem=self.registry.authority.certificate_pem,
             roll=joined.roll.envelope,
             federation=joined.roll.federation,
+            log_key=self.log_key,
         )
 
     @unary

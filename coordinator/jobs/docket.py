@@ -13,6 +13,7 @@ from typing import Final
 import structlog
 
 from coordinator.api.sessions import Session, Sessions
+from coordinator.audit.book import LogBook
 from coordinator.halts.effects import NOTHING_HALTED, Halting, effect
 from coordinator.jobs.lifecycle import ENDED, step
 from coordinator.jobs.placement import Capacity, Request, place
@@ -88,11 +89,13 @@ class Docket:
         publisher: Publisher,
         metrics: Metrics,
         clock: Callable[[], float],
+        book: LogBook,
         halts: Halting = NOTHING_HALTED,
     ) -> None:
         self._database, self._blobs, self._spool, self._sessions = database, blobs, spool, sessions
         self._halts = halts
         self._registry, self._publisher, self._metrics, self._clock = registry, publisher, metrics, clock
+        self._book = book
         self._cases: dict[str, Case] = {}
         self._watchers: dict[str, asyncio.Event] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -541,6 +544,8 @@ class Docket:
             self._place_all()
         elif kind == "consent":
             self.consented(session, event.consent.envelope)
+        elif kind == "log_cosignature":
+            self._book.cosigned(session, event.log_cosignature.size, event.log_cosignature.line)
         elif kind not in {"hello", "pong", ""}:
             case = self._cases.get(event.job.hex())
             if case is not None and case.state == "consulting" and kind == "refusal":

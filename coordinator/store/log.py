@@ -15,7 +15,7 @@ from sqlalchemy.dialects.sqlite import insert
 from coordinator.store import tables
 from federation.audit import tiles
 from federation.audit.entry import Entry
-from federation.audit.tree import Frontier, leaf_hash
+from federation.audit.tree import HASH_BYTES, Frontier, leaf_hash
 from federation.errors import NotFound
 
 HEADS_KEPT: Final = 512
@@ -57,6 +57,8 @@ class LogRows:
         self._connection = connection
         self._state: Frontier | None = None
         self._appended = False
+        self._read: dict[tuple[int, int], bytes] = {}
+        """tiles that were read, at their widest"""
 
     def frontier(self) -> Frontier:
         if self._state is None:
@@ -70,6 +72,7 @@ class LogRows:
         number = before.size
         self._connection.execute(_ENTRY, {"number": number, "entry": data, "document": entry.document})
         self._state, self._appended = before.append(leaf_hash(data)), True
+        self._read.clear()
         self._finish_tiles(self._state.size)
         return number
 
@@ -97,7 +100,7 @@ class LogRows:
         if not 0 < width <= tiles.WIDTH or number * tiles.WIDTH + width > count:
             raise NotFound("The log has no such tile.", hint="Ask for those of its newest head.")
         full = (number + 1) * tiles.WIDTH <= count
-        return self._full(level, number)[: 32 * width] if full else self._hashes(level, number, width)
+        return self._full(level, number)[: HASH_BYTES * width] if full else self._hashes(level, number, width)
 
     def entries(self, number: int, width: int) -> bytes:
         """An entry bundle: the first ``width`` entries of level-0 tile ``number``. Raises NotFound."""
@@ -120,7 +123,14 @@ class LogRows:
 
     def node(self, height: int, place: int) -> bytes:
         """For ``federation.audit.tree``: the root of a complete subtree."""
-        return tiles.node_in(self.tile, height, place)
+        return tiles.node_in(self._tile_once, height, place)
+
+    def _tile_once(self, level: int, number: int, width: int) -> bytes:
+        read = self._read.get((level, number))
+        if read is None:
+            widest = tiles.width_at(self.frontier().size, level, number)
+            read = self._read[level, number] = self.tile(level, number, max(widest, width))
+        return read[: width * HASH_BYTES]
 
     def _full(self, level: int, number: int) -> bytes:
         table = tables.log_tiles
@@ -156,6 +166,10 @@ class LogRows:
         table = tables.log_heads
         row = self._connection.execute(sa.select(table).where(table.c.size == size)).one_or_none()
         return None if row is None else SignedHead(row.size, row.root, row.note)
+
+    def shown(self) -> bool:
+        """Whether any head was ever signed."""
+        return self._connection.execute(sa.select(tables.log_heads.c.size).limit(1)).first() is not None
 
     def cosigned_size(self, above: int) -> int | None:
         """The newest head that holds entry ``above`` and has a cosignature."""

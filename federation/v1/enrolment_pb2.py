@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x66\x65\x64\x65ration/v1/enrolment.proto\x12\rfederation.v1\"Y\n\x0bJoinRequest\x12\x11\n\tticket_id\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\x12\x0f\n\x07\x63sr_pem\x18\x03 \x01(\x0c\x12\x17\n\x0fnode_credential\x18\x04 \x01(\x0c\"V\n\tJoinReply\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x01 \x01(\x0c\x12\x0e\n\x06\x63\x61_pem\x18\x02 \x01(\x0c\x12\x0c\n\x04roll\x18\x03 \x01(\x0c\x12\x12\n\nfederation\x18\x04 \x01(\t\"\x1f\n\x0cRenewRequest\x12\x0f\n\x07\x63sr_pem\x18\x01 \x01(\x0c\"%\n\nRenewReply\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x01 \x01(\x0c\x32\x8a\x01\n\tEnrolment\x12<\n\x04Join\x12\x1a.federation.v1.JoinRequest\x1a\x18.federation.v1.JoinReply\x12?\n\x05Renew\x12\x1b.federation.v1.RenewRequest\x1a\x19.federation.v1.RenewReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x66\x65\x64\x65ration/v1/enrolment.proto\x12\rfederation.v1\"Y\n\x0bJoinRequest\x12\x11\n\tticket_id\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\x12\x0f\n\x07\x63sr_pem\x18\x03 \x01(\x0c\x12\x17\n\x0fnode_credential\x18\x04 \x01(\x0c\"g\n\tJoinReply\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x01 \x01(\x0c\x12\x0e\n\x06\x63\x61_pem\x18\x02 \x01(\x0c\x12\x0c\n\x04roll\x18\x03 \x01(\x0c\x12\x12\n\nfederation\x18\x04 \x01(\t\x12\x0f\n\x07log_key\x18\x05 \x01(\t\"\x1f\n\x0cRenewRequest\x12\x0f\n\x07\x63sr_pem\x18\x01 \x01(\x0c\"%\n\nRenewReply\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x01 \x01(\x0c\x32\x8a\x01\n\tEnrolment\x12<\n\x04Join\x12\x1a.federation.v1.JoinRequest\x1a\x18.federation.v1.JoinReply\x12?\n\x05Renew\x12\x1b.federation.v1.RenewRequest\x1a\x19.federation.v1.RenewReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,11 +34,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_JOINREQUEST']._serialized_start=48
   _globals['_JOINREQUEST']._serialized_end=137
   _globals['_JOINREPLY']._serialized_start=139
-  _globals['_JOINREPLY']._serialized_end=225
-  _globals['_RENEWREQUEST']._serialized_start=227
-  _globals['_RENEWREQUEST']._serialized_end=258
-  _globals['_RENEWREPLY']._serialized_start=260
-  _globals['_RENEWREPLY']._serialized_end=297
-  _globals['_ENROLMENT']._serialized_start=300
-  _globals['_ENROLMENT']._serialized_end=438
+  _globals['_JOINREPLY']._serialized_end=242
+  _globals['_RENEWREQUEST']._serialized_start=244
+  _globals['_RENEWREQUEST']._serialized_end=275
+  _globals['_RENEWREPLY']._serialized_start=277
+  _globals['_RENEWREPLY']._serialized_end=314
+  _globals['_ENROLMENT']._serialized_start=317
+  _globals['_ENROLMENT']._serialized_end=455
 # @@protoc_insertion_point(module_scope)

@@ -55,11 +55,14 @@ class JoinReply(_message.Message):
     CA_PEM_FIELD_NUMBER: _builtins.int
     ROLL_FIELD_NUMBER: _builtins.int
     FEDERATION_FIELD_NUMBER: _builtins.int
+    LOG_KEY_FIELD_NUMBER: _builtins.int
     certificate_pem: _builtins.bytes
     ca_pem: _builtins.bytes
     roll: _builtins.bytes
     """envelope (JSON bytes) signed by the members"""
     federation: _builtins.str
+    log_key: _builtins.str
+    """the key of the public log, as signed-note writes it: whoever hands out tickets vouches for it"""
     def __init__(
         self,
         *,
@@ -67,10 +70,11 @@ class JoinReply(_message.Message):
         ca_pem: _builtins.bytes = ...,
         roll: _builtins.bytes = ...,
         federation: _builtins.str = ...,
+        log_key: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ca_pem", b"ca_pem", "certificate_pem", b"certificate_pem", "federation", b"federation", "roll", b"roll"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ca_pem", b"ca_pem", "certificate_pem", b"certificate_pem", "federation", b"federation", "log_key", b"log_key", "roll", b"roll"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

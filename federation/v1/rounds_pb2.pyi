@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 from collections import abc as _abc
+from federation.v1 import audit_pb2 as _audit_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
@@ -1042,6 +1043,7 @@ class NodeEvent(_message.Message):
     OPENING_FIELD_NUMBER: _builtins.int
     CONFIRMATION_FIELD_NUMBER: _builtins.int
     SEALING_FIELD_NUMBER: _builtins.int
+    LOG_COSIGNATURE_FIELD_NUMBER: _builtins.int
     CATALOGUE_FIELD_NUMBER: _builtins.int
     job: _builtins.bytes
     """empty: not about one job"""
@@ -1088,6 +1090,8 @@ class NodeEvent(_message.Message):
     @_builtins.property
     def sealing(self) -> Global___Sealing: ...
     @_builtins.property
+    def log_cosignature(self) -> _audit_pb2.LogCosignature: ...
+    @_builtins.property
     def catalogue(self) -> Global___CatalogueStatement: ...
     def __init__(
         self,
@@ -1114,13 +1118,14 @@ class NodeEvent(_message.Message):
         opening: Global___Opening | None = ...,
         confirmation: Global___Confirmation | None = ...,
         sealing: Global___Sealing | None = ...,
+        log_cosignature: _audit_pb2.LogCosignature | None = ...,
         catalogue: Global___CatalogueStatement | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "ack", b"ack", "catalogue", b"catalogue", "confirmation", b"confirmation", "consent", b"consent", "encapsulation", b"encapsulation", "event", b"event", "hello", b"hello", "key", b"key", "offer", b"offer", "opening", b"opening", "pong", b"pong", "progress", b"progress", "ready", b"ready", "receipt", b"receipt", "recover_reply", b"recover_reply", "refusal", b"refusal", "reveal", b"reveal", "roster_signature", b"roster_signature", "sealing", b"sealing", "state_stored", b"state_stored", "task_failure", b"task_failure", "upload", b"upload"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "ack", b"ack", "catalogue", b"catalogue", "confirmation", b"confirmation", "consent", b"consent", "encapsulation", b"encapsulation", "event", b"event", "hello", b"hello", "key", b"key", "log_cosignature", b"log_cosignature", "offer", b"offer", "opening", b"opening", "pong", b"pong", "progress", b"progress", "ready", b"ready", "receipt", b"receipt", "recover_reply", b"recover_reply", "refusal", b"refusal", "reveal", b"reveal", "roster_signature", b"roster_signature", "sealing", b"sealing", "state_stored", b"state_stored", "task_failure", b"task_failure", "upload", b"upload"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "ack", b"ack", "catalogue", b"catalogue", "confirmation", b"confirmation", "consent", b"consent", "encapsulation", b"encapsulation", "event", b"event", "hello", b"hello", "job", b"job", "key", b"key", "offer", b"offer", "opening", b"opening", "pong", b"pong", "progress", b"progress", "ready", b"ready", "receipt", b"receipt", "recover_reply", b"recover_reply", "refusal", b"refusal", "reveal", b"reveal", "roster_signature", b"roster_signature", "sealing", b"sealing", "state_stored", b"state_stored", "task_failure", b"task_failure", "upload", b"upload"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "ack", b"ack", "catalogue", b"catalogue", "confirmation", b"confirmation", "consent", b"consent", "encapsulation", b"encapsulation", "event", b"event", "hello", b"hello", "job", b"job", "key", b"key", "log_cosignature", b"log_cosignature", "offer", b"offer", "opening", b"opening", "pong", b"pong", "progress", b"progress", "ready", b"ready", "receipt", b"receipt", "recover_reply", b"recover_reply", "refusal", b"refusal", "reveal", b"reveal", "roster_signature", b"roster_signature", "sealing", b"sealing", "state_stored", b"state_stored", "task_failure", b"task_failure", "upload", b"upload"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["hello", "offer", "consent", "key", "roster_signature", "ready", "upload", "ack", "reveal", "recover_reply", "abort", "receipt", "task_failure", "refusal", "state_stored", "progress", "pong", "encapsulation", "opening", "confirmation", "sealing", "catalogue"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["hello", "offer", "consent", "key", "roster_signature", "ready", "upload", "ack", "reveal", "recover_reply", "abort", "receipt", "task_failure", "refusal", "state_stored", "progress", "pong", "encapsulation", "opening", "confirmation", "sealing", "log_cosignature", "catalogue"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -1888,6 +1893,7 @@ class Instruction(_message.Message):
     LINEAGE_FIELD_NUMBER: _builtins.int
     REOPEN_FIELD_NUMBER: _builtins.int
     PROVIDE_RELEASE_FIELD_NUMBER: _builtins.int
+    LOG_HEAD_FIELD_NUMBER: _builtins.int
     CATALOGUE_FIELD_NUMBER: _builtins.int
     job: _builtins.bytes
     @_builtins.property
@@ -1937,6 +1943,8 @@ class Instruction(_message.Message):
     @_builtins.property
     def provide_release(self) -> Global___ProvideRelease: ...
     @_builtins.property
+    def log_head(self) -> _audit_pb2.LogHead: ...
+    @_builtins.property
     def catalogue(self) -> Global___CatalogueHeld: ...
     def __init__(
         self,
@@ -1965,13 +1973,14 @@ class Instruction(_message.Message):
         lineage: Global___Lineage | None = ...,
         reopen: Global___Reopen | None = ...,
         provide_release: Global___ProvideRelease | None = ...,
+        log_head: _audit_pb2.LogHead | None = ...,
         catalogue: Global___CatalogueHeld | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["abort_request", b"abort_request", "announcement", b"announcement", "ask_consent", b"ask_consent", "candidates", b"candidates", "catalogue", b"catalogue", "catch_up", b"catch_up", "certificate", b"certificate", "close", b"close", "confirmations", b"confirmations", "finished", b"finished", "form", b"form", "instruction", b"instruction", "job_failed", b"job_failed", "lineage", b"lineage", "openings", b"openings", "ping", b"ping", "provide_release", b"provide_release", "provide_state", b"provide_state", "recover", b"recover", "reopen", b"reopen", "roster", b"roster", "roster_certificate", b"roster_certificate", "survivors", b"survivors", "welcome", b"welcome", "withdrawn", b"withdrawn"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["abort_request", b"abort_request", "announcement", b"announcement", "ask_consent", b"ask_consent", "candidates", b"candidates", "catalogue", b"catalogue", "catch_up", b"catch_up", "certificate", b"certificate", "close", b"close", "confirmations", b"confirmations", "finished", b"finished", "form", b"form", "instruction", b"instruction", "job_failed", b"job_failed", "lineage", b"lineage", "log_head", b"log_head", "openings", b"openings", "ping", b"ping", "provide_release", b"provide_release", "provide_state", b"provide_state", "recover", b"recover", "reopen", b"reopen", "roster", b"roster", "roster_certificate", b"roster_certificate", "survivors", b"survivors", "welcome", b"welcome", "withdrawn", b"withdrawn"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abort_request", b"abort_request", "announcement", b"announcement", "ask_consent", b"ask_consent", "candidates", b"candidates", "catalogue", b"catalogue", "catch_up", b"catch_up", "certificate", b"certificate", "close", b"close", "confirmations", b"confirmations", "finished", b"finished", "form", b"form", "instruction", b"instruction", "job", b"job", "job_failed", b"job_failed", "lineage", b"lineage", "openings", b"openings", "ping", b"ping", "provide_release", b"provide_release", "provide_state", b"provide_state", "recover", b"recover", "reopen", b"reopen", "roster", b"roster", "roster_certificate", b"roster_certificate", "survivors", b"survivors", "welcome", b"welcome", "withdrawn", b"withdrawn"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abort_request", b"abort_request", "announcement", b"announcement", "ask_consent", b"ask_consent", "candidates", b"candidates", "catalogue", b"catalogue", "catch_up", b"catch_up", "certificate", b"certificate", "close", b"close", "confirmations", b"confirmations", "finished", b"finished", "form", b"form", "instruction", b"instruction", "job", b"job", "job_failed", b"job_failed", "lineage", b"lineage", "log_head", b"log_head", "openings", b"openings", "ping", b"ping", "provide_release", b"provide_release", "provide_state", b"provide_state", "recover", b"recover", "reopen", b"reopen", "roster", b"roster", "roster_certificate", b"roster_certificate", "survivors", b"survivors", "welcome", b"welcome", "withdrawn", b"withdrawn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_instruction: _TypeAlias = _typing.Literal["welcome", "ask_consent", "form", "roster", "roster_certificate", "announcement", "survivors", "certificate", "recover", "abort_request", "close", "catch_up", "provide_state", "withdrawn", "finished", "job_failed", "ping", "candidates", "openings", "confirmations", "lineage", "reopen", "provide_release", "catalogue"]  # noqa: Y015
+    _WhichOneofReturnType_instruction: _TypeAlias = _typing.Literal["welcome", "ask_consent", "form", "roster", "roster_certificate", "announcement", "survivors", "certificate", "recover", "abort_request", "close", "catch_up", "provide_state", "withdrawn", "finished", "job_failed", "ping", "candidates", "openings", "confirmations", "lineage", "reopen", "provide_release", "log_head", "catalogue"]  # noqa: Y015
     _WhichOneofArgType_instruction: _TypeAlias = _typing.Literal["instruction", b"instruction"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_instruction) -> _WhichOneofReturnType_instruction | None: ...
 

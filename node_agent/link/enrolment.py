@@ -15,6 +15,8 @@ class Joined:
     certificate_pem: bytes
     ca_pem: bytes
     roll: bytes
+    log_key: str = ""
+    """of the public log; empty from a coordinator that has none"""
 
 
 async def join(
@@ -25,7 +27,7 @@ async def join(
     async with open_channel(route, credentials) as channel:
         with spoken(route):
             reply = parsed(await enrolment_pb2_grpc.EnrolmentStub(parsing(channel)).Join(request, timeout=CALL_SECONDS))
-    return Joined(reply.certificate_pem, reply.ca_pem, reply.roll)
+    return Joined(reply.certificate_pem, reply.ca_pem, reply.roll, reply.log_key)
 
 
 async def renew(route: Route, credentials: Credentials, csr_pem: bytes) -> bytes:

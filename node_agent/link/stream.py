@@ -17,7 +17,7 @@ from typing import Any, Final
 import grpc
 import structlog
 
-from federation.errors import FederationError, ProtocolViolation, Unavailable, VerificationFailed
+from federation.errors import FederationError, Halted, ProtocolViolation, Unavailable, VerificationFailed
 from federation.parsing import parsed
 from federation.route import Route
 from federation.v1 import blobs_pb2, blobs_pb2_grpc, rounds_pb2, rounds_pb2_grpc
@@ -55,9 +55,20 @@ class Link:
         self._channel: grpc.aio.Channel | None = None
         self._call: grpc.aio.StreamStreamCall[rounds_pb2.NodeEvent, rounds_pb2.Instruction] | None = None
         self.connected = asyncio.Event()
+        self._muted = ""
+
+    def mute(self, why: str) -> None:
+        """From now on nothing leaves that is about a job but refusals; uploads raise Halted."""
+        self._muted = why
+
+    def _check_muted(self) -> None:
+        if self._muted:
+            raise Halted(self._muted, hint="Nothing was sent. The lab's operator decides when this node goes on.")
 
     def send(self, event: rounds_pb2.NodeEvent) -> None:
-        """Queues an event; dropped while the stream is broken."""
+        """Queues an event; dropped while the stream is broken, or muted and the event is about a job and no refusal."""
+        if self._muted and event.job and event.WhichOneof("event") != "refusal":
+            return
         if self.connected.is_set():
             try:
                 self._out.put_nowait(event)
@@ -126,7 +137,8 @@ class Link:
 
     # ------------------------------------------------------------------------------------------------------------ parts
 
-    def _open(self) -> grpc.aio.Channel:
+    def channel(self) -> grpc.aio.Channel:
+        """The open channel, for calls beside the stream. Raises Unavailable."""
         if self._channel is None:
             raise Unavailable(
                 f"The coordinator cannot be reached: {self.route.place}.", hint="The node dials again by itself."
@@ -138,8 +150,9 @@ class Link:
 
         Raises Unavailable or what the coordinator says.
         """
+        self._check_muted()
         query, size = rounds_pb2.UpdateQuery(job=job, context=context), update.size
-        stub = rounds_pb2_grpc.NodeLinkStub(parsing(self._open()))
+        stub = rounds_pb2_grpc.NodeLinkStub(parsing(self.channel()))
         with spoken(self.route):
             held = parsed(await stub.HeldUpdate(query, timeout=CALL_SECONDS)).held
             if held == size:
@@ -151,6 +164,7 @@ class Link:
                     offset, first = held, True
                     while offset < size:
                         standing = await update.until(offset + PART)
+                        self._check_muted()
                         data = stream.read(min(PART, standing - offset))
                         if not data:
                             raise Unavailable("The masked update is shorter than it was.", hint="Its attempt is over.")
@@ -164,7 +178,7 @@ class Link:
 
     async def audit(self, job: bytes, context: bytes, leaf: int, members: int) -> list[rounds_pb2.AuditPart]:
         """What the cohort uploaded at one place: at most ``members`` parts. Raises Unavailable, or what the coordinator says."""
-        stub = rounds_pb2_grpc.NodeLinkStub(parsing(self._open()))
+        stub = rounds_pb2_grpc.NodeLinkStub(parsing(self.channel()))
         parts: list[rounds_pb2.AuditPart] = []
         with spoken(self.route):
             request = rounds_pb2.AuditRequest(job=job, context=context, place=leaf)
@@ -178,8 +192,9 @@ class Link:
 
     async def put_blob(self, digest: bytes, path: Path) -> None:
         """Raises Unavailable when it cannot be brought to its end."""
+        self._check_muted()
         size = path.stat().st_size
-        stub = blobs_pb2_grpc.BlobsStub(parsing(self._open()))
+        stub = blobs_pb2_grpc.BlobsStub(parsing(self.channel()))
         with spoken(self.route):
             receipt = parsed(await stub.Held(blobs_pb2.BlobRequest(digest=digest), timeout=CALL_SECONDS))
             if receipt.complete:
@@ -218,7 +233,7 @@ class Link:
             partial.unlink(missing_ok=True)
 
     async def _fetch(self, digest: bytes, partial: Path, limit: int) -> None:
-        stub = blobs_pb2_grpc.BlobsStub(parsing(self._open()))
+        stub = blobs_pb2_grpc.BlobsStub(parsing(self.channel()))
         with partial.open("ab") as stream, spoken(self.route):
             done = stream.tell()
             call = stub.Get(blobs_pb2.BlobRequest(digest=digest, offset=done), timeout=TRANSFER_SECONDS)

@@ -21,6 +21,8 @@ COUNTED = {
     "evidence": "Refused messages that were kept.",
     "consents_granted": "Jobs that this lab consented to.",
     "consents_denied": "Jobs that this lab denied.",
+    "log_missing": "Statements of this node that the public log did not hold in time.",
+    "log_stops": "Times that the public log's witness stopped this node.",
 }
 
 

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from coordinator.api.sessions import Session, Sessions
+from coordinator.audit.book import LogBook
 from coordinator.jobs.docket import Case, Docket
 from coordinator.web.metrics import Metrics
 from federation.errors import FederationError, ProtocolViolation, VerificationFailed
@@ -40,7 +41,7 @@ from federation.secagg.certificate import Ed25519Verifier
 from federation.secagg.conviction import Conviction, Statement
 from federation.secagg.encoding import encoding_of
 from federation.secagg.events import CollectorEvent, From, Misconduct, Refuse
-from federation.v1 import blobs_pb2, catalogue_pb2, enrolment_pb2, jobs_pb2, rounds_pb2
+from federation.v1 import audit_pb2, blobs_pb2, catalogue_pb2, enrolment_pb2, jobs_pb2, rounds_pb2
 from federation.weights.state import ModelState, read_state, write_state
 from node_agent.store.evidence import MESSAGE_LIMIT, Piece
 from tests.simulation.harness import JOB, World
@@ -252,6 +253,7 @@ def test_a_stream_of_strange_events_is_noted_and_ends_nothing(labs: Labs) -> Non
         rounds_pb2.StateStored(state_digest=b"x", blob=b"y"),
         rounds_pb2.Progress(round=1),
         rounds_pb2.Pong(nonce=1),
+        audit_pb2.LogCosignature(size=1, line="— concord/health/m1/m1-1 AAAA\n".encode()),
     ]
 
     def event_of(proto: Any) -> bytes:
@@ -275,6 +277,7 @@ def test_a_stream_of_strange_events_is_noted_and_ends_nothing(labs: Labs) -> Non
             None,
             metrics,
             lambda: labs.now,
+            LogBook(labs.database, "health", SigningKey.generate(), lambda: labs.roll, lambda: labs.now, 5.0),
         )  # type: ignore[arg-type]
         placement = tuple((name, f"{name}-1") for name in labs.labs)
         case = Case(labs.manifest, "running", labs.now, placement=placement, driver=labs.driver)

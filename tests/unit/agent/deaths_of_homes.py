@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from federation.audit.checkpoint import log_key
 from federation.errors import InvalidUsage
 from federation.identity.credential import open_node_request
 from federation.identity.keys import SigningKey
@@ -16,6 +17,8 @@ from node_agent import enrolment
 from node_agent.link.enrolment import Joined
 from tests.unit.agent.homes import DAY, OWN, Site, federation_of
 from tests.unit.agent.killed import each_kill
+
+LOG = str(log_key("health", bytes(32)))
 
 
 def init(folder: Path) -> None:
@@ -51,6 +54,7 @@ def joined(site: Site) -> bool:
     transport = TransportKey.from_pem(home.transport_key.read_bytes())
     enrolment.check_certificate(home.transport_certificate.read_bytes(), transport, home.settings())
     assert home.ca.read_bytes() == site.authority.certificate_pem
+    assert home.witness.joinpath("log.key").read_text() == f"{LOG}\n"
     return True
 
 
@@ -59,7 +63,7 @@ def answering(site: Site) -> Site:
 
     async def join(*asked: Any) -> Joined:
         certificate = site.authority.issue(asked[4], OWN, datetime.now(UTC), DAY)
-        return Joined(certificate, site.authority.certificate_pem, site.parties.roll.envelope)
+        return Joined(certificate, site.authority.certificate_pem, site.parties.roll.envelope, LOG)
 
     enrolment.wire.join = join
     return site

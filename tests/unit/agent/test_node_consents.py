@@ -488,7 +488,7 @@ def test_a_certificate_that_ended_is_said_before_anything_is_dialled(node: Node)
 def test_a_home_does_not_start_twice_or_with_an_open_key(node: Node) -> None:
     with Journal(node.home.journal), pytest.raises(Unavailable, match="in use by another process"):
         service.serve(node.home)
-    with service._locked(node.home), pytest.raises(Exception, match="Another node runs on"):
+    with service.locked(node.home), pytest.raises(Exception, match="Another node runs on"):
         service.serve(node.home)
     for key in (node.home.identity_key, node.home.transport_key):
         key.chmod(0o640)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from federation.errors import ProtocolViolation, Unavailable, VerificationFailed
+from federation.errors import Halted, ProtocolViolation, Unavailable, VerificationFailed
 from federation.route import Route
 from federation.v1 import blobs_pb2, rounds_pb2
 from node_agent.link import stream
@@ -124,3 +124,21 @@ def test_parts_that_come_in_time_are_handed_on() -> None:
         return [each async for each in paced(Call([1, 2, 3]), ROUTE)]
 
     assert asyncio.run(read()) == [1, 2, 3]
+
+
+def test_a_muted_link_lets_refusals_out_and_nothing_else_of_a_job(tmp_path: Path) -> None:
+    async def story() -> list[str]:
+        link: Any = Link(ROUTE, None, None, None, None)  # type: ignore[arg-type]
+        link.connected.set()
+        link.mute("the log was rewritten")
+        link.send(rounds_pb2.NodeEvent(job=b"j", ready=rounds_pb2.Ready()))
+        link.send(rounds_pb2.NodeEvent(job=b"j", consent=rounds_pb2.ConsentReply()))
+        link.send(rounds_pb2.NodeEvent(job=b"j", refusal=rounds_pb2.Refusal()))
+        link.send(rounds_pb2.NodeEvent(pong=rounds_pb2.Pong()))
+        (tmp_path / "blob").write_bytes(DATA)
+        for upload in (link.put_blob(DIGEST, tmp_path / "blob"), link.put_update(b"j", b"c", None)):
+            with pytest.raises(Halted, match="rewritten"):
+                await upload
+        return [link._out.get_nowait().WhichOneof("event") for _ in range(link._out.qsize())]
+
+    assert asyncio.run(story()) == ["refusal", "pong"]

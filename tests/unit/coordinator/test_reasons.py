@@ -18,7 +18,7 @@ JOB = b"\1" * 32
 @pytest.fixture
 def docket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Docket:
     nothing: Any = SimpleNamespace(post=None)
-    docket = Docket(nothing, nothing, nothing, nothing, nothing, nothing, nothing, lambda: 0.0)
+    docket = Docket(nothing, nothing, nothing, nothing, nothing, nothing, nothing, lambda: 0.0, nothing)
     driver = SimpleNamespace(members={"de": "de-1", "ke": "ke-1"}, say=lambda _event: None)
     case = Case(SimpleNamespace(digest=JOB), "running", 0.0, driver=driver)  # type: ignore[arg-type]
     docket._cases[case.digest] = case

@@ -1,0 +1,332 @@
+"""The node's witness: it follows an honest log, and stops with evidence on disk for every other. What it knows survives it."""
+
+import asyncio
+import hashlib
+import json
+from dataclasses import dataclass, field
+
+import pytest
+from structlog.testing import capture_logs
+
+from federation.audit.checkpoint import check_cosignature, cosign, open_head, witness_key
+from federation.audit.entry import entry_of
+from federation.audit.history import open_evidence
+from federation.errors import Halted, InvalidIdentity, InvalidUsage, NotFound, Unavailable
+from federation.identity.keys import SigningKey
+from node_agent.link.audit import HeadAnswer, ProofAnswer, Shown
+from node_agent.settings import Home
+from node_agent.witness import notebook as notes
+from node_agent.witness.notebook import Notebook
+from node_agent.witness.shown import begin_anew, print_state
+from node_agent.witness.watcher import BLIND_SECONDS, LATE_SECONDS, Me, Witness
+from tests.plain import log as plain
+from tests.unit.audit.logs import JOB, NOW, MadeLog, MadeWitness, some_entries
+from tests.unit.identity.parties import found
+
+
+@dataclass
+class Coordinator:
+    """Answers as ``script`` says: (log, size, time) of the head that it shows next."""
+
+    log: MadeLog
+    size: int | None = None
+    time: int = NOW
+    seen: list = field(default_factory=list)
+    credentials: list = field(default_factory=list)
+    error: Exception | None = None
+    path: tuple | None = None
+    asked: int = 0
+
+    async def head(self, size):
+        self.asked += 1
+        if self.error is not None:
+            raise self.error
+        now = len(self.log.entries[: self.size])
+        path = self.path if self.path is not None else self.log.path(size, now) if size <= now else ()
+        return HeadAnswer(Shown(self.log.note(self.size, self.time), path), tuple(self.seen), str(self.log.key))
+
+    async def prove(self, document, size):
+        entries = self.log.entries[:size]
+        for number, entry in enumerate(entries):
+            if document.hex().encode() in entry:
+                return ProofAnswer(entry, number, tuple(plain.inclusion(entries, number)))
+        return None
+
+    async def witnesses(self):
+        return tuple(self.credentials)
+
+
+class Node:
+    def __init__(self, folder, coordinator):
+        self.folder, self.coordinator = folder, coordinator
+        self.key = SigningKey.generate()
+        self.now = float(NOW)
+        self.sent, self.stops, self.counts = [], [], []
+        self.roll = None
+        self.restart()
+
+    def restart(self):
+        self.witness = Witness(
+            Notebook(self.folder / "witness"), Me("atlas", "br", "br-1", self.key), lambda: self.roll, self.coordinator,
+            self.sent.append, self.stops.append, lambda: self.now, 30.0, self.counts.append,
+        )  # fmt: skip
+
+    def poll(self):
+        asyncio.run(self.witness.poll())
+
+    def run(self):
+        """Until it has stopped."""
+        asyncio.run(asyncio.wait_for(self.witness.run(), 10))
+
+    def evidence(self):
+        (file,) = (self.folder / "witness").glob("*.fork")
+        return open_evidence(file.read_bytes(), self.coordinator.log.key)
+
+    def cosigned(self):
+        event = self.sent[-1].log_cosignature
+        key = witness_key("atlas", "br", "br-1", self.key.public)
+        assert check_cosignature(event.line, self.coordinator.log.checkpoint(event.size), key) == int(self.now)
+        return event.size
+
+
+@pytest.fixture
+def node(tmp_path):
+    return Node(tmp_path, Coordinator(MadeLog(some_entries(5))))
+
+
+def test_it_follows_cosigns_and_remembers(node):
+    node.poll()
+    assert node.cosigned() == 5
+    node.coordinator.log.entries += some_entries(300)[5:]
+    node.poll()
+    assert node.cosigned() == 300
+    assert node.stops == []
+    kept = open_head((node.folder / "witness" / "head").read_bytes(), node.coordinator.log.key)
+    assert kept.size == 300
+    node.restart()
+    assert node.witness.notebook.head == kept
+    node.coordinator.log.entries += some_entries(301)[300:]
+    node.poll()
+    assert node.cosigned() == 301
+
+
+def test_a_head_is_on_disk_before_it_is_signed(node, monkeypatch):
+    """Killed between the two, the node has signed nothing that it does not remember."""
+
+    def killed(*_arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("node_agent.witness.watcher.cosign", killed)
+    with pytest.raises(KeyboardInterrupt):
+        node.poll()
+    monkeypatch.undo()
+    assert node.sent == []
+    node.restart()
+    assert node.witness.notebook.head.size == 5
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize(
+    ("size", "time", "finding"),
+    [
+        (5, NOW + 60, "two-roots"),
+        (9, NOW + 60, "other-history"),
+        (3, NOW + 60, "taken-back"),
+        (3, NOW - 60, "unreconciled"),
+    ],
+)
+def test_a_fork_or_a_rollback_stops_the_node_with_evidence(node, restarted, size, time, finding):
+    node.poll()
+    if restarted:
+        node.restart()
+    other = MadeLog(
+        [*node.coordinator.log.entries[:2], *some_entries(20, b"!")[2:]], signing=node.coordinator.log.signing
+    )
+    node.coordinator.log, node.coordinator.size, node.coordinator.time = other, size, time
+    signed = len(node.sent)
+    node.run()
+    assert len(node.stops) == 1
+    assert len(node.sent) == signed, "it cosigns nothing that it does not believe"
+    assert node.evidence().finding == finding
+    with pytest.raises(Halted, match="witness"):
+        node.witness.check()
+    node.restart()
+    assert node.witness.stopped, "it stays stopped after a restart"
+    before = node.coordinator.asked
+    node.run()
+    assert node.coordinator.asked == before
+
+
+def test_a_fork_that_another_node_was_shown_stops_this_one(node, tmp_path):
+    """Attack 49 seen from one side: the coordinator passes on what the other node cosigned, or a stranger brings it."""
+    log, ours = node.coordinator.log, MadeWitness("ke")
+    other = MadeLog([*log.entries[:3], *some_entries(9, b"!")[3:]], signing=log.signing)
+    node.poll()
+    for seen, finding in (
+        (Shown(other.note(5) + ours.line(other.checkpoint(5)), ()), "two-roots"),
+        (Shown(other.note(4) + ours.line(other.checkpoint(4)), other.path(4, 5)), "unreconciled"),
+        (Shown(other.note(4) + ours.line(other.checkpoint(4)), log.path(4)), "other-history"),
+    ):
+        fresh = Node(tmp_path / finding, Coordinator(log, seen=[seen]))
+        fresh.run()
+        assert fresh.evidence().finding == finding
+
+
+def test_cosignatures_of_other_nodes_are_checked_and_remembered(node):
+    parties = found("ch", "fr", "ke")
+    node.roll = parties.roll
+    log = MadeLog(some_entries(5), federation=parties.roll.federation)
+    node.coordinator.log = log
+    key = SigningKey.generate()
+    credential = parties.credential("ke", key)
+    theirs = witness_key(parties.roll.federation, "ke", credential.node, key.public)
+    node.coordinator.credentials = [b"garbage", credential.envelope]
+    line = cosign(log.checkpoint(4), theirs.name, key, NOW - 3)
+    stranger = MadeWitness("zz").line(log.checkpoint(4))
+    node.coordinator.seen = [Shown(log.note(4) + line + stranger, log.path(4))]
+    node.witness._me = Me(parties.roll.federation, "br", "br-1", node.key)
+    node.poll()
+    assert node.witness.notebook.state.seen == {theirs.name: (4, NOW - 3)}
+    node.restart()
+    assert node.witness.notebook.state.seen == {theirs.name: (4, NOW - 3)}
+
+
+def test_another_key_stops_the_node(node):
+    node.poll()
+    node.coordinator.log = MadeLog(node.coordinator.log.entries)
+    node.run()
+    assert node.witness.notebook.state.stop.finding == "unverifiable"
+    assert len(node.stops) == 1
+
+
+def test_a_key_of_another_federation_is_not_pinned(node, tmp_path):
+    node.coordinator.log = MadeLog(some_entries(3), federation="other")
+    node.run()
+    assert node.witness.notebook.key is None
+    for named in ("", "x+y+z", str(MadeWitness("br").key)):
+        with pytest.raises(InvalidIdentity):
+            notes.checked_key(tmp_path / "pins", "atlas", named)
+    book, key = Notebook(tmp_path / "pins"), MadeLog([]).key
+    assert book.pin("atlas", str(key)) == book.pin("atlas", str(key)) == key
+    with pytest.raises(InvalidIdentity, match="another key"):
+        book.pin("atlas", str(MadeLog([]).key))
+
+
+def test_a_head_from_the_future_stops_the_node(node):
+    node.coordinator.time = NOW + 10_000
+    node.run()
+    assert "future" in node.stops[0]
+
+
+@pytest.mark.parametrize("error", [Unavailable("down"), NotFound("no such method"), InvalidUsage("what?")])
+def test_a_log_that_cannot_be_reached_stops_nobody(node, error):
+    node.poll()
+    node.coordinator.error = error
+    for _ in range(3):
+        with pytest.raises(Unavailable):
+            node.poll()
+    assert node.stops == []
+
+
+def test_a_log_out_of_reach_is_told_once(node):
+    node.coordinator.error = Unavailable("down")
+
+    async def story():
+        running = asyncio.ensure_future(node.witness.run())
+        for _ in range(4):
+            asked = node.coordinator.asked
+            node.now += BLIND_SECONDS
+            node.witness.hint()
+            while node.coordinator.asked == asked:
+                await asyncio.sleep(0)
+        running.cancel()
+
+    with capture_logs() as told:
+        asyncio.run(asyncio.wait_for(story(), 10))
+    assert [line["event"] for line in told] == ["witness.blind"]
+
+
+def said(node, envelope):
+    return entry_of("consent", f"{JOB} br br-1 granted", hashlib.sha256(envelope).digest(), NOW).encode()
+
+
+def test_what_the_node_said_must_be_in_the_log_in_time(node):
+    node.witness.expect(b"consent", "consent", bytes.fromhex(JOB))
+    node.witness.expect(b"consent", "consent", bytes.fromhex(JOB))
+    node.poll()
+    assert [each.late for each in node.witness.notebook.state.expected] == [False]
+    node.now += LATE_SECONDS + 1
+    node.restart()
+    with capture_logs() as told:
+        node.poll()
+        node.poll()
+    assert [each.late for each in node.witness.notebook.state.expected] == [True]
+    assert [line["event"] for line in told] == ["witness.missing"]
+    assert node.counts == ["log_missing"]
+    assert node.stops == []
+    node.coordinator.log.entries.append(said(node, b"consent"))
+    node.poll()
+    assert node.witness.notebook.state.expected == ()
+
+
+def test_what_was_said_for_a_job_that_is_over_is_waited_for_no_longer(node):
+    node.witness.expect(b"consent", "consent", bytes.fromhex(JOB))
+    node.witness.expect(b"approval", "approval")
+    node.witness.settle(bytes.fromhex(JOB))
+    node.witness.settle(b"")
+    assert [each.what for each in node.witness.notebook.state.expected] == ["approval"]
+
+
+def test_a_false_proof_of_what_the_node_said_stops_it(node):
+    node.witness.expect(b"consent", "consent", bytes.fromhex(JOB))
+
+    async def prove(document, size):
+        entries = node.coordinator.log.entries
+        return ProofAnswer(entries[0], 0, tuple(plain.inclusion(entries, 0)))
+
+    node.coordinator.prove = prove
+    node.run()
+    assert node.witness.notebook.state.stop.finding == "unverifiable"
+
+
+def test_shown_and_reset(tmp_path, capsys):
+    home = Home(tmp_path)
+    node = Node(home.root, Coordinator(MadeLog(some_entries(5))))
+    print_state(home, "table")
+    assert "none seen yet" in capsys.readouterr().out
+    node.witness.expect(b"consent", "consent", bytes.fromhex(JOB))
+    node.poll()
+    node.coordinator.size, node.coordinator.time = 2, NOW + 5
+    node.run()
+    print_state(home, "table")
+    told = capsys.readouterr().out
+    assert "STOPPED" in told
+    assert ".fork" in told
+    print_state(home, "json")
+    document = json.loads(capsys.readouterr().out)
+    assert document["stopped"]["finding"] == "taken-back"
+    assert [each["what"] for each in document["waitingFor"]] == ["consent"]
+    with pytest.raises(InvalidUsage, match="forget"):
+        begin_anew(home, yes=False, new_key=False)
+    begin_anew(home, yes=True, new_key=False)
+    node.restart()
+    assert not node.witness.stopped
+    assert node.witness.notebook.key is not None
+    assert list((home.witness).glob("*.fork")), "evidence stays"
+    node.poll()
+    assert node.cosigned() == 2
+    begin_anew(home, yes=True, new_key=True)
+    assert Notebook(home.witness).key is None
+
+
+@pytest.mark.parametrize("name", ["head", "state.json", "log.key"])
+def test_a_damaged_notebook_is_said_and_not_begun_anew(node, name):
+    node.poll()
+    node.witness.expect(b"consent", "consent")
+    file = node.folder / "witness" / name
+    file.write_bytes(file.read_bytes()[:-9])
+    with pytest.raises(InvalidUsage, match="damaged"):
+        node.restart()
+    notes.reset(node.folder / "witness", new_key=True)
+    node.restart()
+    node.poll()
