@@ -101,6 +101,8 @@ def login(home: Home, ticket: Ticket, pinned_roll: bytes | None, environment: Ma
             f"The roll is that of {roll.federation}, the ticket of {ticket.endpoint.federation}.",
             hint="Tell the operator.",
         )
+    if reply.log_key:
+        home.trust_log_key(reply.log_key)
     home.remember_connection(
         ticket.endpoint.address, ticket.endpoint.federation, ticket.endpoint.ca_pem, reply.certificate_pem
     )

@@ -30,7 +30,8 @@ from coordinator.client.files import (
     write_file,
     write_new_file,
 )
-from federation.errors import InvalidUsage, NotFound
+from federation.audit.checkpoint import VerifierKey
+from federation.errors import InvalidIdentity, InvalidUsage, NotFound
 from federation.identity.keys import SigningKey
 from federation.identity.roll import Roll
 from federation.identity.transport import TransportKey
@@ -198,6 +199,17 @@ class Home:
         if known is None or known.digest != roll.digest:
             write_file(self.roll_path, envelope)
         return roll
+
+    def trust_log_key(self, named: str) -> None:
+        """The key of the public log, as the coordinator names it at the first login. Raises InvalidIdentity for another later."""
+        path, key = self.path / "log.key", VerifierKey.parse(named)
+        if not path.exists():
+            write_file(path, f"{key}\n".encode())
+        elif read_file(path, 1000).decode(errors="replace").strip() != str(key):
+            raise InvalidIdentity(
+                f"The coordinator names another key for the public log than {path}.",
+                hint="Ask the federation's members which is right, and move the file away if the new one is.",
+            )
 
     def remember_connection(self, address: str, federation: str, ca_pem: bytes, certificate_pem: bytes) -> None:
         write_file(self.path / "ca.pem", ca_pem)

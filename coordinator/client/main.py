@@ -16,6 +16,7 @@ import click
 import typer
 
 from coordinator.client import ceremony, halting
+from coordinator.client.audit import audit_app
 from coordinator.client.code import code_app
 from coordinator.client.describe import describe_job, jobs_table, members_document, members_table, nodes_table
 from coordinator.client.enrolment import login as log_in
@@ -45,6 +46,7 @@ app.command("halt")(halting.halt)
 app.command("lift")(halting.lift)
 app.command("drill")(halting.drill)
 app.add_typer(code_app, name="code")
+app.add_typer(audit_app, name="audit")
 
 JobName = Annotated[str, typer.Argument(help="The job's name, digest, or the first six digits of it.")]
 

@@ -134,15 +134,24 @@ def amount(count: float) -> str:
 
 
 @contextmanager
-def progress(label: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr for a transfer of bytes; nothing moves where stderr is no terminal."""
+def progress(label: str, *, counted: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr for a transfer of bytes, or of things that are ``counted``; nothing moves where stderr is no terminal."""
     if not is_live(sys.stderr):
         yield lambda _done, _size: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        TextColumn,
+        TransferSpeedColumn,
+    )
 
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    amounts: tuple[ProgressColumn, ...] = (DownloadColumn(), TransferSpeedColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), *((MofNCompleteColumn(),) if counted else amounts))
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(label, total=None)
         yield lambda done, size: bar.update(task, completed=done, total=size)

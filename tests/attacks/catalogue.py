@@ -30,6 +30,8 @@ LIAR: Final = "tests/e2e/test_hostile_member.py"
 BYTES: Final = _A + "peer_bytes.py"
 DOWNGRADE: Final = _A + "policy_downgrade.py"
 YAML: Final = _A + "yaml_documents.py"
+LOG: Final = _A + "rewritten_log.py"
+WITNESS: Final = "tests/e2e/test_public_log.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,6 +339,21 @@ ATTACKS: Final[tuple[Attack, ...]] = (
             UNOPENED, "a_sum_that_was_told_and_never_opened_is_none_that_left",
             "a_certificate_of_an_aborted_attempt_opens_nothing_again",
         ),
+    ),
+    Attack(
+        49, "sovereignty", "shows two nodes two histories of the public log",
+        "the nodes stop, each with evidence that convicts the log's key",
+        _at(LOG, "log_fork_shown_to_two_nodes_of_one_size", "log_fork_shown_to_two_nodes_of_two_sizes")
+        + _at(WITNESS, "log_fork_shown_to_two_nodes"),
+    ),
+    Attack(
+        50, "sovereignty", "takes entries of the public log back", "every node stops; the log's own timestamps convict it",
+        _at(LOG, "rollback_of_the_log", "an_old_head_shown_again_is_noticed_and_convicts_nobody")
+        + _at(WITNESS, "rollback_of_the_log"),
+    ),
+    Attack(
+        51, "sovereignty", "removes an entry from the public log", "every node stops with evidence; proofs made before still hold",
+        _at(LOG, "entry_removed") + _at(WITNESS, "entry_removed"),
     ),
     Attack(
         54, "sovereignty", "a policy pack is downgraded: an older base pack or serial, other rules under one serial, none",

@@ -10,13 +10,16 @@ from tests.e2e.runs import Runs, members_of
 
 PLACES = (("ar", "AR"), ("be", "BE"), ("ch", "CH"))
 FOURTH = ("de", "DE")
+HEADS = {"CONCORD_COORDINATOR_LOG_HEAD_SECONDS": "0.2"}
+"""tests do not wait for the log's next head"""
 
 
 @pytest.fixture(scope="session")
 def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
     """Three members. Tests leave every service running, and start again what they ended."""
     folder: Path = tmp_path_factory.mktemp("three")
-    with LocalFederation(folder / "federation", "three", members_of(folder / "data", *PLACES)) as local:
+    members = members_of(folder / "data", *PLACES)
+    with LocalFederation(folder / "federation", "three", members, environment=HEADS) as local:
         yield Runs(local, folder)
 
 

@@ -1,0 +1,185 @@
+"""`concord audit` over a copy of the log: it checks what it says, refuses what was altered, and its page runs nobody's script."""
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from coordinator.client.audit_report import SECTIONS, chosen, page, sentence
+from federation.audit.entry import SHAPES, Entry, entry_of, open_entry
+from federation.audit.history import Evidence
+from federation.audit.verify import verify_log
+from federation.errors import InvalidIdentity, InvalidUsage, NotFound, VerificationFailed
+from tests.unit.audit.logs import JOB, NOW, MadeLog, fetching, some_entries
+from tests.unit.audit.test_entries import sample
+from tests.unit.client.typed import concord, done, refused, typed
+
+OTHER_JOB = "cd" * 32
+
+
+def story():
+    """One of each kind, and a second job."""
+    entries = []
+    for number, (kind, shape) in enumerate(sorted(SHAPES.items())):
+        words = " ".join(f"{name}={sample(name)}" for name in shape.fields)
+        entries.append(entry_of(kind, words, bytes([number]) * 32, NOW + number).encode())
+    entries.append(entry_of("submission", OTHER_JOB, bytes(32), NOW + 100).encode())
+    return entries
+
+
+@pytest.fixture(scope="module")
+def log():
+    return MadeLog(story())
+
+
+@pytest.fixture
+def folder(log, tmp_path):
+    return written(log, tmp_path / "log")
+
+
+def written(log: MadeLog, folder: Path, size: int | None = None) -> Path:
+    for path, content in log.files(size).items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(content)
+    return folder
+
+
+def test_a_copy_is_verified_and_says_what_was_checked(log, folder, tmp_path):
+    answer = done(concord("audit", "verify", "--folder", folder, "--key", str(log.key), "-o", "json"))
+    document = json.loads(answer.out)
+    assert (document["verified"], document["size"]) == (True, len(log.entries))
+    assert document["kinds"]["consent"] == 1
+    assert len(document["checks"]) == 3
+    assert str(log.key) in answer.err
+    key = tmp_path / "log.key"
+    key.write_text(f"{log.key}\n")
+    (tmp_path / "head").write_bytes(log.note(4))
+    text = done(concord("audit", "verify", "--folder", folder, "--key", key, "--since", tmp_path / "head")).out
+    assert text.count("ok ") == 4
+    assert "continues the older head of 4" in text
+
+
+def test_the_installed_command_needs_no_network_and_no_home(log, folder, tmp_path):
+    answer = done(typed("concord", "audit", "verify", "--folder", "log", "--key", str(log.key), folder=tmp_path))
+    assert "signed root" in answer.out
+
+
+def test_the_key_must_be_named_and_right(log, folder):
+    refused(concord("audit", "verify", "--folder", folder, "--home", folder / "none"), InvalidUsage, "Nobody has named")
+    refused(
+        concord("audit", "verify", "--folder", folder, "--key", str(MadeLog([]).key)), VerificationFailed, "not signed"
+    )
+    refused(concord("audit", "verify", "--folder", folder, "--key", "a+b+c"), InvalidIdentity, "no key of a log")
+    refused(concord("audit", "verify", "--folder", folder, "--key", folder / "absent"), NotFound, "does not exist")
+    (folder / "log.key").write_text(f"{log.key}\n")
+    answer = done(concord("audit", "verify", "--folder", folder, "--home", folder / "none"))
+    assert "names it" in answer.err, "who vouches for the key is said"
+
+
+def test_what_was_altered_is_named_and_no_page_is_written(log, folder, tmp_path):
+    bundle = next((folder / "tile" / "entries").rglob("*.p/*"))
+    bundle.write_bytes(bundle.read_bytes().replace(b'"yes"', b'"no"'))
+    out = tmp_path / "log.html"
+    for words in (("verify",), ("report", "--html", out)):
+        refused(concord("audit", *words, "--folder", folder, "--key", str(log.key)), VerificationFailed, "tile/entries")
+    assert not out.exists()
+
+
+def test_a_rewritten_log_does_not_continue_a_head_that_was_kept(log, folder, tmp_path):
+    other = MadeLog([*log.entries[:3], *some_entries(9)], signing=log.signing)
+    (tmp_path / "head").write_bytes(other.note())
+    words = ("--folder", folder, "--key", str(log.key), "--since", tmp_path / "head")
+    refused(concord("audit", "verify", *words), VerificationFailed, "not those of the older head")
+
+
+def test_evidence_of_a_fork_is_checked_offline(log, tmp_path):
+    other = MadeLog([*log.entries[:3], *some_entries(9)], signing=log.signing)
+    file = tmp_path / "x.fork"
+    file.write_bytes(Evidence(log.key, log.head(5), other.head(9), other.path(5, 9)).encode())
+    answer = done(concord("audit", "fork", file, "--key", str(log.key)))
+    assert "other-history" in answer.out
+    assert "are not those" in answer.err
+    refused(concord("audit", "fork", file, "--key", str(MadeLog([]).key)), VerificationFailed, "about the log")
+    file.write_bytes(Evidence(log.key, log.head(5), log.head(9), log.path(5, 9)).encode())
+    refused(concord("audit", "fork", file), VerificationFailed, "nothing in the file proves")
+
+
+def test_a_proof_is_checked_offline(log, tmp_path):
+    file = tmp_path / "x.tlog-proof"
+    file.write_bytes(log.inclusion(3).encode())
+    answer = done(concord("audit", "check", file, "--key", str(log.key), "--home", tmp_path))
+    assert open_entry(log.entries[3]).kind in answer.out
+    file.write_bytes(log.inclusion(3).encode().replace(b"index 3", b"index 4"))
+    refused(
+        concord("audit", "check", file, "--key", str(log.key), "--home", tmp_path), VerificationFailed, "not in the log"
+    )
+
+
+def test_the_report_tells_every_kind_and_can_be_of_one_job(log, folder, tmp_path):
+    out = tmp_path / "log.html"
+    done(concord("audit", "report", "--folder", folder, "--key", str(log.key), "--html", out))
+    text = out.read_text()
+    for title, _ in SECTIONS:
+        assert f"<h2>{title}</h2>" in text
+    assert all(f"<td>{kind}</td>" in text for kind in SHAPES)
+    done(concord("audit", "report", "--folder", folder, "--key", str(log.key), "--html", out, "--job", OTHER_JOB[:8]))
+    assert out.read_text().count("submission</td>") == 1
+    assert "Halts" not in out.read_text()
+    words = ("--folder", folder, "--key", str(log.key), "--json", "--job", JOB)
+    document = json.loads(done(concord("audit", "report", *words)).out)
+    assert {entry["fields"]["job"] for entry in document["entries"]} == {JOB}
+    refused(concord("audit", "report", "--folder", folder, "--key", str(log.key)), InvalidUsage, "needs a form")
+
+
+def test_every_kind_is_in_one_section_and_has_words():
+    told = [kind for _, kinds in SECTIONS for kind in kinds]
+    assert sorted(told) == sorted(SHAPES)
+    for data in story():
+        assert sentence(open_entry(data))
+
+
+class Tags(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.seen, self.attributes = set(), set()
+
+    def handle_starttag(self, tag, attributes):
+        self.seen.add(tag)
+        self.attributes |= {name for name, _ in attributes}
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        "<script>alert(1)</script>",
+        '"><img src=x onerror=alert(1)>',
+        "{{ 7*7 }}",
+        "</style><b>",
+        "'; --",
+        "\u202eevil",
+        "&lt;",
+    ],
+)
+def test_hostile_texts_stay_texts(log, hostile):
+    """Entries cannot hold them, as the list is closed; the page does not rely on that."""
+    found = verify_log(fetching(log.files()), log.key)
+    entries = [(0, Entry(kind, NOW, dict.fromkeys(shape.fields, hostile), None)) for kind, shape in SHAPES.items()]
+    plain, evil = (
+        page(found, log.key, words, [(number, entry) for number, entry in entries if words == hostile], job)
+        for words, job in (("fine", "fine"), (hostile, ""))
+    )
+    assert ("{{ 7*7 }}" in evil) == (hostile == "{{ 7*7 }}")
+    tags = Tags()
+    tags.feed(evil)
+    assert tags.seen <= {"html", "head", "meta", "title", "style", "body", "h1", "h2", "p", "ul", "li", "code", "table", "caption",
+                         "thead", "tbody", "tr", "th", "td"}  # fmt: skip
+    assert not {name for name in tags.attributes if name.startswith("on") or name in {"src", "href"}}
+    assert plain
+
+
+def test_a_filter_is_a_beginning(log):
+    entries = [(number, open_entry(data)) for number, data in enumerate(log.entries)]
+    assert len(chosen(entries, "")) == len(entries)
+    assert [entry.fields["job"] for _, entry in chosen(entries, "cd")] == [OTHER_JOB]
+    assert chosen(entries, "ef") == []
