@@ -79,6 +79,7 @@ def halt(
         kept = keep(sessions.home, f"{signed.digest.hex()}.receipt.json", receipt)
         say(f"order {signed.digest.hex()[:12]} was taken after {time.monotonic() - began:.3f} s; its receipt: {kept}")
         last = _followed(calls, signed, began, lease_seconds(sessions.home.required_roll()), data)
+        _say_of_whom_nothing_is_told(last, sessions.home)
     raise typer.Exit(_outcome(last))
 
 
@@ -243,6 +244,15 @@ def _outcome(last: Halt) -> int:
             f"not everywhere: `concord-node halt --order` takes the order at a node; it is kept in the home, {_name(last)}"
         )
     return HALTED_EXIT_CODE if missing or wrong else 0
+
+
+def _say_of_whom_nothing_is_told(last: Halt, home: Home) -> None:
+    """A coordinator that lies leaves nodes out of its list; the roll is the reader's own."""
+    order, told = last.signed.order, {each.member for each in (*last.answers, *last.awaited)}
+    if order.scope == "federation":
+        for entry in home.required_roll().members:
+            if entry.id not in told:
+                say(f"nothing is told of {entry.id}: it has no node, or the coordinator leaves it out; ask there")
 
 
 def _name(last: Halt) -> str:

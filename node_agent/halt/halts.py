@@ -235,6 +235,7 @@ class Halts:
         if receipt:
             open_receipt(receipt, signed.digest, self.folder.coordinator_key())
             self.folder.keep_receipt(signed.digest, receipt)
+            self._wake.set()
         with self._lock:
             if self._book.order(signed.digest) is not None:
                 return signed
@@ -354,6 +355,7 @@ class Halts:
                 and digest not in standing
                 and (signed := self._book.order(digest)) is not None
                 and not signed.order.drill
+                and signed.order.member in {"", self._member}  # of others' own it is not told
                 and self._book.lift_of(digest) is None
             ]
         if hidden and self.level() is not Level.stop:

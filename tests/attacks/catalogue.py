@@ -11,6 +11,7 @@ from typing import Final
 
 _A: Final = "tests/attacks/test_"
 _S: Final = "tests/simulation/test_"
+HIDDEN: Final = _A + "hidden_halts.py"
 COORDINATOR: Final = _A + "secagg_coordinator.py"
 MEMBERS: Final = _A + "secagg_members.py"
 SPLIT: Final = _A + "every_split.py"
@@ -339,6 +340,21 @@ ATTACKS: Final[tuple[Attack, ...]] = (
             UNOPENED, "a_sum_that_was_told_and_never_opened_is_none_that_left",
             "a_certificate_of_an_aborted_attempt_opens_nothing_again",
         ),
+    ),
+    Attack(
+        45, "sovereignty", "hides a halt that was signed and given to it",
+        "whoever is handed the file stops, and with the receipt also the rest of it; the officer sees who has not answered",
+        _at(
+            HIDDEN, "an_order_that_the_coordinator_hides_halts_whoever_is_handed_the_file",
+            "order_and_receipt_without_a_word_of_it_stop_the_whole_node",
+            "without_its_receipt_in_time_or_after_a_lift_nobody_is_accused",
+            "a_coordinator_that_names_an_order_and_does_not_give_it_is_answered_by_no_lease",
+            "answers_that_come_late_are_worth_no_more_than_when_they_were_asked_for",
+            "the_officers_command_names_who_has_not_answered_and_ends_with_its_exit_code",
+            "the_coordinator_cannot_answer_in_a_nodes_name",
+            "orders_that_were_kept_back_leave_a_gap_in_their_signers_numbers",
+        )
+        + _at(_S + "halts.py", "whatever_happens_between_an_order_and_a_start_no_stopped_job_comes_back"),
     ),
     Attack(
         49, "sovereignty", "shows two nodes two histories of the public log",
