@@ -248,7 +248,8 @@ def _outcome(last: Halt) -> int:
 
 def _say_of_whom_nothing_is_told(last: Halt, home: Home) -> None:
     """A coordinator that lies leaves nodes out of its list; the roll is the reader's own."""
-    order, told = last.signed.order, {each.member for each in (*last.answers, *last.awaited)}
+    order = last.signed.order
+    told = {each.member for each in last.answers} | {each.member for each in last.awaited}
     if order.scope == "federation":
         for entry in home.required_roll().members:
             if entry.id not in told:

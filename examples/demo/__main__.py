@@ -22,7 +22,7 @@ from rich.table import Table
 from coordinator.client.release_folder import verify_folder
 from coordinator.client.sdk import Federation
 from coordinator.client.views import Job
-from examples.demo import refused
+from examples.demo import halted, refused
 from examples.demo.board import Board
 from examples.demo.picture import draw
 from examples.local_federation import PUBLIC_FIGURES, DataSet, LocalFederation, Member, end_on_signals
@@ -155,8 +155,13 @@ def run(folder: Path, console: Console) -> dict[str, object]:
         ):
             refused.hand_out_packs(local)
             refusals = refused.show_refusals(console, local, federation, JOB, folder)
+        with (
+            step(console, "6. A job that trains is stopped by its lead: at once, everywhere, for good"),
+            local.client() as federation,
+        ):
+            halt_seconds, halted_state = halted.show_halt(console, local, federation, JOB, folder)
         release = folder / "release"
-        with step(console, "6. Release: fetched, and verified offline"):
+        with step(console, "7. Release: fetched, and verified offline"):
             local.concord("release", "fetch", name, "--out", release)
     checks = verify_folder(release, trusted_roll=(folder / "roll.json").read_bytes())
     for check in checks.checks:
@@ -164,7 +169,7 @@ def run(folder: Path, console: Console) -> dict[str, object]:
             f"   {'ok' if check.ok else 'FAILED'}  {check.name}: {check.detail}", highlight=False, soft_wrap=True
         )
 
-    with step(console, "7. Was it worth it? Accuracy on held-out scans that no member trained on"):
+    with step(console, "8. Was it worth it? Accuracy on held-out scans that no member trained on"):
         test = partition.held_out(folder / "data")
         joint = baselines.accuracy_of(release / "model.safetensors", test)
         alone = {member: baselines.alone(shards[member], test) for member, _title, _code in PLACES}
@@ -205,6 +210,8 @@ def run(folder: Path, console: Console) -> dict[str, object]:
         "bytes_up_per_parameter": round(per_parameter, 3),
         "seconds": round(time.monotonic() - started, 1),
         "refused_by": refusals,
+        "halt_seconds": round(halt_seconds, 3),
+        "halted_job": halted_state,
         "release": str(release),
         "release_verified": checks.ok,
         "release_gates": json.loads((release / "config.json").read_text())["gates"],

@@ -172,12 +172,16 @@ def test_a_node_that_is_cut_off_stops_when_its_lease_ends_and_goes_on_afterwards
 
 
 def test_a_drill_touches_nothing_and_measures(three: Runs) -> None:
-    with three.submitted(three.document("drilled", rounds=4, run_config={"pause": 0.4})) as (client, name):
+    with three.submitted(three.document("drilled", rounds=6, run_config={"pause": 0.4})) as (client, name):
         watch(client, name, until=running)
         answer = said("concord", "drill", name, "--home", three.local.lead_home)
         assert answer.code == 0, answer
         assert answer.out.startswith("3 of 3 nodes answered in")
+        answer = said("concord", "drill", name, "--really", "--level", "hold", "--home", three.local.lead_home)
+        assert answer.code == 0, answer
         job = watch(client, name)
-        assert (job.state, job.rounds_closed) == ("finished", 4)
+        assert (job.state, job.rounds_closed) == ("finished", 6)
+        story = "\n".join(job.lines)
+        assert story.index("held: hold of job") < story.index("running: the halt is lifted")
         assert [item.phase for item in job.rounds if item.phase in {"aborted", "void"}] == []
         assert "drill" in said("concord", "get", "halts", "--home", three.local.lead_home).out

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
 from federation.errors import FederationError, Halted, InvalidIdentity, PolicyDenied
+from federation.governance.ballot import decision_bytes
+from federation.governance.charter import Action, HaltPowers
+from federation.governance.proposal import Proposal, Vote, seal_proposal, seal_vote
 from federation.halt.acknowledgement import Acknowledgement, open_acknowledgement, seal_acknowledgement
 from federation.halt.lease import Lease
 from federation.halt.levels import Level
 from federation.halt.order import SignedLift, SignedOrder, Signer, read_lift, read_order
 from federation.halt.powers import check_lift, check_order
+from federation.halt.powers import decide as by_vote
 from federation.halt.receipt import Receipt, open_receipt, seal_receipt
-from federation.identity.envelope import seal
+from federation.identity.envelope import open_envelope, seal
 from federation.identity.keys import SigningKey
 from federation.identity.roll import Roll
 from tests.unit.halt.given import JOB, LEAD, NOW, Officers, member, node
@@ -181,3 +187,39 @@ def test_a_lease_counts_from_the_question_and_only_for_who_holds_every_order() -
     lease.forget()
     assert not lease.answered(asked, (), ())
     assert lease.ends == 150.0
+
+
+def decided(subject: bytes, yes: tuple[str, ...], action: Action = "lift") -> bytes:
+    officers = OFFICERS.parties.officers
+    proposal = seal_proposal(
+        Proposal("health", action, subject, ROLL.digest, "Go on?", NOW, NOW + timedelta(days=1), bytes(16)),
+        officers["ch"],
+    )
+    digest = open_envelope(proposal, "proposal").digest
+    votes = [seal_vote(Vote(digest, "yes", "", NOW), officers[who]) for who in yes]
+    return decision_bytes(proposal, votes)
+
+
+def test_the_members_votes_lift_what_one_of_them_halted_for_all() -> None:
+    """With the real count: two thirds of three members are two."""
+    halt = OFFICERS.order(Level.stop, member("fr"))
+    check_lift(OFFICERS.lift(halt, decision=decided(halt.digest, ("ch", "ke"))), ROLL, by_vote, OFFICERS.node_key)
+    for decision in (
+        decided(halt.digest, ("ch",)),
+        decided(OFFICERS.order(Level.stop, member("fr")).digest, ("ch", "ke")),
+        decided(halt.digest, ("ch", "ke"), "recall"),
+    ):
+        with pytest.raises(InvalidIdentity):
+            check_lift(OFFICERS.lift(halt, decision=decision), ROLL, by_vote, OFFICERS.node_key)
+
+
+def test_a_charter_may_leave_halts_to_fewer() -> None:
+    narrow = replace(ROLL, charter=replace(ROLL.charter, halt=HaltPowers(job=("lead",), member=(), federation=())))
+    check_order(OFFICERS.order(Level.stop, LEAD, scope="job", job=JOB), narrow, OFFICERS.node_key)
+    check_order(OFFICERS.order(Level.stop, member("fr"), scope="member", member="fr"), narrow, OFFICERS.node_key)
+    for target in ({"scope": "federation"}, {"scope": "member", "member": "ke"}, {"scope": "job", "job": JOB}):
+        with pytest.raises(PolicyDenied):
+            check_order(OFFICERS.order(Level.hold, member("fr"), **target), narrow, OFFICERS.node_key)
+    nobody = replace(ROLL, charter=replace(ROLL.charter, halt=HaltPowers(job=(), member=(), federation=())))
+    with pytest.raises(PolicyDenied):
+        check_order(OFFICERS.order(Level.hold, LEAD, scope="job", job=JOB), nobody, OFFICERS.node_key)
