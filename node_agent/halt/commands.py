@@ -132,9 +132,11 @@ def _job(home: Home, digits: str) -> bytes:
             return bytes.fromhex(digits)
         except ValueError:
             raise InvalidUsage(f"{digits!r} is no digest.", hint="See: concord-node consents") from None
-    with Journal(home.journal, read_only=True) as journal:
-        known = {record.job for record in journal.consents()} | {record.job for record in journal.jobs()}
-        named = [record.job for record in journal.consents() if record.name == digits]
+    known, named = set[bytes](), list[bytes]()
+    if home.journal.exists():
+        with Journal(home.journal, read_only=True) as journal:
+            known = {record.job for record in journal.consents()} | {record.job for record in journal.jobs()}
+            named = [record.job for record in journal.consents() if record.name == digits]
     found = named or [job for job in known if len(digits) >= MIN_DIGITS and job.hex().startswith(digits)]
     if len(set(found)) != 1:
         raise NotFound(f"{len(found) or 'No'} jobs here are {digits[:70]!r}.", hint="See: concord-node consents")
