@@ -19,6 +19,7 @@ from typing import Final
 
 import psutil
 
+from node_agent.halt import gpus
 from node_agent.runner.process_tree import descendants, members, runs, signal_group
 
 TERM_SECONDS: Final = 0.25
@@ -81,7 +82,8 @@ class Wards:
 
 
 def end(wards: Iterable[Ward], term_seconds: float = TERM_SECONDS) -> int:
-    """Returns when no process of these is left: how many there were. Raises TimeoutError for what the kernel does not end."""
+    """Returns when no process of these is left, nor holds memory on a GPU: how many there were. Raises TimeoutError for what the
+    kernel, or the driver, does not end."""
     living = [ward for ward in wards if ward.alive]
     tree = {pid for ward in living for pid in descendants(ward.pid)} | {p for w in living for p in members(w.pid)}
     for ward in living:
@@ -96,6 +98,11 @@ def end(wards: Iterable[Ward], term_seconds: float = TERM_SECONDS) -> int:
             os.kill(pid, signal.SIGKILL)
     if left := _wait(left, GONE_SECONDS):
         raise TimeoutError(f"the kernel has not ended {len(left)} of {len(tree)} processes")
+    deadline = time.monotonic() + GONE_SECONDS
+    while held := gpus.holders() & tree:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"the driver says that {len(held)} of {len(tree)} dead processes hold memory on a GPU")
+        time.sleep(LOOK_SECONDS)
     return len(tree)
 
 

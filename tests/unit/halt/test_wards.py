@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -21,6 +22,7 @@ from federation.halt.levels import Level, Step
 from federation.halt.order import SignedOrder
 from federation.halt.powers import check_lift, check_order
 from node_agent.halt.folder import HaltFolder
+from node_agent.halt.gpus import holders
 from node_agent.halt.halts import Halts
 from node_agent.halt.wards import Wards, end, rehearse
 from tests.unit.halt.given import JOB, LEAD, OTHER, Officers, member, node
@@ -285,3 +287,66 @@ def test_a_drill_ends_a_process_of_its_own_that_ignores_sigterm() -> None:
     began = time.monotonic()
     assert rehearse(0.05) == 1
     assert time.monotonic() - began > 0.05
+
+
+def test_a_stop_waits_until_the_driver_says_that_the_gpu_is_free(
+    process: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = [frozenset({process.pid, 1}), frozenset({process.pid}), frozenset({1})]
+    monkeypatch.setattr("node_agent.halt.gpus.holders", lambda: answers.pop(0))
+    wards = Wards()
+    wards.add(JOB, process.pid)
+    end(wards.of(), 0.01)
+    assert answers == []
+
+
+def test_memory_that_the_driver_never_gives_back_is_said(
+    process: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node_agent.halt.gpus.holders", lambda: frozenset({process.pid}))
+    monkeypatch.setattr("node_agent.halt.wards.GONE_SECONDS", 0.1)
+    wards = Wards()
+    wards.add(JOB, process.pid)
+    with pytest.raises(TimeoutError, match="memory on a GPU"):
+        end(wards.of(), 0.01)
+    assert gone(process.pid)
+
+
+class Driver:
+    """As pynvml, with two devices, of which one tells no graphics processes."""
+
+    class NVMLError(Exception):
+        pass
+
+    def __init__(self) -> None:
+        self.open = 0
+
+    def nvmlInit(self) -> None:
+        self.open += 1
+
+    def nvmlShutdown(self) -> None:
+        self.open -= 1
+
+    def nvmlDeviceGetCount(self) -> int:
+        return 2
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
+        return index
+
+    def nvmlDeviceGetComputeRunningProcesses(self, device: int) -> list[Any]:
+        return [SimpleNamespace(pid=10 + device)]
+
+    def nvmlDeviceGetGraphicsRunningProcesses(self, device: int) -> list[Any]:
+        if device:
+            raise self.NVMLError
+        return [SimpleNamespace(pid=20)]
+
+
+def test_holders_of_gpu_memory_are_asked_of_the_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = Driver()
+    monkeypatch.setitem(sys.modules, "pynvml", driver)  # type: ignore[arg-type]
+    monkeypatch.setattr("node_agent.halt.gpus.DRIVER", tmp_path)
+    assert holders() == {10, 11, 20}
+    assert driver.open == 0
+    monkeypatch.setattr("node_agent.halt.gpus.DRIVER", tmp_path / "none")
+    assert holders() == frozenset()
