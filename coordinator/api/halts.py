@@ -41,12 +41,9 @@ class HaltService(halt_pb2_grpc.HaltsServicer):
             admitted(context, self.registry, *CALLERS)
             digest = parsed(request).digest
             while True:
-                changed = asyncio.ensure_future(self.desk.next_change(digest))
-                try:
-                    yield self.desk.view(digest)
-                    await changed
-                finally:
-                    changed.cancel()
+                changed = self.desk.change(digest)
+                yield self.desk.view(digest)
+                await changed.wait()
 
     async def Attend(
         self, requests: AsyncIterator[halt_pb2.HaltReport], context: Context

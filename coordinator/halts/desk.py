@@ -231,8 +231,9 @@ class HaltDesk:
     def _wake(self, digest: bytes) -> None:
         self._watchers.pop(digest, asyncio.Event()).set()
 
-    async def next_change(self, digest: bytes) -> None:
-        await self._watchers.setdefault(digest, asyncio.Event()).wait()
+    def change(self, digest: bytes) -> asyncio.Event:
+        """Is set at the next change. To be asked for before the view is: what changes between the two would be missed."""
+        return self._watchers.setdefault(digest, asyncio.Event())
 
     def views(self) -> Iterator[halt_pb2.HaltView]:
         """Newest first."""
