@@ -77,7 +77,7 @@ class Shelf:
         digest = digest_of(envelope)
         with self.database.transaction() as change:
             change.put_catalogue(member, node, statement.sequence, envelope)
-            change.audit(now, "catalogue", f"{member} {node}", digest)
+            change.audit(now, "catalogue", f"{member} {node}", digest=digest)
         pace.changes += 1
         log.info("catalogue.taken", member=member, node=node, entries=len(statement.entries))
         return digest

@@ -145,16 +145,18 @@ class Change:
         self.log = LogRows(connection)
         self.halts = HaltRows(connection)
 
-    def audit(self, now: float, kind: str, subject: str, data: bytes = b"") -> None:
+    def audit(self, now: float, kind: str, subject: str, data: bytes = b"", *, digest: bytes = b"") -> None:
         """Writes down what this transaction does: for the coordinator with its document, and in the public log by its digest.
+
+        ``digest`` in place of ``data``: of a document that is not kept here, since it may be withdrawn.
 
         ``kind`` and ``subject`` as ``federation.audit.entry`` has them; raises InvalidUsage for others.
         """
-        digest = hashlib.sha256(data).digest()
-        values = {"time": now, "kind": kind, "subject": subject, "digest": digest, "payload": data}
+        named = digest or hashlib.sha256(data).digest()
+        values = {"time": now, "kind": kind, "subject": subject, "digest": named, "payload": data}
         self._connection.execute(_AUDIT, values)
         if kind not in UNLOGGED:
-            self.log.append(entry_of(kind, subject, digest if data else None, now))
+            self.log.append(entry_of(kind, subject, named if data or digest else None, now))
 
     def document(self, digest: bytes) -> tuple[str, bytes] | None:
         """(kind, bytes) of a document that the log names."""

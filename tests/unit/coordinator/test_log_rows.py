@@ -208,6 +208,14 @@ def test_documents_are_found_by_their_digest(database):
         assert change.document(bytes(32)) is None
 
 
+def test_a_document_that_is_not_kept_is_logged_by_its_digest(database):
+    digest = hashlib.sha256(b"a catalogue that will be withdrawn").digest()
+    with database.transaction() as change:
+        change.audit(1, "catalogue", "br br-1", digest=digest)
+        assert change.log.numbers_of(digest, 1) == (0,)
+        assert change.document(digest) is None
+
+
 def test_a_database_of_version_1_gets_the_tables(tmp_path):
     """Made as version 1 made it: its own tables, none of the log's."""
     from coordinator.store.tables import metadata
