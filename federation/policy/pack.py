@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 from pydantic import ValidationError
 from pydantic.alias_generators import to_camel
 
+from federation.errors import InvalidManifest
 from federation.identity.envelope import canonical
 from federation.manifest.schema import Part, explained, part_type
 from federation.manifest.yaml_source import Path, Source, dotted, read_yaml
@@ -61,6 +62,19 @@ def load_pack(text: str, source: str) -> Pack:
     document = validated(read, PackDocument)
     about = document.metadata
     return pack_of(read, document, about.name, about.layer, about.serial, about.title)
+
+
+def load_base_pack(data: bytes, source: str) -> Pack:
+    """The pack of a charter, as members adopt it. Raises InvalidManifest also for a pack of another layer."""
+    try:
+        pack = load_pack(data.decode(), source)
+    except UnicodeDecodeError:
+        raise InvalidManifest(f"{source} is not UTF-8 text.", hint="Save it as UTF-8.") from None
+    if pack.layer != "base":
+        raise InvalidManifest(
+            f"{source}: its layer is {pack.layer}, and that of a charter's pack is base.", hint="Say layer: base."
+        )
+    return pack
 
 
 def pack_of(

@@ -15,7 +15,7 @@ from typing import Any, Final
 from federation.errors import FederationError, InvalidManifest, InvalidUsage, NotFound, ProtocolViolation
 from federation.identity.fields import moment_text
 from federation.identity.roll import Roll
-from federation.policy.pack import Pack, Unread, load_pack
+from federation.policy.pack import Pack, Unread, load_base_pack, load_pack
 from federation.policy.rules import Policy, load_policy
 from node_agent.settings import Home
 from node_agent.store.evidence import Piece
@@ -131,11 +131,7 @@ def _of_charter(roll: Roll) -> Iterator[_Offered | Unread]:
         return
     place = f"base pack of roll {roll.version}"
     try:
-        pack = load_pack(text.decode(), place)
-        if pack.layer != "base":
-            raise InvalidManifest(f"{place}: its layer is {pack.layer}, and a charter's is base.")
-    except UnicodeDecodeError:
-        yield Unread(place, "base", "it is not UTF-8 text")
+        pack = load_base_pack(text, place)
     except FederationError as error:
         yield Unread(place, "base", error.message)
     else:
