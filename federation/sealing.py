@@ -49,6 +49,11 @@ def salt_of(key: bytes, digest: bytes) -> bytes:
     return hmac.digest(key, MAGIC + digest, "sha256")
 
 
+def sealed_size(size: int) -> int:
+    """Bytes of a sealed file whose clear one has ``size``."""
+    return OVERHEAD + size + TAG_BYTES * max(1, -(-size // PIECE))
+
+
 def seal(key: bytes, salt: bytes, pieces: Iterable[bytes]) -> Iterator[bytes]:
     """``key``: 32 uniform bytes; ``salt``: never one for two files (``salt_of``). What comes out is written in order."""
     cipher = _cipher(key, salt)

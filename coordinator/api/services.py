@@ -80,11 +80,11 @@ class BlobService(blobs_pb2_grpc.BlobsServicer):
     @unary
     async def Put(self, parts: AsyncIterator[blobs_pb2.BlobPart], context: Context) -> blobs_pb2.BlobReceipt:
         caller = admitted(context, self.registry, *CLIENTS)
-        if caller.kind == "node" and not self.docket.awaits_state(caller.member, caller.node):
+        limit = PEOPLE_LIMIT if caller.kind == "lead" else MAX_BYTES
+        if caller.kind == "node" and not (limit := self.docket.state_limit(caller.member, caller.node)):
             raise PolicyDenied(
                 "This node was asked for no blob.", hint="A node puts the state of a round, when the coordinator asks."
             )
-        limit = PEOPLE_LIMIT if caller.kind == "lead" else MAX_BYTES
         digest, size, held, complete = b"", 0, 0, False
         iterator = aiter(parts)
         while True:

@@ -700,17 +700,16 @@ class Docket:
     async def next_change(self, job: str) -> None:
         await self._watchers.setdefault(job, asyncio.Event()).wait()
 
-    def awaits_state(self, member: str, node: str) -> bool:
-        """Whether some job has asked this node for a state."""
-        return any(
-            case.driver is not None and case.driver.members.get(member) == node and case.driver.awaits_state(member)
-            for case in self._cases.values()
-        )
+    def state_limit(self, member: str, node: str) -> int:
+        """Bytes of the largest state that some job has asked this node for; 0: none has."""
+        drivers = (case.driver for case in self._cases.values() if case.driver is not None)
+        asking = (driver.state_limit(member) for driver in drivers if driver.members.get(member) == node)
+        return max(asking, default=0)
 
     def gave_state(self, member: str, node: str) -> None:
         """This node has put a blob."""
         for case in self._cases.values():
-            if case.driver is not None and case.driver.members.get(member) == node and case.driver.awaits_state(member):
+            if case.driver is not None and case.driver.members.get(member) == node and case.driver.state_limit(member):
                 case.driver.gave_state(member)
                 return
 

@@ -37,7 +37,7 @@ from federation.secagg import codec, events, wire
 from federation.secagg.collector import CollectorMachine
 from federation.secagg.messages import Receipt, Sealing, Unmasked, Upload
 from federation.v1 import rounds_pb2
-from federation.weights.state import read_state
+from federation.weights.state import MAX_FILE, file_limit, read_state
 
 log = structlog.get_logger()
 
@@ -500,9 +500,12 @@ class JobDriver:
         if self._final is not None and (self._asking is None or self._asking.done()):
             self._asking = self._spawn(self._want_final())
 
-    def awaits_state(self, member: str) -> bool:
-        """Whether ``member`` was asked for a state, so that it may put a blob."""
-        return self._asked[member] > 0
+    def state_limit(self, member: str) -> int:
+        """Bytes of the blob that ``member`` may put, since it was asked for a state; 0: it was not."""
+        if not self._asked[member]:
+            return 0
+        parameters = self._uploads.parameters  # as f + 1 members have uploaded them
+        return MAX_FILE if parameters is None else file_limit(parameters)
 
     def gave_state(self, member: str) -> None:
         """It has put a blob: for another it waits until it is asked again."""

@@ -5,12 +5,21 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from federation.errors import TaskFailed
 from federation.weights.tensors import Array
+
+REST_BYTES: Final = 64 << 20
+REST_PER_PARAMETER: Final = 8
+
+
+def rest_limit(parameters: int) -> int:
+    """Bytes of all arrays that are not summed, beside so many numbers that are: counters, masks, indices."""
+    return REST_BYTES + REST_PER_PARAMETER * parameters
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +45,17 @@ class Layout:
                 entries.append(Entry(name, at, at + array.size, array.shape))
                 at += array.size
         return Layout(tuple(entries), at)
+
+    def check_rest(self, arrays: Mapping[str, Array]) -> None:
+        """Raises TaskFailed when what is not summed is so large that the file of a state is beyond what peers take."""
+        rest = sum(array.nbytes for array in arrays.values() if not is_floating(array))
+        if rest > rest_limit(self.size):
+            raise TaskFailed(
+                f"The model's arrays of whole numbers hold {rest:,} bytes: more than the {rest_limit(self.size):,} that go with "
+                f"{self.size:,} parameters.",
+                hint="Keep what is not trained out of the model's arrays: ship it with the app, or compute it.",
+                phase="initial-model",
+            )
 
     def split(self, flat: npt.NDArray[np.floating]) -> Iterator[tuple[Entry, npt.NDArray[np.floating]]]:
         """Each entry with its part of ``flat``, shaped as the entry: views."""

@@ -19,8 +19,10 @@ from federation.weights.tensors import Array
 
 
 def initial_state(arrays: Mapping[str, Array], terms: Terms) -> ModelState:
-    """state_1 from the first model."""
-    chunks = -(-Layout.of(arrays).size // terms.chunk_parameters)
+    """state_1 from the first model. Raises TaskFailed when too much of it is not summed."""
+    layout = Layout.of(arrays)
+    layout.check_rest(arrays)
+    chunks = -(-layout.size // terms.chunk_parameters)
     scales = np.full(chunks, terms.initial_scale_exponent, dtype=np.int8)
     return ModelState(FIRST_ROUND, dict(arrays), {}, scales)
 

@@ -12,13 +12,21 @@ import numpy.typing as npt
 
 from federation.errors import VerificationFailed
 from federation.identity.keys import transcript
-from federation.weights.tensors import Array, head, read_file, write_arrays
+from federation.sealing import sealed_size
+from federation.weights.layout import rest_limit
+from federation.weights.tensors import HEADER_LIMIT, Array, head, read_file, write_arrays
 
 LABEL: Final = "concord/state/v1"
 WEIGHTS_LABEL: Final = "concord/weights/v1"
 SCALES: Final = "scales"
 WEIGHTS: Final = "weights/"
 OPTIMISER: Final = "optimiser/"
+MOST_MOMENTS: Final = 2
+"""arrays that a strategy keeps beside each of the model's"""
+LARGEST_NUMBER: Final = 8
+"""bytes of a float64"""
+MAX_FILE: Final = 64 << 30
+"""whatever the model"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +90,14 @@ class StateDigest(_ArraysDigest):
     def end(self, scales: npt.NDArray[np.int8]) -> bytes:
         self._hasher.update(transcript("scales", scales.tobytes()))
         return self.digest()
+
+
+def file_limit(parameters: int) -> int:
+    """Bytes that the file of a state has at most, in clear or sealed, of a model of so many summed numbers: who asks for one, and
+    who fetches it, knows no more of it."""
+    numbers = (1 + MOST_MOMENTS) * LARGEST_NUMBER * parameters
+    clear = 8 + HEADER_LIMIT + numbers + rest_limit(parameters) + parameters  # scales: one byte a chunk
+    return min(sealed_size(clear), MAX_FILE)
 
 
 def write_state(path: Path, state: ModelState) -> None:

@@ -42,7 +42,8 @@ from federation.secagg import events, wire
 from federation.secagg.member import Me, MemberMachine
 from federation.secagg.messages import Announcement, Certificate, Close, Recover, Survivors, Upload
 from federation.v1 import rounds_pb2
-from federation.weights.state import ModelState, read_state
+from federation.weights.layout import Layout
+from federation.weights.state import MAX_FILE, ModelState, file_limit, read_state
 from node_agent.rounds.disclosure import Disclosure, exact_in
 from node_agent.rounds.files import JobFiles
 from node_agent.rounds.growing import GrowingUpdate
@@ -56,7 +57,6 @@ from node_agent.runner.failure import for_the_lead
 log = structlog.get_logger()
 
 INLINE_UPDATE: Final = 512 << 10
-MAX_STATE: Final = 64 << 30
 SEND_TRIES: Final = 4
 FIRST_PAUSE: Final = 1.0
 KEPT: Final = 256
@@ -328,7 +328,7 @@ class JobDriver:
             self._check_consent()
             if self.manifest.snapshot is not None:
                 snapshot = self._files.root / "snapshot.safetensors"
-                await self._lab.way.get_blob(self.manifest.snapshot, snapshot, MAX_STATE)
+                await self._lab.way.get_blob(self.manifest.snapshot, snapshot, MAX_FILE)
             self._state = await self._trainer.initial(snapshot)
         except FederationError as error:
             self._failed(error, 1, "initial-model")
@@ -464,11 +464,18 @@ class JobDriver:
                 return
         self._send(proto)
 
+    def _state_limit(self) -> int:
+        """Bytes of a state's file, as far as the model that is here tells."""
+        try:
+            return file_limit(Layout.of(self._held().arrays).size)
+        except VerificationFailed:  # none is here
+            return MAX_FILE
+
     async def _fetch_state(self, wanted: events.FetchState) -> None:
         path = self._files.root / "fetched.safetensors"
         try:
             async with self._fetching:
-                await self._lab.way.get_blob(wanted.state_blob, path, MAX_STATE)
+                await self._lab.way.get_blob(wanted.state_blob, path, await asyncio.to_thread(self._state_limit))
                 if wanted.key:
                     path = await asyncio.to_thread(self._files.unsealed, path, wanted.key)
                 state = await asyncio.to_thread(read_state, path)

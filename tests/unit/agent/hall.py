@@ -311,6 +311,7 @@ class Mail:
         data = self.office.hall.blobs.get(digest)
         if data is None:
             raise NotFound("There is no such blob.")
+        self.office.hall.limits.append(limit)
         path.write_bytes(data)
 
 
@@ -326,6 +327,8 @@ class Hall:
         )
         self.now = 0.0
         self.blobs: dict[bytes, bytes] = {}
+        self.limits: list[int] = []
+        """bytes that a lab was ready to take, of each blob"""
         self.updates: dict[bytes, dict[str, bytes]] = {}
         self.mail: list[tuple[str, Any]] = []
         self.heard: list[tuple[str, Any]] = []

@@ -24,7 +24,8 @@ from federation.secagg.cohorts import FigureEntry
 from federation.secagg.events import RememberFigures
 from federation.secagg.messages import Ack, Ready, Receipt, Upload
 from federation.v1 import rounds_pb2
-from federation.weights.state import ModelState, read_state, write_state
+from federation.weights.layout import Layout
+from federation.weights.state import ModelState, file_limit, read_state, write_state
 from node_agent.rounds import driver, training
 from node_agent.rounds.driver import event_of
 from node_agent.store.journal import Journal
@@ -499,6 +500,9 @@ def test_a_state_that_is_not_the_certified_one_is_not_taken(tmp_path: Path, what
 
     hall.play(scene).finished()
     events = [line["event"] for line in logged]
+    known = Layout.of(read_state(office.files.state(4)).arrays).size
+    assert file_limit(known) in hall.limits, "of a state no more is taken than its model can fill"
+    assert max(hall.limits) == file_limit(known)
     assert "state.not-fetched" in events
     assert "driver.failed" not in events
     assert len(set(hall.states(4).values())) == 1

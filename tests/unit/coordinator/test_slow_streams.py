@@ -24,6 +24,7 @@ from federation.v1 import blobs_pb2, rounds_pb2
 
 JOB, CONTEXT = b"\1" * 32, b"\2" * 32
 SIZE = 1000
+STATE_LIMIT = 5000
 
 
 class Ended(Exception):
@@ -53,8 +54,8 @@ class Docket:
         if self.over or context != CONTEXT:
             raise OutOfOrder("Nothing is collected for this context now.")
 
-    def awaits_state(self, _member: str, _node: str) -> bool:
-        return self.asks > self.given
+    def state_limit(self, _member: str, _node: str) -> int:
+        return STATE_LIMIT if self.asks > self.given else 0
 
     def gave_state(self, _member: str, _node: str) -> None:
         self.given += 1
@@ -172,6 +173,7 @@ def test_a_node_puts_the_one_blob_that_it_was_asked_for(tmp_path: Path) -> None:
             asyncio.run(service.Put(these(*parts), context))
         return context
 
+    assert "5,000 is the most" in told(put(b"\6" * 32, b"x", size=STATE_LIMIT + 1))
     for number in range(20):  # never brought to an end
         assert not put(bytes([number]) * 32, b"x" * 10, size=100).said
     assert len(list((tmp_path / "blobs" / "partial").iterdir())) == 1

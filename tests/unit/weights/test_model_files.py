@@ -12,10 +12,13 @@ from hypothesis.extra.numpy import arrays as some_array
 from safetensors.numpy import load_file
 
 from federation.errors import TaskFailed, VerificationFailed
+from federation.sealing import seal, sealed_size
 from federation.secagg.levels import clipped
-from federation.weights.layout import Difference, Layout
-from federation.weights.state import ModelState, read_state, write_state
+from federation.weights.layout import Difference, Layout, rest_limit
+from federation.weights.outer_step import initial_state
+from federation.weights.state import MAX_FILE, ModelState, file_limit, read_state, write_state
 from federation.weights.tensors import read_arrays, write_arrays
+from tests.simulation.harness import World
 
 MODELS = some.dictionaries(
     some.text(min_size=1, max_size=8).filter(lambda name: name != "__metadata__"),
@@ -88,6 +91,33 @@ def test_a_difference_that_overflows_is_refused() -> None:
     big = {"w": np.full(1, np.finfo(np.float32).max, dtype=np.float32)}
     with pytest.raises(TaskFailed, match="infinite"):
         difference({"w": -big["w"]}, big)
+
+
+@settings(deadline=None, max_examples=60)
+@given(MODELS, some.integers(0, 2))
+def test_no_file_of_a_state_is_larger_than_its_parameters_allow(
+    tmp_path_factory: pytest.TempPathFactory, arrays: Any, moments: int
+) -> None:
+    summed = [name for name, array in arrays.items() if np.issubdtype(array.dtype, np.floating)]
+    optimiser = {f"{kind}/{name}": arrays[name] for kind in ("m_t", "v_t")[:moments] for name in summed}
+    size = Layout.of(arrays).size
+    path = tmp_path_factory.mktemp("file") / "state"
+    write_state(path, ModelState(1, arrays, optimiser, np.zeros(size, np.int8)))
+    sealed = sum(map(len, seal(bytes(32), bytes(32), [path.read_bytes()])))
+    assert sealed == sealed_size(path.stat().st_size)
+    assert sealed <= file_limit(size) < 100 << 20
+    assert file_limit(1 << 40) == MAX_FILE
+
+
+def test_a_model_with_more_beside_its_parameters_is_refused_before_it_trains() -> None:
+    """Otherwise no member that is behind could ever be given its state."""
+    terms, weights = World(3).terms, np.zeros(8, np.float32)
+    fits = np.broadcast_to(np.int64(0), (rest_limit(8) // 8,))
+    assert initial_state({"w": weights, "table": fits}, terms).round == 1
+    with pytest.raises(TaskFailed, match="more than") as refused:
+        initial_state({"w": weights, "table": np.broadcast_to(np.int64(0), (rest_limit(8) // 8 + 1,))}, terms)
+    assert "arrays of whole numbers" in refused.value.message
+    assert refused.value.hint
 
 
 def state() -> ModelState:
