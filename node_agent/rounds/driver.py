@@ -581,7 +581,7 @@ def _digest_of(path: Path) -> bytes:
 def event_of(job: bytes, proto: Any) -> rounds_pb2.NodeEvent:
     """A NodeEvent that carries ``proto`` in the field of its kind."""
     kind = type(proto).__name__
-    field = {"KeyMessage": "key", "ConsentReply": "consent"}.get(kind) or "".join(
+    field = {"KeyMessage": "key", "ConsentReply": "consent", "CatalogueStatement": "catalogue"}.get(kind) or "".join(
         f"_{letter.lower()}" if letter.isupper() else letter for letter in kind
     ).lstrip("_")
     return rounds_pb2.NodeEvent(job=job, **{field: proto})
