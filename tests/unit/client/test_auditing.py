@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from coordinator.client.audit_report import SECTIONS, chosen, page, sentence
+from coordinator.client.home import Home
 from federation.audit.entry import SHAPES, Entry, entry_of, open_entry
 from federation.audit.history import Evidence
 from federation.audit.verify import verify_log
@@ -183,3 +184,15 @@ def test_a_filter_is_a_beginning(log):
     assert len(chosen(entries, "")) == len(entries)
     assert [entry.fields["job"] for _, entry in chosen(entries, "cd")] == [OTHER_JOB]
     assert chosen(entries, "ef") == []
+
+
+def test_the_key_of_the_first_login_is_kept_and_no_other_is_accepted(log, folder, tmp_path):
+    home = Home.at(tmp_path / "home")
+    home.trust_log_key(str(log.key))
+    home.trust_log_key(str(log.key))
+    with pytest.raises(InvalidIdentity, match="another key"):
+        home.trust_log_key(str(MadeLog([]).key))
+    answer = done(concord("audit", "verify", "--folder", folder, "--home", home.path))
+    assert "log.key has it" in answer.err
+    (folder / "log.key").write_text(f"{MadeLog([]).key}\n")
+    done(concord("audit", "verify", "--folder", folder, "--home", home.path))  # the home's own comes first
