@@ -34,6 +34,8 @@ TRIES: Final = 5
 TRANSFER_SECONDS: Final = 3600.0
 PART_SECONDS: Final = 60.0
 """the longest pause within a transfer"""
+NOES: Final = frozenset({"refusal", "consent_revocation"})
+"""what a node still says of a job when it is muted: taking back is always possible"""
 AUDIT_PART_LIMIT: Final = 4 << 20
 """bytes: a chunk of a MiB, and a trailer for 200 members"""
 
@@ -58,7 +60,7 @@ class Link:
         self._muted = ""
 
     def mute(self, why: str) -> None:
-        """From now on nothing leaves that is about a job but refusals; uploads raise Halted."""
+        """From now on nothing leaves that is about a job but ``NOES``; uploads raise Halted."""
         self._muted = why
 
     def _check_muted(self) -> None:
@@ -66,8 +68,8 @@ class Link:
             raise Halted(self._muted, hint="Nothing was sent. The lab's operator decides when this node goes on.")
 
     def send(self, event: rounds_pb2.NodeEvent) -> None:
-        """Queues an event; dropped while the stream is broken, or muted and the event is about a job and no refusal."""
-        if self._muted and event.job and event.WhichOneof("event") != "refusal":
+        """Queues an event; dropped while the stream is broken, or muted and the event is about a job and says no "no"."""
+        if self._muted and event.job and event.WhichOneof("event") not in NOES:
             return
         if self.connected.is_set():
             try:
