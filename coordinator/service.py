@@ -82,11 +82,10 @@ async def serve(home: Home, settings: Settings) -> None:
     database = Database(home.database)
     registry = open_registry(home, settings, database)
     blobs, spool, sessions = Blobs(home.blobs), Spool(home.spool, settings.max_update_bytes), Sessions()
-    key = SigningKey.from_pem(home.read_key("release"))
-    publisher = Publisher(database, blobs, key, time.time)
-    halts = HaltDesk(database, registry, key, time.time)
+    publisher = Publisher(database, blobs, SigningKey.from_pem(home.read_key("release")), time.time)
     metrics = Metrics(CollectorRegistry(), product_version())
     signer = log_signer(home, settings.federation, database)
+    halts = HaltDesk(database, registry, signer, time.time)
     book = LogBook(database, settings.federation, signer, registry.roll, time.time, settings.log_head_seconds)
     docket = Docket(database, blobs, spool, sessions, registry, publisher, metrics, time.time, book, halts)
     halts.changed = docket.halted

@@ -144,6 +144,8 @@ class NodeAgent:
     async def run(self, stop: asyncio.Event) -> None:
         log.info("node.route", route=self.link.route.sentence)
         log.info("node.sandbox", sandbox=self.sandbox.kind, reason=self.sandbox.reason, hint=self.sandbox.hint)
+        if (log_key := Notebook(self.home.witness).key) is not None:
+            self.halts.folder.keep_coordinator_key(log_key.public, known=True)
         self.halts.start()
         self.carrying_out.begin()
         if self.witness.stopped:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -11,13 +12,15 @@ from typing import Annotated, Final
 
 import typer
 
+from coordinator.client import audit_source as sources
 from coordinator.client.files import PUBLIC_FILE, about, read_file, write_new_file
 from coordinator.client.halts import Halt, HaltCalls, keep, make_lift, make_order, signer_of
 from coordinator.client.home import Home
 from coordinator.client.options import DEFAULT_HOME_PATH, FormatOption, HomeOption
 from coordinator.client.sdk import Federation
 from coordinator.client.terminal import Format, data, plain, say, show, table
-from federation.errors import TABLE, Halted, InvalidUsage, NotFound
+from federation.audit.proof import verify_inclusion
+from federation.errors import TABLE, FederationError, Halted, InvalidUsage, NotFound, VerificationFailed
 from federation.halt.levels import Level
 from federation.halt.order import SignedOrder, read_order
 from federation.halt.powers import check_order, lease_seconds
@@ -80,7 +83,8 @@ def halt(
         say(f"order {signed.digest.hex()[:12]} was taken after {time.monotonic() - began:.3f} s; its receipt: {kept}")
         last = _followed(calls, signed, began, lease_seconds(sessions.home.required_roll()), data)
         _say_of_whom_nothing_is_told(last, sessions.home)
-    raise typer.Exit(_outcome(last))
+        logged = _is_logged(sessions.federation(), signed)
+    raise typer.Exit(_outcome(last) if logged else HALTED_EXIT_CODE)
 
 
 def lift(
@@ -254,6 +258,23 @@ def _say_of_whom_nothing_is_told(last: Halt, home: Home) -> None:
         for entry in home.required_roll().members:
             if entry.id not in told:
                 say(f"nothing is told of {entry.id}: it has no node, or the coordinator leaves it out; ask there")
+
+
+def _is_logged(federation: Federation, signed: SignedOrder) -> bool:
+    """Whether the public log holds the order, proved under the log's key. Its receipt promises so by now."""
+    document = hashlib.sha256(signed.envelope).digest()
+    try:
+        source = sources.from_coordinator(federation)
+        key, _ = sources.chosen_key("", source, federation.home)
+        proof = sources.prove(federation, document, 0)
+        proved = verify_inclusion(proof, key, sources.witness_keys(source, federation.home.roll(), key))
+        if (proved.entry.kind, proved.entry.document) != ("halt", document):
+            raise VerificationFailed("The coordinator proves another entry.")
+    except FederationError as error:
+        say(f"the public log does not show the order: {error.message}")
+        return False
+    say(f"entry {proved.index} of the public log")
+    return True
 
 
 def _name(last: Halt) -> str:

@@ -20,6 +20,7 @@ from coordinator.client.files import make_private_folder, read_file, write_file
 from coordinator.client.home import Home
 from coordinator.client.sdk import Federation
 from coordinator.client.terminal import plain
+from federation.audit.checkpoint import VerifierKey
 from federation.errors import FederationError, InvalidUsage, NotFound
 from federation.halt.acknowledgement import Acknowledgement, open_acknowledgement
 from federation.halt.levels import Level
@@ -188,8 +189,15 @@ class HaltCalls:
         """The receipt. Raises what the coordinator says, or InvalidIdentity for a receipt of another order."""
         with spoken_errors(self._federation.route):
             taken = self._stub.Give(halt_pb2.GiveHalt(order=order.envelope), timeout=UNARY_SECONDS)
-        open_receipt(taken.receipt, order.digest, None)
+        open_receipt(taken.receipt, order.digest, self._log_key())
         return bytes(taken.receipt)
+
+    def _log_key(self) -> bytes | None:
+        """Under which receipts are signed, too; None in a home that logged in before there was a log."""
+        path = self._federation.home.path / "log.key"
+        if not path.exists():
+            return None
+        return VerifierKey.parse(read_file(path, what="The log's key").decode(errors="replace").strip()).public
 
     def lift(self, lift: SignedLift) -> None:
         with spoken_errors(self._federation.route):

@@ -79,11 +79,14 @@ class HaltFolder:
         return found
 
     def coordinator_key(self) -> bytes | None:
-        """Under which the coordinator signs receipts, as it said first."""
+        """Under which the coordinator signs receipts: its log's, as this home has it; else as it said first."""
         path = self.root / COORDINATOR_KEY
         return path.read_bytes()[:32] if path.exists() else None
 
-    def keep_coordinator_key(self, key: bytes) -> None:
+    def keep_coordinator_key(self, key: bytes, *, known: bool = False) -> None:
+        """The first one stays, unless it is ``known`` by another way than the coordinator's word."""
+        if known and self.coordinator_key() not in {None, key}:
+            (self.root / COORDINATOR_KEY).unlink()
         self._keep(COORDINATOR_KEY, key)
 
     def done(self, order: bytes, said: dict[str, Any]) -> None:

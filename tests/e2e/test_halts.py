@@ -71,6 +71,7 @@ def test_a_job_that_is_stopped_ends_everywhere_and_never_comes_back(three: Runs)
         assert time.monotonic() - began < STOP_SECONDS
         for member in ("ar", "be", "ch"):
             assert f"{member}/{member}-1 stop after" in answer.out
+        assert "of the public log" in answer.err
         assert workers(three) == []
         eventually(lambda: client.job(name).state == "stopped", STOP_SECONDS)
         assert "it leaks" in client.job(name).reason
