@@ -171,15 +171,12 @@ class JobService(jobs_pb2_grpc.JobsServicer):
             admitted(context, self.registry, *CLIENTS)
             digest = self.docket.row(parsed(request).job).digest
             while True:
-                changed = asyncio.ensure_future(self.docket.next_change(digest))
-                try:
-                    row = self.docket.row(digest)
-                    yield self.views.view(row)
-                    if row.state in ENDED:
-                        return
-                    await changed
-                finally:
-                    changed.cancel()
+                changed = self.docket.next_change(digest)
+                row = self.docket.row(digest)
+                yield self.views.view(row)
+                if row.state in ENDED:
+                    return
+                await changed.wait()
                 await asyncio.sleep(WATCH_PAUSE)
 
     async def Logs(self, request: jobs_pb2.LogsRequest, context: Context) -> AsyncIterator[jobs_pb2.LogLine]:
@@ -188,19 +185,16 @@ class JobService(jobs_pb2_grpc.JobsServicer):
             digest = self.docket.row(parsed(request).job).digest
             seen = 0
             while True:
-                changed = asyncio.ensure_future(self.docket.next_change(digest))
-                try:
-                    ended = self.docket.row(digest).state in ENDED
-                    with self.database.transaction() as change:
-                        lines = change.lines(digest, seen)
-                    for line in lines:
-                        seen = line.sequence
-                        yield jobs_pb2.LogLine(time=moment(line.time), member=line.member, text=line.text)
-                    if ended or not request.follow:
-                        return
-                    await changed
-                finally:
-                    changed.cancel()
+                changed = self.docket.next_change(digest)
+                ended = self.docket.row(digest).state in ENDED
+                with self.database.transaction() as change:
+                    lines = change.lines(digest, seen)
+                for line in lines:
+                    seen = line.sequence
+                    yield jobs_pb2.LogLine(time=moment(line.time), member=line.member, text=line.text)
+                if ended or not request.follow:
+                    return
+                await changed.wait()
 
     @unary
     async def Withdraw(self, request: jobs_pb2.WithdrawRequest, context: Context) -> jobs_pb2.JobView:

@@ -58,8 +58,8 @@ class Attendance:
 
 
 class HaltDesk:
-    """``key``: the log's, under which receipts are signed; ``clock``: seconds since 1970; ``changed`` is called after the nodes have
-    been told."""
+    """``key``: the log's, under which receipts are signed, too; ``clock``: seconds since 1970; ``changed`` is called when the nodes
+    have been told."""
 
     def __init__(self, database: Database, registry: Registry, key: SigningKey, clock: Callable[[], float]) -> None:
         self._database, self._registry, self._key, self._clock = database, registry, key, clock

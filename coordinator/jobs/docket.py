@@ -697,8 +697,9 @@ class Docket:
     def changed(self, job: str) -> None:
         self._watchers.pop(job, asyncio.Event()).set()
 
-    async def next_change(self, job: str) -> None:
-        await self._watchers.setdefault(job, asyncio.Event()).wait()
+    def next_change(self, job: str) -> asyncio.Event:
+        """Is set at the next change. To be asked for before the view is: what changes between the two would be missed."""
+        return self._watchers.setdefault(job, asyncio.Event())
 
     def state_limit(self, member: str, node: str) -> int:
         """Bytes of the largest state that some job has asked this node for; 0: none has."""
