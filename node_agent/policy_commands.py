@@ -199,7 +199,8 @@ def _verdict_lines(verdict: Verdict) -> Iterator[str]:
     yield f"verdict   {TOLD[verdict.outcome]}"
     for finding in verdict.deciding:
         rule = "" if finding.effect == "allows" else f"{finding.rule}: "
-        yield f"  {plain(finding.place):<28} {plain(rule + finding.sentence)}"
+        detail = f" [{finding.detail}]" if finding.detail else ""
+        yield f"  {plain(finding.place):<28} {plain(rule + finding.sentence + detail)}"
     if verdict.needs_person:
         people = "whoever has the node" if verdict.deputies is None else ", ".join(verdict.deputies)
         yield f"decides   {plain(people)}"

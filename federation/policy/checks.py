@@ -25,6 +25,8 @@ class Objection:
     sentence: str
     part: str = ""
     """of a rule with parts: which"""
+    detail: str = ""
+    """for the lab's own eyes: what of its data sets nobody else is told"""
     ask: bool = False
     """a person may allow it"""
 
@@ -124,14 +126,17 @@ def data_sets(allowed: list[str], question: Question) -> Objections:
 def data_tags(allowed: list[str], question: Question) -> Objections:
     for data in question.data():
         if not set(allowed) & set(data.tags):
-            yield Objection(f"data set {data.name} carries none of the tags {', '.join(sorted(allowed))}")
+            detail = f"{data.name} carries none of {', '.join(sorted(allowed))}"
+            yield Objection(
+                "the data that the job would use carry none of the tags that this lab asks for", detail=detail
+            )
 
 
 def never_tags(forbidden: list[str], question: Question) -> Objections:
     for data in question.data():
-        yield from (
-            Objection(f"data set {data.name} carries the tag {tag}") for tag in sorted(set(forbidden) & set(data.tags))
-        )
+        if found := sorted(set(forbidden) & set(data.tags)):
+            detail = f"{data.name} carries {', '.join(found)}"
+            yield Objection("the data that the job would use carry a tag that this lab excludes", detail=detail)
 
 
 def legal_basis(allowed: list[str], question: Question) -> Objections:
@@ -142,7 +147,10 @@ def legal_basis(allowed: list[str], question: Question) -> Objections:
         yield Objection(f"the job's legal basis {stated} is not allowed")
     for data in question.data():
         if data.legal_basis and data.legal_basis not in allowed:
-            yield Objection(f"data set {data.name} is held on the legal basis {data.legal_basis}, which is not allowed")
+            detail = f"{data.name} is held on {data.legal_basis}"
+            yield Objection(
+                "the data that the job would use are held on a legal basis that is not allowed", detail=detail
+            )
 
 
 def figures(allowed: list[str], question: Question) -> Objections:

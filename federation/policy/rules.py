@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from federation.manifest.schema import bytes_of
 from federation.manifest.yaml_source import read_yaml
@@ -119,8 +120,9 @@ def _of(pack: Pack, question: Question) -> Iterator[Finding]:
         line, objected = pack.lines[word.name], False
         for objection in word.check(value, question):
             objected = True
-            effect = "asks" if objection.ask else "denies"
-            yield Finding(effect, pack.name, pack.layer, word.rule + objection.part, line, objection.sentence)  # type: ignore[arg-type]
+            effect: Literal["asks", "denies"] = "asks" if objection.ask else "denies"
+            rule = word.rule + objection.part
+            yield Finding(effect, pack.name, pack.layer, rule, line, objection.sentence, objection.detail)
         if not objected and pack.layer == "own" and word.name in GRANTED:
             yield Finding("allows", pack.name, pack.layer, word.rule, line, GRANTED[word.name](question))
 

@@ -31,13 +31,17 @@ class Finding:
     line: int = field(compare=False)
     """of the file, for people; 0: it does not stand there. No part of the verdict's document: a comment more moves lines"""
     sentence: str
+    detail: str = ""
+    """for the lab's own eyes: no part of what a lead reads"""
 
     @property
     def text(self) -> str:
         """As a lead reads it. The lab's own rules need no name: it is the lab that answers."""
         plain = self.sentence if self.effect == "allows" else f"{self.rule}: {self.sentence}"
         asks = f"{plain}; a person must decide" if self.effect == "asks" else plain
-        return asks if self.layer in {"own", "node"} else f"{asks} ({self.layer} pack {self.pack}, line {self.line})"
+        if self.layer in {"own", "node"}:
+            return asks
+        return f"{asks} ({self.layer} pack {self.pack}{f', line {self.line}' if self.line else ''})"
 
     @property
     def place(self) -> str:
@@ -94,7 +98,7 @@ class Verdict:
     @property
     def reasons(self) -> tuple[str, ...]:
         """The deciding findings as sentences."""
-        return tuple(finding.text for finding in self.deciding)
+        return tuple(dict.fromkeys(finding.text for finding in self.deciding))
 
     @property
     def decided_by(self) -> str:
@@ -122,6 +126,7 @@ class Verdict:
                     "layer": finding.layer,
                     "rule": finding.rule,
                     "sentence": finding.sentence,
+                    "detail": finding.detail,
                 }
                 for finding in self.findings
             ],

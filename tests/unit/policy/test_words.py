@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -93,12 +94,12 @@ CASES: list[Case] = [
     ("legalBasis", ["public-task"], job("legalBasis: public-task"), ""),
     ("legalBasis", ["consent", "public-task"], job("legalBasis: contract"), "the job's legal basis contract is not allowed"),
     ("legalBasis", ["public-task"], question(), "the job states no legal basis"),
-    ("legalBasis", ["consent"], job("legalBasis: consent"), "data set digits is held on the legal basis public-task"),
+    ("legalBasis", ["consent"], job("legalBasis: consent"), "the data that the job would use are held on a legal basis"),
     ("dataTags", ["scans", "texts"], question(), ""),
-    ("dataTags", ["texts"], question(), "data set digits carries none of the tags texts"),
-    ("dataTags", ["scans"], question(facts=()), "data set digits carries none of the tags scans"),
+    ("dataTags", ["texts"], question(), "the data that the job would use carry none of the tags"),
+    ("dataTags", ["scans"], question(facts=()), "the data that the job would use carry none of the tags"),
     ("neverTags", ["children"], question(), ""),
-    ("neverTags", ["adults", "children"], question(), "data set digits carries the tag adults"),
+    ("neverTags", ["adults", "children"], question(), "the data that the job would use carry a tag that this lab excludes"),
     ("dataVersions", ["exact"], question(), ""),
     ("dataVersions", ["exact"], job("dataSet: {name: digits, versionRule: minor}"), "versionRule minor is not allowed"),
     ("bundles", [MANIFEST.bundle_digest.hex()], question(), ""),
@@ -243,6 +244,23 @@ def test_every_word_is_tried_with_a_job_that_it_allows_and_one_that_it_does_not(
     objected = {word for word, _, _, sentence in CASES if sentence}
     assert allowed == set(BY_NAME)
     assert objected == set(BY_NAME) - {"deputies"}  # says who decides, not whether
+
+
+@pytest.mark.parametrize(
+    ("rules", "detail"),
+    [
+        ({"dataTags": ["texts"]}, "digits carries none of texts"),
+        ({"neverTags": ["children", "adults"]}, "digits carries adults"),
+        ({"legalBasis": ["consent"]}, "digits is held on public-task"),
+    ],
+)
+def test_what_a_data_set_is_like_is_told_to_the_lab_alone(rules: dict[str, Any], detail: str) -> None:
+    """A denial goes to the lead by way of the coordinator: it tells no more than the lab has published."""
+    said = evaluate(policy({**WIDE, **rules}), job("legalBasis: consent"))
+    (finding,) = said.deciding
+    assert finding.detail == detail
+    (reason,) = said.reasons
+    assert not {"digits", "adults", "children", "texts", "public-task"} & set(re.split(r"[^a-z-]", reason))
 
 
 @pytest.mark.parametrize("word", [word.name for word in WORDS], ids=str)
