@@ -134,7 +134,7 @@ async def serve(chosen: argparse.Namespace) -> None:
     server = grpc.aio.server(options=OPTIONS)
     server.add_generic_rpc_handlers(
         (
-            NodeLinkService(everybody, None, everybody, spool, None).handler(),  # type: ignore[arg-type]
+            NodeLinkService(everybody, None, everybody, spool, None, None).handler(),  # type: ignore[arg-type]
             grpc.method_handlers_generic_handler(
                 "Benchmark", {name: grpc.unary_unary_rpc_method_handler(work) for name, work in own.items()}
             ),

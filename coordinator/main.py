@@ -120,15 +120,16 @@ def ticket(
     member: Annotated[str, typer.Option(help="For a node: its member.")] = "",
     node: Annotated[str, typer.Option(help="For a node: its name within the member.")] = "",
     lead: Annotated[str, typer.Option(help="For a research lead: the id on the roll.")] = "",
+    officer: Annotated[str, typer.Option(help="For a member's officer, who votes: the member's id.")] = "",
     operator: Annotated[str, typer.Option(help="For an operator: a name.")] = "",
     address: Annotated[
         str, typer.Option(help="Host and port at which this one reaches the coordinator; else what it listens on.")
     ] = "",
     hours: Annotated[float, typer.Option(help="How long it is good.", min=0.01, max=24 * 14)] = 24.0,
 ) -> None:
-    """Write a one-time ticket, with which one node, lead or operator gets its transport certificate."""
+    """Write a one-time ticket, with which one node, lead, officer or operator gets its transport certificate."""
     place, settings = _opened(home)
-    principal = principal_for(member, node, lead, operator)
+    principal = principal_for(member, node, lead, operator, officer)
     reached = _checked_address(address, "--address") if address else _reached(place, settings)
     if not math.isfinite(hours):
         raise InvalidUsage(f"--hours {hours} is no number of hours.", hint="It is 24 unless you say otherwise.")

@@ -20,6 +20,7 @@ from prometheus_client import CollectorRegistry
 from coordinator.api.audit import AuditLogService
 from coordinator.api.calls import Parsing
 from coordinator.api.catalogues import CatalogueService
+from coordinator.api.governance import add_governance
 from coordinator.api.halts import HaltService, add_halts
 from coordinator.api.node_link import NodeLinkService
 from coordinator.api.services import BlobService, EnrolmentService, JobService, add_services
@@ -30,6 +31,7 @@ from coordinator.catalogue.shelf import Shelf
 from coordinator.halts.desk import HaltDesk
 from coordinator.jobs.docket import Docket
 from coordinator.jobs.views import JobViews
+from coordinator.registry.assembly import Assembly
 from coordinator.registry.authority import Authority
 from coordinator.registry.enrolment import Registry
 from coordinator.releases.publisher import Publisher
@@ -89,16 +91,18 @@ async def serve(home: Home, settings: Settings) -> None:
     book = LogBook(database, settings.federation, signer, registry.roll, time.time, settings.log_head_seconds)
     docket = Docket(database, blobs, spool, sessions, registry, publisher, metrics, time.time, book, halts)
     halts.changed = docket.halted
+    assembly = Assembly(registry, [docket.amended])
     metrics.observe(docket.states, lambda: _node_states(database, sessions))
     shelf = Shelf(database, registry, time.time)
     ready = Readiness(loop, database.answers)
     web = WebServer(settings.metrics, metrics.registry, ready, book) if settings.metrics else None
     server = grpc.aio.server(options=OPTIONS, interceptors=(Parsing(),))
-    server.add_generic_rpc_handlers((NodeLinkService(registry, sessions, docket, spool, shelf).handler(),))
+    server.add_generic_rpc_handlers((NodeLinkService(registry, sessions, docket, spool, shelf, assembly).handler(),))
     CatalogueService(registry, shelf).add_to(server)
     jobs = JobService(registry, database, docket, sessions, publisher, JobViews(database, registry))
     add_halts(server, HaltService(registry, halts))
     add_services(server, EnrolmentService(registry, str(book.key)), BlobService(registry, blobs, docket), jobs)
+    add_governance(server, assembly)
     AuditLogService(registry, book).add_to(server)
     address = _listen(server, registry.authority, settings.listen)
     docket.resume()

@@ -12,16 +12,18 @@ from typing import Any
 
 from cryptography import x509
 
-from federation.errors import InvalidIdentity, InvalidUsage
+from federation.errors import InvalidIdentity, InvalidUsage, ProtocolViolation
+from federation.governance.history import succeeds
 from federation.identity.credential import NodeCredential, node_request, verify_credential
 from federation.identity.fields import moment
 from federation.identity.keys import SigningKey, key_id
 from federation.identity.names import checked_label
 from federation.identity.roll import Roll
-from federation.identity.transport import Principal, TransportKey, make_csr, principal_of, uri_of
+from federation.identity.transport import Principal, TransportKey, fingerprint_of, make_csr, principal_of, uri_of
 from federation.route import route_to
 from node_agent.link import enrolment as wire
 from node_agent.link.channel import Credentials
+from node_agent.membership import ROLL_LIMIT
 from node_agent.settings import Home, NodeSettings, settings_bytes
 from node_agent.store.files import private_folder, write_together
 from node_agent.witness.notebook import checked_key, key_file
@@ -109,16 +111,21 @@ def join(home: Home, *, ticket_file: Path, credential_file: Path, roll_file: Pat
         )
     route = route_to(ticket.address, os.environ)
     credentials = Credentials(ticket.federation, ticket.ca_pem, ticket.certificate_pem, ticket.key_pem)
-    given = Roll.open(_read(roll_file, "roll")) if roll_file is not None else None
+    given = Roll.open(_read(roll_file, "roll", ROLL_LIMIT)) if roll_file is not None else None
     if given is not None:
         check_credential(home, credential, given, settings)
     csr = make_csr(transport, uri_of(principal, settings.federation))
     joined = asyncio.run(wire.join(route, credentials, ticket.id, ticket.token, csr, credential))
     roll = Roll.open(joined.roll)
-    if given is not None and roll.digest != given.digest:
+    held = Roll.open(home.read(home.roll, ROLL_LIMIT)) if home.roll.exists() else None
+    for known in (held, given):
+        if known is not None:
+            check_continues(known, roll)
+    named = roll.charter.coordinator.ca
+    if named is not None and named != fingerprint_of(ticket.ca_pem):
         raise InvalidIdentity(
-            "The coordinator has another membership roll than the one that you hold.",
-            hint="Nothing was stored. Ask your member's officer which roll is right; a coordinator cannot choose the members.",
+            "The ticket is from another coordinator than the one that the members' charter names.",
+            hint="Nothing was stored. Ask your member's officer where the members have put the coordinator.",
         )
     check_credential(home, credential, roll, settings)
     check_certificate(joined.certificate_pem, transport, settings)
@@ -139,14 +146,16 @@ def join(home: Home, *, ticket_file: Path, credential_file: Path, roll_file: Pat
     return route.sentence
 
 
-def check_credential(home: Home, envelope: bytes, roll: Roll, settings: NodeSettings) -> NodeCredential:
+def check_credential(
+    home: Home, envelope: bytes, roll: Roll, settings: NodeSettings, *, standing: bool = True
+) -> NodeCredential:
     """The credential is this node's, by this member's officer on the roll, for this identity key. Raises InvalidIdentity."""
     if roll.federation != settings.federation:
         raise InvalidIdentity(
             f"The roll is of {roll.federation}, and this node is of {settings.federation}.",
             hint="Nothing was stored. Ask your member's officer for the roll of this node's federation.",
         )
-    credential = verify_credential(envelope, roll, datetime.now(UTC))
+    credential = verify_credential(envelope, roll, datetime.now(UTC), standing=standing)
     key = SigningKey.from_pem(home.read(home.identity_key))
     if (credential.member, credential.node, credential.identity_key) != (settings.member, settings.node, key.public):
         raise InvalidIdentity(
@@ -168,6 +177,17 @@ def check_certificate(pem: bytes, key: TransportKey, settings: NodeSettings) -> 
         raise InvalidIdentity(
             "The coordinator issued a certificate for another node.", hint="Nothing was stored. Tell its operator."
         )
+
+
+def check_continues(known: Roll, offered: Roll) -> None:
+    """Raises InvalidIdentity unless ``offered`` is ``known`` or continues it: the chain of the members' decisions leads there."""
+    try:
+        succeeds(known, offered)
+    except ProtocolViolation as error:
+        raise InvalidIdentity(
+            f"The coordinator has another membership roll than the one that you hold. {error.message}",
+            hint="Nothing was stored. Ask your member's officer which roll is right; a coordinator cannot choose the members.",
+        ) from error
 
 
 def read_ticket(path: Path) -> Ticket:
@@ -201,12 +221,12 @@ def read_ticket(path: Path) -> Ticket:
     return ticket
 
 
-def _read(path: Path, what: str) -> bytes:
+def _read(path: Path, what: str, limit: int = FILE_LIMIT) -> bytes:
     try:
         with path.open("rb") as stream:
-            data = stream.read(FILE_LIMIT + 1)
+            data = stream.read(limit + 1)
     except OSError as error:
         raise InvalidUsage(f"The {what} {path} cannot be read: {error.strerror}.", hint="Check the path.") from error
-    if len(data) > FILE_LIMIT:
-        raise InvalidUsage(f"The {what} {path} is larger than {FILE_LIMIT} bytes.")
+    if len(data) > limit:
+        raise InvalidUsage(f"The {what} {path} is larger than {limit} bytes.")
     return data

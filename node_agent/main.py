@@ -14,11 +14,13 @@ import typer
 
 from federation.errors import INTERRUPTED_EXIT_CODE, PolicyDenied, exit_code, told
 from node_agent.catalogue.commands import data_app
+from node_agent.roll_commands import roll_app
 from node_agent.settings import Home
 from node_agent.witness.commands import witness_app
 
 app = typer.Typer(name="concord-node", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=True)
 app.add_typer(data_app)
+app.add_typer(roll_app, name="roll")
 evidence_app = typer.Typer(name="evidence", no_args_is_help=True, help="What this node refused and kept.")
 app.add_typer(evidence_app)
 policy_app = typer.Typer(name="policy", no_args_is_help=True, help="This lab's rules.")

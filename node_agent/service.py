@@ -30,11 +30,11 @@ from federation.identity.credential import NodeCredential
 from federation.identity.fields import moment_text
 from federation.identity.keys import SigningKey
 from federation.identity.roll import Roll
-from federation.identity.transport import Principal, TransportKey, make_csr, uri_of
+from federation.identity.transport import Principal, TransportKey, fingerprint_of, make_csr, uri_of
 from federation.identity.withdrawal import open_withdrawal
 from federation.manifest.bundle import unpack
-from federation.manifest.manifest import Manifest, open_manifest
-from federation.route import route_to
+from federation.manifest.manifest import Manifest, check_may_submit, open_manifest
+from federation.route import Route, route_to
 from federation.v1 import audit_pb2, rounds_pb2
 from node_agent.catalogue.bulletin import Bulletin
 from node_agent.catalogue.publication import published
@@ -52,6 +52,7 @@ from node_agent.link.discretion import Discretion
 from node_agent.link.enrolment import renew
 from node_agent.link.halts import HaltLink
 from node_agent.link.stream import Link
+from node_agent.membership import Membership
 from node_agent.rounds.disclosure import FigureBook
 from node_agent.rounds.driver import JobDriver, event_of
 from node_agent.rounds.files import JobFiles
@@ -86,8 +87,11 @@ class NodeAgent:
         self.home, self.settings, self.journal = home, settings, journal
         self.key = SigningKey.from_pem(home.read(home.identity_key))
         self.transport = TransportKey.from_pem(home.read(home.transport_key))
-        self.roll = Roll.open(home.read(home.roll, 4 << 20))
-        self.credential: NodeCredential = check_credential(home, home.read(home.credential), self.roll, settings)
+        self.membership = Membership(home, settings, self.key)
+        # A node whose member is suspended dials all the same: it hears so when it is taken back.
+        self.credential: NodeCredential = check_credential(
+            home, home.read(home.credential), self.roll, settings, standing=False
+        )
         self.policy = held_policy(home, str(home.policy_file), self.roll, EvidenceFolder(home.evidence).keep)
         self.sandbox = detect_sandbox()
         self.offer = local_offer()
@@ -107,17 +111,18 @@ class NodeAgent:
             self._check_order,
             self._check_lift,
         )
-        route = route_to(settings.address, os.environ)
+        route = route_to(self.membership.places[0], os.environ)
         self.link = Link(route, self._credentials, self._hello, self._hear, self._room)
+        self.link.turn = self._turn
         self.bulletin = Bulletin(home, self.key, self.credential, self.link.connected, self.link.send)
         self.carrying_out = CarryingOut(self)
-        self.halt_link = HaltLink(route, self._credentials, self.halts, self.carrying_out.connected)
+        self.halt_link = HaltLink(lambda: self.link.route, self._credentials, self.halts, self.carrying_out.connected)
         self.metrics = NodeMetrics(product_version(), self.link.connected.is_set, lambda: len(self.jobs))
         self.lab = Lab(
             journal,
             self.key,
             self.credential,
-            self.roll,
+            lambda: self.membership.roll,
             self.policy.minimum_cohort,
             self.link,
             EvidenceFolder(home.evidence),
@@ -139,6 +144,10 @@ class NodeAgent:
             self.metrics.count,
         )
 
+    @property
+    def roll(self) -> Roll:
+        return self.membership.roll
+
     # ---------------------------------------------------------------------------------------------------------- running
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -155,7 +164,9 @@ class NodeAgent:
             if self.carrying_out.ends(record.job, record.manifest):
                 continue
             try:
-                await self._take_up(open_manifest(record.manifest, self.roll), fetch=False)
+                manifest = open_manifest(record.manifest, self.roll)
+                self.roll.require_lead(manifest.lead.id)
+                await self._take_up(manifest, fetch=False)
             except FederationError as error:
                 log.error("job.not-resumed", job=record.job.hex()[:12], detail=error.message)
         work = [
@@ -203,8 +214,10 @@ class NodeAgent:
         return OwnHand(names.federation, names.member, names.node, self.key, self.halts.folder)
 
     def _credentials(self) -> Credentials:
-        """Raises InvalidIdentity when the certificate has ended: the coordinator would just hang up."""
+        """Raises InvalidIdentity when the certificate has ended: the coordinator would just hang up; and when the members have
+        moved the coordinator to another CA: this one is theirs no more."""
         home = self.home
+        self.membership.check_coordinator(fingerprint_of(home.read(home.ca)))
         certificate = home.read(home.transport_certificate)
         ends = x509.load_pem_x509_certificate(certificate).not_valid_after_utc
         if ends <= datetime.now(UTC):
@@ -213,6 +226,12 @@ class NodeAgent:
                 hint="Ask the coordinator's operator for a new ticket and run `concord-node join`; keys and credential stay.",
             )
         return Credentials(self.settings.federation, home.read(home.ca), certificate, home.read(home.transport_key))
+
+    def _turn(self) -> Route:
+        """The next of the places that the charter names, after the one that was tried in vain."""
+        places = self.membership.places
+        here = self.link.route.address
+        return route_to(places[(places.index(here) + 1) % len(places) if here in places else 0], os.environ)
 
     async def _renew(self) -> None:
         """A fresh transport certificate after two thirds of the old one's time; tried again until it is there."""
@@ -259,8 +278,10 @@ class NodeAgent:
         kind = instruction.WhichOneof("instruction") or ""
         body = getattr(instruction, kind, None)
         if isinstance(body, rounds_pb2.Welcome):
-            self._welcome(body)
+            self._offered(body.roll)
             self.bulletin.begin()
+        elif isinstance(body, rounds_pb2.Roll):
+            self._offered(body.history)
         elif isinstance(body, rounds_pb2.AskConsent):
             self._ask(instruction.job, body.manifest)
         elif isinstance(body, audit_pb2.LogHead):
@@ -296,20 +317,29 @@ class NodeAgent:
             return
         self._asked[job] = self._spawn(self._consider(job, manifest)), len(manifest)
 
-    def _welcome(self, welcome: rounds_pb2.Welcome) -> None:
-        """The coordinator's roll changes nothing here: this node believes the roll that it joined with."""
-        try:
-            roll = Roll.open(welcome.roll)
-        except FederationError as error:
-            log.warning("roll.refused", detail=error.message)
-            return
-        if roll.digest != self.roll.digest:
-            log.warning(
-                "roll.differs",
-                held=self.roll.version,
-                offered=roll.version,
-                hint="Join again when your officer signed it.",
-            )
+    def _offered(self, roll: bytes) -> None:
+        """A roll from the coordinator, at each connect and when there is a new one: taken only as far as it proves itself."""
+        adoption = self.membership.offer(roll, "coordinator")
+        self.link.send(event_of(b"", rounds_pb2.RollHeld(statement=self.membership.statement())))
+        if adoption is not None:
+            self._amended()
+
+    def _amended(self) -> None:
+        """A new roll is on disk: jobs that may not go on under it end here, whatever the coordinator says; and the node goes
+        where the members have put the coordinator."""
+        seat = self.roll.charter.coordinator
+        moved = seat.ca is not None and seat.ca != fingerprint_of(self.home.read(self.home.ca))
+        if moved or self.link.route.address not in self.membership.places:
+            self.link.route = self._turn()
+            self.link.redial()
+        for job, driver in list(self.jobs.items()):
+            why = self.membership.suspended
+            try:
+                self.roll.require_lead(driver.manifest.lead.id)
+            except InvalidIdentity as error:
+                why = why or error.message
+            if why:
+                self._end(job, "failed", why)
 
     async def _consider(self, job: bytes, envelope: bytes) -> None:
         """Decide once, keep the answer on disk, then say it."""
@@ -319,7 +349,9 @@ class NodeAgent:
             if record is not None and record.granted and self.halts.level(job):
                 raise Halted(f"It is halted here: {self.halts.reason(job)}.", hint="The node is asked again later.")
             if record is None or not record.granted:
+                self.membership.check_may_decide()
                 manifest = open_manifest(envelope, self.roll)
+                check_may_submit(manifest, self.roll)
                 if manifest.digest != job:
                     raise InvalidIdentity("The coordinator asks about another job than the manifest's.")
                 self._check_not_halted(manifest)

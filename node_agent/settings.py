@@ -161,6 +161,11 @@ class Home:
         return self.root / "roll.json"
 
     @property
+    def roll_fork(self) -> Path:
+        """another roll, which members decided on beside ours; ``node_agent.membership``"""
+        return self.root / "roll-fork.json"
+
+    @property
     def transport_certificate(self) -> Path:
         return self.root / "transport.pem"
 

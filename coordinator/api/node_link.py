@@ -18,9 +18,10 @@ from coordinator.api.calls import Context, admitted, spoken
 from coordinator.api.sessions import Session, Sessions
 from coordinator.catalogue.shelf import Shelf
 from coordinator.jobs.docket import Docket
+from coordinator.registry.assembly import Assembly
 from coordinator.registry.enrolment import Registry
 from coordinator.store.spool import Spool
-from federation.errors import InvalidUsage, ProtocolViolation
+from federation.errors import FederationError, InvalidUsage, ProtocolViolation
 from federation.parsing import parsed
 from federation.v1 import rounds_pb2
 
@@ -39,6 +40,7 @@ class NodeLinkService:
     docket: Docket
     spool: Spool
     shelf: Shelf
+    assembly: Assembly
 
     def handler(self) -> grpc.GenericRpcHandler[Any, Any]:
         return grpc.method_handlers_generic_handler(
@@ -105,6 +107,9 @@ class NodeLinkService:
                 if event.WhichOneof("event") == "catalogue":
                     await self._shelve(session, event.catalogue.envelope)
                     continue
+                if event.WhichOneof("event") == "roll_held":
+                    self._held(session, event.roll_held.statement)
+                    continue
                 self.docket.heard(session, event)
                 await self.docket.room(session)
         except grpc.aio.AioRpcError as error:
@@ -115,6 +120,12 @@ class NodeLinkService:
     async def _shelve(self, session: Session, envelope: bytes) -> None:
         held = await asyncio.to_thread(self.shelf.heard, session.member, session.node, envelope)
         session.send(rounds_pb2.Instruction(catalogue=held).SerializeToString())
+
+    def _held(self, session: Session, statement: bytes) -> None:
+        try:
+            self.assembly.held(session.member, session.node, statement)
+        except FederationError as error:
+            log.warning("roll.statement-refused", member=session.member, node=session.node, detail=error.message)
 
     async def put_update(
         self, parts: AsyncIterator[rounds_pb2.UpdatePart], context: Context

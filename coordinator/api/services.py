@@ -35,6 +35,7 @@ from federation.v1 import (
 
 PART: Final = 1 << 20
 CLIENTS: Final = ("node", "lead", "operator")
+READERS: Final = (*CLIENTS, "officer")
 PEOPLE: Final = ("lead", "operator")
 WATCH_PAUSE: Final = 0.05
 """views of one job are sent at most every so many seconds"""
@@ -62,7 +63,7 @@ class EnrolmentService(enrolment_pb2_grpc.EnrolmentServicer):
 
     @unary
     async def Renew(self, request: enrolment_pb2.RenewRequest, context: Context) -> enrolment_pb2.RenewReply:
-        caller = admitted(context, self.registry, *CLIENTS)
+        caller = admitted(context, self.registry, *READERS)
         return enrolment_pb2.RenewReply(certificate_pem=self.registry.renew(caller, request.csr_pem))
 
 
@@ -116,7 +117,7 @@ class BlobService(blobs_pb2_grpc.BlobsServicer):
 
     async def Get(self, request: blobs_pb2.BlobRequest, context: Context) -> AsyncIterator[blobs_pb2.BlobPart]:
         async with spoken(context):
-            admitted(context, self.registry, *CLIENTS)
+            admitted(context, self.registry, *READERS)
             request = parsed(request)
             path = self.blobs.path(request.digest)
             size = path.stat().st_size
@@ -156,19 +157,19 @@ class JobService(jobs_pb2_grpc.JobsServicer):
 
     @unary
     async def Get(self, request: jobs_pb2.JobQuery, context: Context) -> jobs_pb2.JobView:
-        admitted(context, self.registry, *CLIENTS)
+        admitted(context, self.registry, *READERS)
         return self.views.view(self.docket.row(request.job))
 
     @unary
     async def List(self, request: jobs_pb2.ListJobsRequest, context: Context) -> jobs_pb2.ListJobsReply:  # noqa: ARG002
-        admitted(context, self.registry, *CLIENTS)
+        admitted(context, self.registry, *READERS)
         with self.database.transaction() as change:
             rows = change.jobs()
         return jobs_pb2.ListJobsReply(jobs=[self.views.view(row, brief=True) for row in reversed(rows)])
 
     async def Watch(self, request: jobs_pb2.JobQuery, context: Context) -> AsyncIterator[jobs_pb2.JobView]:
         async with spoken(context):
-            admitted(context, self.registry, *CLIENTS)
+            admitted(context, self.registry, *READERS)
             digest = self.docket.row(parsed(request).job).digest
             while True:
                 changed = self.docket.next_change(digest)
@@ -181,7 +182,7 @@ class JobService(jobs_pb2_grpc.JobsServicer):
 
     async def Logs(self, request: jobs_pb2.LogsRequest, context: Context) -> AsyncIterator[jobs_pb2.LogLine]:
         async with spoken(context):
-            admitted(context, self.registry, *CLIENTS)
+            admitted(context, self.registry, *READERS)
             digest = self.docket.row(parsed(request).job).digest
             seen = 0
             while True:
@@ -203,7 +204,7 @@ class JobService(jobs_pb2_grpc.JobsServicer):
 
     @unary
     async def GetRelease(self, request: jobs_pb2.JobQuery, context: Context) -> jobs_pb2.ReleaseView:
-        admitted(context, self.registry, *CLIENTS)
+        admitted(context, self.registry, *READERS)
         row = self.docket.row(request.job)
         files = [
             jobs_pb2.ReleaseFile(path=path, digest=digest, size=size)
@@ -217,10 +218,11 @@ class JobService(jobs_pb2_grpc.JobsServicer):
         request: jobs_pb2.DescribeFederationRequest,  # noqa: ARG002
         context: Context,
     ) -> jobs_pb2.FederationView:
-        admitted(context, self.registry, *CLIENTS)
+        admitted(context, self.registry, *READERS)
         roll = self.registry.roll()
         with self.database.transaction() as change:
             rows = change.nodes()
+            held = {(row.member, row.node): row.statement for row in change.assembly.holders()}
         nodes = []
         for row in rows:
             session = self.sessions.get(row.member, row.node)
@@ -229,10 +231,12 @@ class JobService(jobs_pb2_grpc.JobsServicer):
                     member=row.member,
                     node=row.node,
                     jurisdiction=roll.member(row.member).jurisdiction,
-                    state=row.state,
+                    state=self.registry.state_of(row, roll),
                     connected=session is not None,
                     last_seen=moment(row.last_seen if session is None else time.time()),
                     offer=session.offer if session is not None else rounds_pb2.Offer(),
+                    credential=row.credential,
+                    roll_held=held.get((row.member, row.node), b""),
                 )
             )
         return jobs_pb2.FederationView(federation=roll.federation, roll=roll.envelope, nodes=nodes)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
 
+from coordinator.client.charter_file import read_charter_file
 from coordinator.client.files import PUBLIC_FILE, about, check_absent, read_file, write_file, write_new_file
 from coordinator.client.home import Home, Profile
 from coordinator.client.options import DEFAULT_HOME_PATH, HomeOption
+from coordinator.client.signing import locked_pem, to_be_signed
 from coordinator.client.terminal import data, say
-from federation.errors import InvalidIdentity
+from federation.errors import InvalidIdentity, InvalidUsage
+from federation.governance.charter import Charter
 from federation.identity.credential import open_node_request, sign_credential
 from federation.identity.envelope import add_signature, seal
 from federation.identity.keys import SigningKey, key_id
@@ -44,6 +48,7 @@ def member_init(
     jurisdiction: Annotated[str, typer.Option(help="ISO 3166 code, such as FR.")],
     home: HomeOption = DEFAULT_HOME_PATH,
     out: Annotated[Path | None, typer.Option(help="Where to write the card for the roll; else to stdout.")] = None,
+    lock: Annotated[bool, typer.Option("--lock", help="Lock the key with a passphrase.")] = False,
 ) -> None:
     """Make the officer's key, and the card that goes on the roll."""
     key = SigningKey.generate()
@@ -54,7 +59,7 @@ def member_init(
         key.public,
     )
     place = Home.at(home)
-    _found(place, Profile("member", id, name, {"jurisdiction": jurisdiction}), key, member_card(entry, key), out)
+    _found(place, Profile("member", id, name, {"jurisdiction": jurisdiction}), key, member_card(entry, key), out, lock)
     say(f"made the officer's home {place.path}: its keys stay there, and a backup of it in a safe")
 
 
@@ -64,6 +69,10 @@ def sign_node(
     out: Annotated[Path, typer.Option(help="Where to write the credential.")],
     home: HomeOption = DEFAULT_HOME_PATH,
     days: Annotated[int, typer.Option(min=1, max=3650, help="How long it is valid.")] = 365,
+    offline: Annotated[
+        bool,
+        typer.Option("--offline", help="Sign nothing here: write it for `concord sign` on the machine with the key."),
+    ] = False,
 ) -> None:
     """Sign a node of this member."""
     place = Home.at(home)
@@ -75,11 +84,14 @@ def sign_node(
         credential = sign_credential(
             envelope,
             asked.federation,
-            place.identity_key(),
+            None if offline else place.identity_key(),
             officer.id,
             now - timedelta(minutes=5),
             now + timedelta(days=days),
         )
+    if offline:
+        to_be_signed(credential, out)
+        return
     write_new_file(out, credential, PUBLIC_FILE, what="a file")
     say(f"signed node {asked.node} of {officer.id} in {asked.federation} for {days} days: {out}")
     say(f"its key is {key_id(asked.identity_key)}: ask the laboratory whether that is its own")
@@ -92,6 +104,7 @@ def lead_init(
     name: Annotated[str, typer.Option(help="The lead's name, for people.")],
     home: HomeOption = DEFAULT_HOME_PATH,
     out: Annotated[Path | None, typer.Option(help="Where to write the card for the roll; else to stdout.")] = None,
+    lock: Annotated[bool, typer.Option("--lock", help="Lock the key with a passphrase.")] = False,
 ) -> None:
     """Make the lead's key, and the card that goes on the roll."""
     key = SigningKey.generate()
@@ -99,7 +112,7 @@ def lead_init(
         checked_label(id, "lead"), checked_label(member, "member"), checked_title(name, "lead's name"), key.public
     )
     place = Home.at(home)
-    _found(place, Profile("lead", id, name, {"member": member}), key, lead_card(entry, key), out)
+    _found(place, Profile("lead", id, name, {"member": member}), key, lead_card(entry, key), out, lock)
     say(f"made the lead's home {place.path}: its keys stay there")
 
 
@@ -109,12 +122,20 @@ def roll_draft(
     member: Annotated[list[Path], typer.Option(help="A member's card; repeat for each.")],
     out: Annotated[Path, typer.Option(help="Where to write the draft.")],
     lead: Annotated[list[Path] | None, typer.Option(help="A lead's card; repeat for each.")] = None,
-    version: Annotated[int, typer.Option(min=1, help="Grows with each new roll.")] = 1,
+    version: Annotated[int, typer.Option(min=1, help="Of the first roll; later ones count on from it.")] = 1,
+    charter: Annotated[
+        Path | None, typer.Option(help="The charter (YAML); else the standard one, `concord charter show`.")
+    ] = None,
+    tier: Annotated[
+        list[str] | None, typer.Option(help="MEMBER=TIER; else the charter's first tier with a vote.")
+    ] = None,
 ) -> None:
-    """Put the cards together as a roll for the members to sign."""
-    members = [_opened(path, "The member's card", open_member_card) for path in member]
+    """Put the cards and the charter together as a roll for the founding members to sign."""
+    agreed = read_charter_file(charter) if charter is not None else Charter.standard()
+    cards = [_opened(path, "The member's card", open_member_card) for path in member]
+    members = [replace(card, tier=name) for card, name in tiers_of(cards, tier, agreed)]
     leads = [_opened(path, "The lead's card", open_lead_card) for path in lead or ()]
-    document = draft_roll(checked_label(federation, "federation"), version, members, leads)
+    document = draft_roll(checked_label(federation, "federation"), version, members, leads, agreed)
     write_new_file(out, seal(document, "roll", ()), PUBLIC_FILE, what="a roll")
     parts = f"{_count(len(members), 'member')} and {_count(len(leads), 'lead')}"
     say(f"drafted the roll of {federation}, version {version}, with {parts}: {out}; now each member's officer signs it")
@@ -133,7 +154,7 @@ def roll_sign(
     with about(roll):
         draft, _signers = open_draft(envelope)
         listed = draft.member(officer.id)
-    for line in _lines_of(draft):
+    for line in lines_of(draft):
         say(line)
     if listed.officer_key != key.public:
         raise InvalidIdentity(
@@ -141,6 +162,11 @@ def roll_sign(
         )
     signed = add_signature(envelope, "roll", key)
     write_file(roll, signed)
+    if draft.previous:
+        say(
+            f"{officer.id} signed version {draft.version}, {draft.digest.hex()}, which follows {draft.previous.hex()[:16]}"
+        )
+        return
     _draft, signers = open_draft(signed)
     missing = [member.id for member in draft.members if member.officer_key not in signers]
     say(
@@ -151,19 +177,22 @@ def roll_sign(
 
 @roll_app.command("verify")
 def roll_verify(roll: Annotated[Path, typer.Argument(help="The roll.")]) -> None:
-    """Check that every member on a roll has signed it."""
+    """Check a roll: every founding member has signed it, and each change since has its signatures and its votes."""
     checked = _opened(roll, "The roll", Roll.open)
-    for line in _lines_of(checked):
+    for line in lines_of(checked):
         data(line)
-    data("every member has signed")
+    if checked.past:
+        data(f"every founding member has signed version {checked.past[0].version}; each change since has what it needs")
+    else:
+        data("every member has signed")
 
 
-def _found(home: Home, profile: Profile, key: SigningKey, card: bytes, out: Path | None) -> None:
+def _found(home: Home, profile: Profile, key: SigningKey, card: bytes, out: Path | None, lock: bool) -> None:
     """Makes the home. The card also stays in it, so that a new roll can be drafted from it some day."""
     beside = out is not None and out.expanduser().absolute() != home.card_path.absolute()
     if out is not None and beside:
         check_absent(out, what="a file")
-    home.create(profile, key, card)
+    home.create(profile, key, card, locked_pem(key) if lock else None)
     if out is None:
         data(card.decode())
     elif beside:
@@ -171,17 +200,46 @@ def _found(home: Home, profile: Profile, key: SigningKey, card: bytes, out: Path
     say(f"hand {out or 'this card'} to whoever drafts the roll")
 
 
+def tiers_of(
+    cards: Sequence[RollMember], words: Sequence[str] | None, charter: Charter
+) -> Iterator[tuple[RollMember, str]]:
+    """Each card with its tier. ``words``: MEMBER=TIER. Raises InvalidUsage for a member that has no card here."""
+    pairs = [word.partition("=") for word in words or ()]
+    named = {name: tier for name, _, tier in pairs}
+    unknown = sorted(set(named) - {card.id for card in cards})
+    if unknown or not all(named.values()):
+        raise InvalidUsage(
+            f"--tier {', '.join(unknown) or words} names no member here.",
+            hint="It takes MEMBER=TIER, such as se=observer.",
+        )
+    first = next(tier.name for tier in charter.tiers if tier.votes)
+    for card in cards:
+        yield card, charter.tier(named.get(card.id, first)).name
+
+
 def _count(number: int, word: str) -> str:
     return f"{number} {word}" + ("" if number == 1 else "s")
 
 
-def _lines_of(roll: Roll) -> Iterator[str]:
+def lines_of(roll: Roll) -> Iterator[str]:
     """What a signature on this roll says, to be compared by the members."""
     yield f"{roll.federation} version {roll.version} {roll.digest.hex()}"
     for member in roll.members:
-        yield f"  member {member.id}  {member.jurisdiction}  {member.name}  {key_id(member.officer_key)}"
+        weight = roll.voters.get(member.id, 0)
+        standing = f"{member.tier}, {f'vote {weight}' if weight else 'no vote'}" if member.active else "suspended"
+        name = f"{member.jurisdiction}  {member.name}"
+        yield f"  member {member.id}  {name}  {key_id(member.officer_key)}  {standing}"
     for lead in roll.leads:
-        yield f"  lead {lead.id} of {lead.member}  {lead.name}  {key_id(lead.key)}"
+        standing = "" if lead.active else "  suspended"
+        yield f"  lead {lead.id} of {lead.member}  {lead.name}  {key_id(lead.key)}{standing}"
+    for entry in roll.revoked:
+        yield f"  revoked node {entry.node} of {entry.member}  {key_id(entry.key)}"
+    charter = roll.charter
+    yield f"  quorums: {', '.join(f'{action} {quorum}' for action, quorum in charter.quorums.items())}"
+    seat = charter.coordinator
+    if seat.addresses or seat.ca is not None:
+        ca = f", CA {seat.ca.hex()[:16]}" if seat.ca is not None else ""
+        yield f"  coordinator: {' '.join(seat.addresses) or 'as its tickets say'}{ca}"
 
 
 def _opened(path: Path, what: str, opener: Callable[[bytes], Document]) -> Document:

@@ -37,9 +37,17 @@ def jobs_table(jobs: list[Job]) -> None:
 
 def nodes_table(state: FederationState) -> None:
     table(
-        ("MEMBER", "NODE", "JURISDICTION", "STATE", "CONNECTED", "OFFERS"),
+        ("MEMBER", "NODE", "JURISDICTION", "STATE", "CONNECTED", "ROLL", "OFFERS"),
         [
-            (node.member, node.node, node.jurisdiction, node.state, "yes" if node.connected else "no", node.offer.words)
+            (
+                node.member,
+                node.node,
+                node.jurisdiction,
+                node.state,
+                "yes" if node.connected else "no",
+                str(node.roll or "-"),
+                node.offer.words,
+            )
             for node in state.nodes
         ],
     )
@@ -47,8 +55,19 @@ def nodes_table(state: FederationState) -> None:
 
 def members_table(roll: Roll) -> None:
     table(
-        ("ID", "JURISDICTION", "NAME", "LEADS"),
-        [(member.id, member.jurisdiction, member.name, " ".join(leads_of(roll, member.id))) for member in roll.members],
+        ("ID", "JURISDICTION", "TIER", "STATE", "VOTE", "NAME", "LEADS"),
+        [
+            (
+                member.id,
+                member.jurisdiction,
+                member.tier,
+                member.state,
+                str(roll.voters.get(member.id, "-")),
+                member.name,
+                " ".join(leads_of(roll, member.id)),
+            )
+            for member in roll.members
+        ],
     )
 
 
@@ -58,6 +77,9 @@ def members_document(roll: Roll) -> list[dict[str, object]]:
             "id": member.id,
             "jurisdiction": member.jurisdiction,
             "name": member.name,
+            "tier": member.tier,
+            "state": member.state,
+            "weight": roll.voters.get(member.id, 0),
             "officerKey": f"ed25519:{member.officer_key.hex()}",
             "leads": leads_of(roll, member.id),
         }
@@ -66,7 +88,9 @@ def members_document(roll: Roll) -> list[dict[str, object]]:
 
 
 def leads_of(roll: Roll, member: str) -> list[str]:
-    return [lead.id for lead in roll.leads if lead.member == member]
+    """Those who are suspended are marked."""
+    own = (lead for lead in roll.leads if lead.member == member)
+    return [lead.id + ("" if lead.active else " (suspended)") for lead in own]
 
 
 def round_row(item: Round, rounds_total: int) -> tuple[str, ...]:

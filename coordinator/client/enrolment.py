@@ -121,9 +121,10 @@ def _check_home(home: Home, ticket: Ticket) -> None:
     """Whoever logs in from the wrong folder should not lose the ticket by it."""
     who = ticket.principal
     owner = home.owner()
-    if owner is not None and who.kind == "lead" and (owner.kind, owner.id) != ("lead", who.name):
+    kind = {"lead": "lead", "officer": "member"}.get(who.kind)
+    if owner is not None and kind is not None and (owner.kind, owner.id) != (kind, who.name):
         raise InvalidUsage(
-            f"{home.path} is the home of the {owner.kind} {owner.id}, and the ticket is for the lead {who.name}.",
+            f"{home.path} is the home of the {owner.kind} {owner.id}, and the ticket is for the {who.kind} {who.name}.",
             hint="Name the right one with --home or CONCORD_HOME. The ticket was not used.",
         )
     known = home.roll()

@@ -30,8 +30,10 @@ from coordinator.client.files import (
     write_file,
     write_new_file,
 )
+from coordinator.client.signing import opened_key
 from federation.audit.checkpoint import VerifierKey
-from federation.errors import InvalidIdentity, InvalidUsage, NotFound
+from federation.errors import InvalidIdentity, InvalidUsage, NotFound, ProtocolViolation
+from federation.governance.history import succeeds
 from federation.identity.keys import SigningKey
 from federation.identity.roll import Roll
 from federation.identity.transport import TransportKey
@@ -63,6 +65,11 @@ class Home:
         return self.path / "keys" / "identity.key"
 
     @property
+    def next_key_path(self) -> Path:
+        """a new identity key, until the roll lists it"""
+        return self.path / "keys" / "identity-next.key"
+
+    @property
     def transport_key_path(self) -> Path:
         return self.path / "keys" / "transport.key"
 
@@ -82,13 +89,13 @@ class Home:
     def card_path(self) -> Path:
         return self.path / "card.json"
 
-    def create(self, profile: Profile, key: SigningKey, card: bytes) -> None:
-        """Founds this home. Raises InvalidUsage when it already has a key."""
+    def create(self, profile: Profile, key: SigningKey, card: bytes, pem: bytes | None = None) -> None:
+        """Founds this home. ``pem``: the key's file, where it is not the plain one. Raises InvalidUsage when there is a key."""
         make_private_folder(self.path)
         make_private_folder(self.path / "keys").chmod(PRIVATE_FOLDER)
         write_new_file(
             self.identity_key_path,
-            key.to_pem(),
+            pem or key.to_pem(),
             SECRET_FILE,
             what="an identity key",
             hint="Choose another --home, or move the old key away if you are sure that nobody relies on it.",
@@ -132,8 +139,26 @@ class Home:
             what="identity key",
             hint="Make one with `concord member init` or `concord lead init`, or name the right --home.",
         )
-        with about(self.identity_key_path, hint="Restore it from a backup."):
-            return SigningKey.from_pem(pem)
+        return opened_key(self.identity_key_path, pem)
+
+    def next_key(self) -> SigningKey | None:
+        if not self.next_key_path.exists():
+            return None
+        return opened_key(self.next_key_path, read_secret(self.next_key_path, what="next identity key", hint=""))
+
+    def settle_key(self, roll: Roll) -> bool:
+        """Takes the new key for the identity key, once ``roll`` lists it. The old one is kept beside it, for the record."""
+        key, owner = self.next_key(), self.owner()
+        if key is None or owner is None:
+            return False
+        listed = [("member", each.id, each.officer_key) for each in roll.members]
+        listed += [("lead", each.id, each.key) for each in roll.leads]
+        if (owner.kind, owner.id, key.public) not in listed:
+            return False
+        if self.identity_key_path.exists():
+            self.identity_key_path.replace(self.identity_key_path.with_name(f"identity-before-{roll.version}.key"))
+        self.next_key_path.replace(self.identity_key_path)
+        return True
 
     def transport_key(self) -> TransportKey:
         """This home's key for connections; made when there is none."""
@@ -185,17 +210,19 @@ class Home:
     def trust_roll(self, envelope: bytes) -> Roll:
         """Keeps ``envelope`` as the roll of this home, if it is good and continues the one that is here.
 
-        Raises InvalidIdentity for a bad roll, InvalidUsage when another roll of the same or a later version is trusted already.
+        Raises InvalidIdentity for a bad roll, InvalidUsage when it does not follow from the one that is trusted already.
         """
         roll = Roll.open(envelope)
         known = self.roll()
-        other = known is not None and known.digest != roll.digest
-        if known is not None and other and (known.federation != roll.federation or known.version >= roll.version):
-            raise InvalidUsage(
-                f"{self.path} trusts another roll: {known.federation}, version {known.version}, {known.digest.hex()}; "
-                f"this one is {roll.federation}, version {roll.version}, {roll.digest.hex()}.",
-                hint="Ask the members which one they signed. To trust the new one, move the old roll.json away first.",
-            )
+        if known is not None and known.digest != roll.digest:
+            try:
+                succeeds(known, roll)
+            except (ProtocolViolation, InvalidIdentity) as error:
+                raise InvalidUsage(
+                    f"{self.path} trusts another roll: {known.federation}, version {known.version}, {known.digest.hex()}; "
+                    f"this one is {roll.federation}, version {roll.version}, {roll.digest.hex()}. {error.message}",
+                    hint="Ask the members which one they signed. To trust the new one, move the old roll.json away first.",
+                ) from None
         if known is None or known.digest != roll.digest:
             write_file(self.roll_path, envelope)
         return roll

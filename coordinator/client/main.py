@@ -15,7 +15,7 @@ os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 import click
 import typer
 
-from coordinator.client import ceremony, halting
+from coordinator.client import ceremony, governance, halting
 from coordinator.client.audit import audit_app
 from coordinator.client.code import code_app
 from coordinator.client.describe import describe_job, jobs_table, members_document, members_table, nodes_table
@@ -41,12 +41,14 @@ release_app = typer.Typer(no_args_is_help=True, help="Released models.")
 app.add_typer(ceremony.member_app, name="member")
 app.add_typer(ceremony.lead_app, name="lead")
 app.add_typer(ceremony.roll_app, name="roll")
+app.add_typer(governance.charter_app, name="charter")
 app.add_typer(release_app, name="release")
 app.command("halt")(halting.halt)
 app.command("lift")(halting.lift)
 app.command("drill")(halting.drill)
 app.add_typer(code_app, name="code")
 app.add_typer(audit_app, name="audit")
+app.registered_commands += governance.governance_app.registered_commands
 
 JobName = Annotated[str, typer.Argument(help="The job's name, digest, or the first six digits of it.")]
 

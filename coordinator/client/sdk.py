@@ -28,7 +28,8 @@ from coordinator.client.enrolment import renewed
 from coordinator.client.home import Home
 from coordinator.client.transfer import Progress, Transfer
 from coordinator.client.views import FederationState, Job, LogLine, job_of, line_of, node_of
-from federation.errors import FederationError, InvalidUsage, NotFound, Unavailable
+from federation.errors import FederationError, InvalidIdentity, InvalidUsage, NotFound, Unavailable
+from federation.identity.roll import Roll
 from federation.identity.withdrawal import seal_withdrawal
 from federation.v1 import blobs_pb2_grpc, catalogue_pb2_grpc, jobs_pb2, jobs_pb2_grpc
 
@@ -54,6 +55,14 @@ def _silent(_done: int, _size: int) -> None:
 
 def _patient(_failure: FederationError) -> None:
     return
+
+
+def _roll_or_none(envelope: bytes) -> Roll | None:
+    """What an operator, who trusts no roll of an own, is told: only to read what nodes sign by it."""
+    try:
+        return Roll.open(envelope)
+    except InvalidIdentity:
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +96,13 @@ class Federation:
     # ------------------------------------------------------------------------------------------------------- reading
 
     def describe(self) -> FederationState:
-        """The federation as the coordinator sees it: its roll and the nodes."""
+        """The federation as the coordinator sees it: its roll and the nodes. Takes a newer roll, where the home has one.
+
+        Raises InvalidUsage when the coordinator shows an older or other roll than the one that the home trusts.
+        """
         view = self._call(self._jobs.DescribeFederation, jobs_pb2.DescribeFederationRequest())
-        return FederationState(view.federation, view.roll, tuple(node_of(node) for node in view.nodes))
+        roll = self.home.trust_roll(view.roll) if self.home.roll() is not None else _roll_or_none(view.roll)
+        return FederationState(view.federation, view.roll, tuple(node_of(node, roll) for node in view.nodes))
 
     def jobs(self) -> list[Job]:
         reply = self._call(self._jobs.List, jobs_pb2.ListJobsRequest())

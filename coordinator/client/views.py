@@ -12,8 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from coordinator.client.terminal import amount, plain
-from federation.errors import InvalidIdentity
+from federation.errors import FederationError, InvalidIdentity
+from federation.governance.holding import open_holding
+from federation.identity.credential import once_verified
 from federation.identity.envelope import open_envelope
+from federation.identity.roll import Roll
 from federation.v1 import jobs_pb2
 
 ENDED: Final = frozenset({"finished", "failed", "withdrawn", "stopped"})
@@ -214,6 +217,8 @@ class Node:
     connected: bool
     last_seen: str
     offer: Offer
+    roll: int = 0
+    """the version of the roll that the node has said, signed, that it holds; 0 where it has not"""
 
     def as_document(self) -> dict[str, object]:
         return {
@@ -224,6 +229,7 @@ class Node:
             "connected": self.connected,
             "lastSeen": self.last_seen,
             "offer": self.offer.as_document(),
+            "roll": self.roll or None,
         }
 
 
@@ -279,7 +285,19 @@ def line_of(line: jobs_pb2.LogLine) -> LogLine:
     return LogLine(plain(line.time), plain(line.member), plain(line.text))
 
 
-def node_of(view: jobs_pb2.NodeView) -> Node:
+def roll_held(view: jobs_pb2.NodeView, roll: Roll) -> int:
+    """Which version of the roll the node itself says that it holds; 0 when that is not its own word."""
+    try:
+        credential = once_verified(view.credential, roll)
+        said = open_holding(view.roll_held, credential.identity_key)
+    except FederationError:
+        return 0
+    own = (said.federation, said.member, said.node) == (credential.federation, credential.member, credential.node)
+    named = (credential.member, credential.node) == (view.member, view.node)
+    return said.version if own and named and roll.line.get(said.version, said.roll) == said.roll else 0
+
+
+def node_of(view: jobs_pb2.NodeView, roll: Roll | None = None) -> Node:
     offer = Offer(
         gpus=tuple((plain(gpu.model), gpu.memory_bytes) for gpu in view.offer.gpus),
         cpus=view.offer.cpus,
@@ -296,6 +314,7 @@ def node_of(view: jobs_pb2.NodeView) -> Node:
         view.connected,
         plain(view.last_seen),
         offer,
+        roll_held(view, roll) if roll is not None else 0,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final
@@ -17,7 +17,7 @@ from coordinator.audit.book import LogBook
 from coordinator.halts.effects import NOTHING_HALTED, Halting, effect
 from coordinator.jobs.lifecycle import ENDED, step
 from coordinator.jobs.placement import Capacity, Request, place
-from coordinator.registry.enrolment import Registry
+from coordinator.registry.enrolment import REFUSED_STATES, Registry
 from coordinator.releases.publisher import Publisher
 from coordinator.rounds.driver import Desk, JobDriver, instruction_bytes
 from coordinator.store.blobs import Blobs
@@ -33,7 +33,7 @@ from federation.identity.transport import Principal
 from federation.identity.withdrawal import open_withdrawal, withdrawn_job
 from federation.manifest.bundle import unpack
 from federation.manifest.invitation import check_reachable, invited, is_invited
-from federation.manifest.manifest import Manifest, open_manifest
+from federation.manifest.manifest import Manifest, check_may_submit, open_manifest
 from federation.secagg import events, wire
 from federation.secagg.messages import Sealing
 from federation.v1 import rounds_pb2
@@ -99,6 +99,8 @@ class Docket:
         self._cases: dict[str, Case] = {}
         self._watchers: dict[str, asyncio.Event] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._out: frozenset[tuple[str, str]] = frozenset()
+        """nodes that a roll has put out since the start; what they had open is refused, too"""
         self._desk = Desk(database, blobs, spool, sessions.post, clock, self)
 
     # ----------------------------------------------------------------------------------------------------------- running
@@ -140,6 +142,7 @@ class Docket:
         if caller.kind == "lead" and caller.name != manifest.lead.id:
             raise PolicyDenied(f"The manifest is signed by {manifest.lead.id}, and the connection is {caller.name}'s.")
         digest = manifest.digest.hex()
+        check_may_submit(manifest, roll)
         self._check(manifest, roll)
         with self._database.transaction() as change:
             if change.job(digest) is not None:
@@ -347,6 +350,8 @@ class Docket:
             nodes = change.nodes()
         for node in nodes:
             if not is_invited(case.manifest.spec.participants, roll.member(node.member)):
+                continue
+            if self._registry.state_of(node, roll) in REFUSED_STATES:
                 continue
             answer = case.answers.get((node.member, node.node))
             if answer is not None and answer.state in ANSWERED | {UNABLE}:
@@ -685,10 +690,55 @@ class Docket:
         self._end(case, "finished", "the release is published", release=release)
         self._tell(case, rounds_pb2.Finished(rounds=case.manifest.spec.rounds))
 
+    # --------------------------------------------------------------------------------------------------------- a new roll
+
+    def amended(self, _old: Roll, roll: Roll) -> None:
+        """A new roll is in force: every node is told, and whoever may not take part any more is out at once."""
+        news = instruction_bytes(b"", rounds_pb2.Roll(history=roll.envelope))
+        for session in self._sessions.all():
+            session.send(news)
+        with self._database.transaction() as change:
+            nodes = change.nodes()
+        out = {
+            (row.member, row.node): state
+            for row in nodes
+            if (state := self._registry.state_of(row, roll)) in REFUSED_STATES
+        }
+        for session in self._sessions.all():
+            if (session.member, session.node) in out:
+                log.warning(
+                    "node.put-out", member=session.member, node=session.node, state=out[session.member, session.node]
+                )
+                session.close()
+        self._out = frozenset(out)
+        for case in list(self._cases.values()):
+            self._put_out(case, roll, out)
+
+    def _put_out(self, case: Case, roll: Roll, out: Mapping[tuple[str, str], str]) -> None:
+        try:
+            roll.require_lead(case.manifest.lead.id)
+        except FederationError as error:
+            self._fail(case, error.message)
+            return
+        for key, answer in list(case.answers.items()):
+            if key in out and answer.state != UNABLE:
+                why = f"{out[key]} by the members' roll, version {roll.version}"
+                self._answer(case, replace(answer, state=UNABLE, reasons=(why,)))
+                self.note(case.digest, key[0], why)
+        if case.driver is not None:
+            case.driver.amended(roll)
+        if case.state == "consulting":
+            self._consider(case)
+
     def driver(self, job: bytes, member: str, node: str) -> JobDriver:
-        """The driver of a job in which this node holds a seat. Raises NotFound."""
+        """The driver of a job in which this node holds a seat. Raises NotFound, also at once for a node that was put out."""
         case = self._cases.get(job.hex())
-        if case is None or case.driver is None or case.driver.members.get(member) != node:
+        if (
+            case is None
+            or case.driver is None
+            or case.driver.members.get(member) != node
+            or (member, node) in self._out
+        ):
             raise NotFound("This node has no seat in such a job.", hint="The job may have ended.")
         return case.driver
 

@@ -47,6 +47,11 @@ class Authority:
     def certificate_pem(self) -> bytes:
         return self.certificate.public_bytes(serialization.Encoding.PEM)
 
+    @property
+    def fingerprint(self) -> bytes:
+        """SHA-256 of the certificate (DER): by this the members' charter names it."""
+        return self.certificate.fingerprint(hashes.SHA256())
+
     def server(self, host: str, now: datetime, lifetime: timedelta) -> tuple[bytes, bytes]:
         """(certificate, key) in PEM for the coordinator itself, named coordinator.<federation> and as it is listened on."""
         key = TransportKey.generate()

@@ -13,9 +13,12 @@ from functools import lru_cache
 
 from coordinator.registry.authority import Authority
 from coordinator.store.database import Database, NodeRow, TicketRow
-from federation.errors import InvalidIdentity, InvalidUsage, NotFound
+from federation.errors import InvalidIdentity, InvalidUsage, NotFound, ProtocolViolation
+from federation.governance.history import succeeds
 from federation.identity.credential import verify_credential
+from federation.identity.envelope import open_envelope
 from federation.identity.fields import moment_text
+from federation.identity.keys import public_of
 from federation.identity.names import checked_label
 from federation.identity.roll import Roll
 from federation.identity.transport import Principal, TransportKey
@@ -50,29 +53,53 @@ class Registry:
         return _opened(envelope)
 
     def found(self, envelope: bytes) -> Roll:
-        """Takes the members' signed roll. Raises InvalidIdentity, or InvalidUsage for an older or other roll."""
+        """Takes the members' signed roll, or its history, where the federation goes on under another coordinator.
+
+        Raises InvalidIdentity, or InvalidUsage for an older or other roll, or one whose charter names another CA.
+        """
         roll = Roll.open(envelope)
         if roll.federation != self.authority.federation:
             raise InvalidUsage(
                 f"The roll is of {roll.federation}, this coordinator serves {self.authority.federation}."
             )
+        named = roll.charter.coordinator.ca
+        if named is not None and named != self.authority.fingerprint:
+            raise InvalidUsage(
+                f"The members' charter names another coordinator's CA ({named.hex()[:16]}) than this one's "
+                f"({self.authority.fingerprint.hex()[:16]}).",
+                hint="The members move the coordinator by vote: concord propose coordinator.",
+            )
         with self.database.transaction() as change:
             present = change.roll()
-            if present is not None and present != envelope and Roll.open(present).version >= roll.version:
-                raise InvalidUsage(
-                    "This coordinator holds another roll of the same or a later version.", hint="Raise the version."
-                )
+            if present == envelope:
+                return roll
+            if present is not None:
+                self._check_follows(Roll.open(present), roll)
             change.set_roll(envelope)
-            change.audit(self.clock(), "founding", f"{roll.federation} {roll.version}", envelope)
+            kind = "founding" if present is None else "charter"
+            change.audit(self.clock(), kind, f"federation={roll.federation} version={roll.version}", envelope)
         return roll
+
+    @staticmethod
+    def _check_follows(present: Roll, roll: Roll) -> None:
+        try:
+            newer = succeeds(present, roll)
+        except (InvalidIdentity, ProtocolViolation) as error:
+            raise InvalidUsage(
+                f"This coordinator holds another roll: {error.message}", hint="Only the members can change the roll."
+            ) from error
+        if not newer:
+            raise InvalidUsage("This coordinator holds this roll already.")
 
     def ticket(self, principal: Principal, address: str, hours: float) -> bytes:
         """A one-time ticket (JSON): a token, and a certificate that opens Enrolment.Join and nothing else."""
         roll = self.roll()
         if principal.kind == "node":
-            roll.member(principal.member)
+            roll.require_node(principal.member)
         elif principal.kind == "lead":
-            roll.lead(principal.name)
+            roll.require_lead(principal.name)
+        elif principal.kind == "officer":
+            roll.member(principal.name)
         identifier, token = secrets.token_hex(16), secrets.token_urlsafe(32)
         now = datetime.fromtimestamp(self.clock(), UTC)
         expires = now + timedelta(hours=hours)
@@ -149,8 +176,13 @@ class Registry:
             raise InvalidIdentity(
                 "The certificate is of another federation.", hint="Use the home that logged in to this federation."
             )
+        roll = self.roll()
         if caller.kind == "lead":
-            self.roll().lead(caller.name)
+            roll.require_lead(caller.name)
+        elif caller.kind == "officer":
+            roll.member(
+                caller.name
+            )  # also of a member that is suspended: it may read, and what it signs does not count
         elif caller.kind == "node":
             with self.database.transaction() as change:
                 row = change.node(caller.member, caller.node)
@@ -159,6 +191,14 @@ class Registry:
                     f"The node {caller.node} of {caller.member} is not enrolled, or was suspended.",
                     hint="Ask the coordinator's operator; a node enrols with a ticket and `concord-node join`.",
                 )
+            self.roll().require_node(caller.member, identity_of(row.credential))
+
+    def state_of(self, row: NodeRow, roll: Roll) -> str:
+        """enrolled | active | suspended | revoked: what the roll says comes first."""
+        if roll.node_revoked(row.member, identity_of(row.credential)):
+            return "revoked"
+        member = roll.member(row.member)
+        return row.state if member.active and roll.tier_of(member).nodes else "suspended"
 
     @staticmethod
     def _check_credential(roll: Roll, credential: bytes, principal: Principal, now: float) -> None:
@@ -170,17 +210,25 @@ class Registry:
             )
 
 
-def principal_for(member: str, node: str, lead: str, operator: str) -> Principal:
+def principal_for(member: str, node: str, lead: str, operator: str, officer: str = "") -> Principal:
     """Who a ticket is for, from a command's options. Raises InvalidUsage unless it is exactly one."""
-    if member and node and not lead and not operator:
+    if member and node and not (lead or operator or officer):
         return Principal("node", checked_label(member, "member"), checked_label(node, "node"))
-    if lead and not (member or node or operator):
-        return Principal("lead", name=checked_label(lead, "lead"))
-    if operator and not (member or node or lead):
-        return Principal("operator", name=checked_label(operator, "operator"))
+    people = {"lead": lead, "operator": operator, "officer": officer}
+    named = {kind: name for kind, name in people.items() if name}
+    if len(named) == 1 and not (member or node):
+        kind, name = next(iter(named.items()))
+        return Principal(kind, name=checked_label(name, "member" if kind == "officer" else kind))
     raise InvalidUsage(
-        "A ticket is for one node, lead or operator.", hint="Give --member and --node, or --lead, or --operator."
+        "A ticket is for one node, lead, officer or operator.",
+        hint="Give --member and --node, or --lead, or --officer, or --operator.",
     )
+
+
+@lru_cache(maxsize=4096)
+def identity_of(credential: bytes) -> bytes:
+    """The identity key in a credential that was verified when its node enrolled."""
+    return public_of(open_envelope(credential, "node-credential").document["identityKey"])
 
 
 @lru_cache(maxsize=4)

@@ -22,6 +22,7 @@ from alembic.config import Config
 from sqlalchemy.dialects.sqlite import Insert, insert
 
 from coordinator.store import tables
+from coordinator.store.assembly import AssemblyRows
 from coordinator.store.halts import HaltRows
 from coordinator.store.log import LogRows
 from federation.audit.entry import entry_of
@@ -144,6 +145,7 @@ class Change:
         self._connection = connection
         self.log = LogRows(connection)
         self.halts = HaltRows(connection)
+        self.assembly = AssemblyRows(connection)
 
     def audit(self, now: float, kind: str, subject: str, data: bytes = b"", *, digest: bytes = b"") -> None:
         """Writes down what this transaction does: for the coordinator with its document, and in the public log by its digest.

@@ -213,3 +213,34 @@ halt_answers = Table(
     Column("acknowledgement", LargeBinary, nullable=False),
     Column("heard", Float, nullable=False),
 )
+
+proposals = Table(
+    "proposals",
+    metadata,
+    Column("sequence", Integer, primary_key=True, autoincrement=True),
+    Column("digest", LargeBinary, nullable=False, unique=True),
+    Column("envelope", LargeBinary, nullable=False),
+    Column("draft", LargeBinary, nullable=False),
+    Column("received", Float, nullable=False),
+)
+"""what members decide on; ``draft``: the roll that would come into force, where it is about one"""
+
+ballots = Table(
+    "ballots",
+    metadata,
+    Column("sequence", Integer, primary_key=True, autoincrement=True),
+    Column("proposal", LargeBinary, nullable=False, index=True),
+    Column("member", String(63), nullable=False),
+    Column("choice", String(16), nullable=False),
+    Column("envelope", LargeBinary, nullable=False),
+)
+
+roll_holders = Table(
+    "roll_holders",
+    metadata,
+    Column("member", String(63), primary_key=True),
+    Column("node", String(63), primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("statement", LargeBinary, nullable=False),
+)
+"""which roll each node has said, signed, that it holds"""

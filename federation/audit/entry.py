@@ -47,7 +47,7 @@ FIELDS: Final[Mapping[str, re.Pattern[str]]] = {
     "round": _NUMBER,
     "attempt": _NUMBER,
     "version": _NUMBER,
-    "party": _one_of("node", "lead", "operator"),
+    "party": _one_of("node", "lead", "operator", "officer"),
     "action": _WORD,
     "choice": _one_of("yes", "no", "abstain"),
     "scope": _one_of("federation", "member", "job"),

@@ -74,13 +74,22 @@ def decision_of(roll: Roll) -> Decision | None:
 def succeeds(held: Roll, offered: Roll) -> bool:
     """Whether ``offered`` is newer than ``held`` and continues it; False when they are the same.
 
-    Raises InvalidIdentity for another federation, ProtocolViolation "stale-roll" for one that is older, "forked-roll" (with the
-    offered history as evidence) for one that does not contain the roll that is held.
+    Raises InvalidIdentity for another federation; ProtocolViolation "foreign-roll" for one that others founded, "stale-roll" for
+    one that is older, "forked-roll" for one that members decided on beside the one that is held. The evidence is the offered
+    history: with the held one it shows a fork to anybody.
     """
     if offered.federation != held.federation:
         raise InvalidIdentity(
             f"The roll is of {offered.federation}, and the one that is held of {held.federation}.",
             hint="Nothing was changed. Tell the coordinator's operator.",
+        )
+    first, other = founding_of(held), founding_of(offered)
+    if first.digest != other.digest:
+        raise ProtocolViolation(
+            f"The roll was founded by others ({_short(other.digest)}) than the one that is held ({_short(first.digest)}).",
+            check="foreign-roll",
+            hint="Anybody can found a federation of this name; it is not the one that this home joined.",
+            evidence=offered.envelope,
         )
     common = min(held.version, offered.version)
     mine, theirs = held.line.get(common), offered.line.get(common)

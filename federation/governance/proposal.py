@@ -64,7 +64,8 @@ class Vote:
     envelope: bytes = field(default=b"", repr=False)
 
 
-def seal_proposal(proposal: Proposal, key: Signer) -> bytes:
+def seal_proposal(proposal: Proposal, key: Signer | None) -> bytes:
+    """Without a key: what is to be signed elsewhere."""
     document = {
         "federation": proposal.federation,
         "action": proposal.action,
@@ -75,7 +76,7 @@ def seal_proposal(proposal: Proposal, key: Signer) -> bytes:
         "closes": moment_text(proposal.closes),
         "nonce": proposal.nonce.hex(),
     }
-    return seal(document, "proposal", (key,))
+    return seal(document, "proposal", (key,) if key is not None else ())
 
 
 def open_proposal(envelope: bytes, roll: Roll) -> Proposal:
@@ -138,14 +139,15 @@ def read_proposal(envelope: bytes) -> Proposal:
     )
 
 
-def seal_vote(vote: Vote, key: Signer) -> bytes:
+def seal_vote(vote: Vote, key: Signer | None) -> bytes:
+    """Without a key: what is to be signed elsewhere."""
     document = {
         "proposal": vote.proposal.hex(),
         "choice": vote.choice,
         "reason": vote.reason,
         "cast": moment_text(vote.cast),
     }
-    return seal(document, "vote", (key,))
+    return seal(document, "vote", (key,) if key is not None else ())
 
 
 def open_vote(envelope: bytes) -> Vote:

@@ -12,6 +12,7 @@ from federation.identity.fields import exact, moment, moment_text
 from federation.identity.keys import SigningKey, key_id, public_of
 from federation.identity.names import checked_label
 from federation.identity.roll import Roll
+from federation.identity.signer import Signer
 
 MAX_ENVELOPE = 1 << 14
 
@@ -66,12 +67,15 @@ def open_node_request(envelope: bytes) -> NodeRequest:
 def sign_credential(
     request_envelope: bytes,
     federation: str,
-    officer: SigningKey,
+    officer: Signer | None,
     member: str,
     not_before: datetime,
     not_after: datetime,
 ) -> bytes:
-    """The credential's envelope. Raises InvalidIdentity when the request is for another member or federation, or times are off."""
+    """The credential's envelope; without an ``officer`` what is to be signed elsewhere.
+
+    Raises InvalidIdentity when the request is for another member or federation, or times are off.
+    """
     request = open_node_request(request_envelope)
     if (request.federation, request.member) != (federation, member):
         raise InvalidIdentity(
@@ -88,16 +92,23 @@ def sign_credential(
         "notBefore": moment_text(not_before),
         "notAfter": moment_text(not_after),
     }
-    return seal(document, "node-credential", (officer,))
+    return seal(document, "node-credential", (officer,) if officer is not None else ())
 
 
-def verify_credential(envelope: bytes, roll: Roll, now: datetime | None) -> NodeCredential:
+def verify_credential(envelope: bytes, roll: Roll, now: datetime | None, *, standing: bool = True) -> NodeCredential:
     """The node that an officer on ``roll`` vouches for. ``now`` None leaves out the dates, and whether member and node are in good
-    standing today (a release is verified years later).
+    standing today (a release is verified years later); ``standing`` False leaves out the latter alone.
 
     Raises InvalidIdentity for any other signer, another federation, a credential outside its dates, and a node that is revoked,
     whose member is suspended, or whose member's tier has none.
     """
+    credential = _read(envelope, roll, now)
+    if now is not None and standing:
+        roll.require_node(credential.member, credential.identity_key)
+    return credential
+
+
+def _read(envelope: bytes, roll: Roll, now: datetime | None) -> NodeCredential:
     opened = open_envelope(envelope, "node-credential", MAX_ENVELOPE)
     document = exact(
         opened.document, "node's credential", "federation", "member", "node", "identityKey", "notBefore", "notAfter"
@@ -127,6 +138,17 @@ def verify_credential(envelope: bytes, roll: Roll, now: datetime | None) -> Node
             f"{moment_text(credential.not_after)}, not now.",
             hint="Have the member's officer sign a fresh one, and check this machine's clock.",
         )
-    if now is not None:
-        roll.require_node(member.id, credential.identity_key)
     return credential
+
+
+def once_verified(envelope: bytes, roll: Roll, now: datetime | None = None) -> NodeCredential:
+    """The node that an officer vouched for under ``roll`` or one before it, whatever became of the officer's key, the member or
+    the node since: for what was signed earlier. ``now``: within its dates at that time. Raises InvalidIdentity."""
+    refused: InvalidIdentity | None = None
+    for version in (roll, *reversed(roll.past)):
+        try:
+            return _read(envelope, version, now)
+        except InvalidIdentity as error:
+            refused = refused or error
+    assert refused is not None
+    raise refused

@@ -75,6 +75,15 @@ def add_signature(envelope: bytes, kind: str, key: Signer) -> bytes:
     return _encode(payload, kind, signatures.items())
 
 
+def add_signatures(envelope: bytes, kind: str, other: bytes) -> bytes:
+    """``envelope`` with the signatures of ``other``, which holds the very same document. Raises InvalidIdentity."""
+    payload, signatures = _decode(envelope, kind, MAX_BYTES)
+    same, more = _decode(other, kind, MAX_BYTES)
+    if same != payload:
+        raise InvalidIdentity("The signatures are of another document.", hint="Sign the document that you were given.")
+    return _encode(payload, kind, {**signatures, **more}.items())
+
+
 def open_envelope(data: bytes, kind: str, limit: int = MAX_BYTES) -> Opened:
     """Checks the encoding and every signature in it. Whose signatures are needed is the caller's question.
 

@@ -16,12 +16,12 @@ from federation.identity.names import checked_label
 
 MAX_CSR: Final = 1 << 14
 SCHEME: Final = "spiffe://"
-NAMED_KINDS: Final = ("lead", "operator", "ticket")
+NAMED_KINDS: Final = ("lead", "operator", "officer", "ticket")
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """``kind``: node (with member and node), lead, operator or ticket (with name)."""
+    """``kind``: node (with member and node), lead, operator, officer (the name is the member's) or ticket (with name)."""
 
     kind: str
     member: str = ""
@@ -119,3 +119,13 @@ def principal_of(certificate: bytes) -> Principal:
     if len(uris) != 1:
         raise InvalidIdentity("The certificate does not carry exactly one name.")
     return principal_of_uri(uris[0])
+
+
+def fingerprint_of(ca_pem: bytes) -> bytes:
+    """SHA-256 of a CA's certificate (DER): by this the members' charter names it. Raises InvalidIdentity."""
+    try:
+        return x509.load_pem_x509_certificate(ca_pem).fingerprint(hashes.SHA256())
+    except ValueError as error:
+        raise InvalidIdentity(
+            "This is no CA certificate in PEM.", hint="Ask the coordinator's operator for it."
+        ) from error

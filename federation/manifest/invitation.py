@@ -17,7 +17,9 @@ def is_invited(people: Participants, member: RollMember) -> bool:
 
 
 def invited(people: Participants, roll: Roll) -> tuple[RollMember, ...]:
-    return tuple(member for member in roll.members if is_invited(people, member))
+    """Those who may have nodes now: not suspended, and of a tier that has them."""
+    able = (member for member in roll.members if member.active and roll.tier_of(member).nodes)
+    return tuple(member for member in able if is_invited(people, member))
 
 
 def check_reachable(people: Participants, roll: Roll) -> None:

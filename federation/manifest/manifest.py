@@ -230,6 +230,9 @@ def seal_manifest(
 def open_manifest(envelope: bytes, roll: Roll) -> Manifest:
     """Reads a manifest from its signed bytes: signature of a lead on ``roll``, federation, schema, and completeness.
 
+    A key that the lead had on an earlier roll is good here: a job outlives it. Whether the lead may submit the job now is
+    ``check_may_submit``'s question.
+
     Complete: nothing is left to a default, lest two versions of Concord read one signed job in two ways.
     Raises InvalidIdentity for a stranger's, missing or bad signature, InvalidManifest for anything in the document.
     """
@@ -237,7 +240,8 @@ def open_manifest(envelope: bytes, roll: Roll) -> Manifest:
     job = _read(opened)
     document = opened.document
     lead = roll.lead(document["lead"])
-    if opened.signers != (lead.key,):
+    held = [each.key for version in (roll, *roll.past) for each in version.leads if each.id == lead.id]
+    if len(opened.signers) != 1 or opened.signers[0] not in held:
         raise InvalidIdentity(
             f"The manifest is not signed by the lead {lead.id} on the membership roll.",
             hint="Submit the job as that lead; a lead is added by a new roll that all members sign.",
@@ -245,6 +249,16 @@ def open_manifest(envelope: bytes, roll: Roll) -> Manifest:
     if document["federation"] != roll.federation:
         raise InvalidManifest("The manifest is for another federation.", field="federation")
     return Manifest(envelope, opened.payload, opened.digest, document, job, roll.federation, lead, document["created"])
+
+
+def check_may_submit(manifest: Manifest, roll: Roll) -> None:
+    """Raises InvalidIdentity when its lead, or the lead's member, is suspended, or the job was signed with a key of before."""
+    lead = roll.require_lead(manifest.lead.id)
+    if open_envelope(manifest.envelope, "manifest", MAX_ENVELOPE).signers != (lead.key,):
+        raise InvalidIdentity(
+            f"The manifest is signed with a key that the lead {lead.id} has no more.",
+            hint="Submit the job anew, from the home with the key that is on the roll.",
+        )
 
 
 def _read(opened: Opened) -> JobDocument:

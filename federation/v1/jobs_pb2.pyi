@@ -481,6 +481,8 @@ class NodeView(_message.Message):
     CONNECTED_FIELD_NUMBER: _builtins.int
     LAST_SEEN_FIELD_NUMBER: _builtins.int
     OFFER_FIELD_NUMBER: _builtins.int
+    CREDENTIAL_FIELD_NUMBER: _builtins.int
+    ROLL_HELD_FIELD_NUMBER: _builtins.int
     member: _builtins.str
     node: _builtins.str
     jurisdiction: _builtins.str
@@ -488,6 +490,10 @@ class NodeView(_message.Message):
     """enrolled | active | suspended | revoked"""
     connected: _builtins.bool
     last_seen: _builtins.str
+    credential: _builtins.bytes
+    """envelope signed by its member's officer"""
+    roll_held: _builtins.bytes
+    """envelope signed by the node: which roll it holds; empty before it has said so"""
     @_builtins.property
     def offer(self) -> _rounds_pb2.Offer: ...
     def __init__(
@@ -500,10 +506,12 @@ class NodeView(_message.Message):
         connected: _builtins.bool = ...,
         last_seen: _builtins.str = ...,
         offer: _rounds_pb2.Offer | None = ...,
+        credential: _builtins.bytes = ...,
+        roll_held: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["offer", b"offer"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["connected", b"connected", "jurisdiction", b"jurisdiction", "last_seen", b"last_seen", "member", b"member", "node", b"node", "offer", b"offer", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["connected", b"connected", "credential", b"credential", "jurisdiction", b"jurisdiction", "last_seen", b"last_seen", "member", b"member", "node", b"node", "offer", b"offer", "roll_held", b"roll_held", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

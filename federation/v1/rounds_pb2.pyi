@@ -1018,6 +1018,26 @@ class CatalogueStatement(_message.Message):
 Global___CatalogueStatement: _TypeAlias = CatalogueStatement  # noqa: Y015
 
 @_typing.final
+class RollHeld(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATEMENT_FIELD_NUMBER: _builtins.int
+    statement: _builtins.bytes
+    """envelope (JSON bytes) signed by the node: which roll it holds"""
+    def __init__(
+        self,
+        *,
+        statement: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["statement", b"statement"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RollHeld: _TypeAlias = RollHeld  # noqa: Y015
+
+@_typing.final
 class NodeEvent(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1045,6 +1065,7 @@ class NodeEvent(_message.Message):
     SEALING_FIELD_NUMBER: _builtins.int
     LOG_COSIGNATURE_FIELD_NUMBER: _builtins.int
     CATALOGUE_FIELD_NUMBER: _builtins.int
+    ROLL_HELD_FIELD_NUMBER: _builtins.int
     job: _builtins.bytes
     """empty: not about one job"""
     @_builtins.property
@@ -1093,6 +1114,8 @@ class NodeEvent(_message.Message):
     def log_cosignature(self) -> _audit_pb2.LogCosignature: ...
     @_builtins.property
     def catalogue(self) -> Global___CatalogueStatement: ...
+    @_builtins.property
+    def roll_held(self) -> Global___RollHeld: ...
     def __init__(
         self,
         *,
@@ -1120,12 +1143,13 @@ class NodeEvent(_message.Message):
         sealing: Global___Sealing | None = ...,
         log_cosignature: _audit_pb2.LogCosignature | None = ...,
         catalogue: Global___CatalogueStatement | None = ...,
+        roll_held: Global___RollHeld | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "ack", b"ack", "catalogue", b"catalogue", "confirmation", b"confirmation", "consent", b"consent", "encapsulation", b"encapsulation", "event", b"event", "hello", b"hello", "key", b"key", "log_cosignature", b"log_cosignature", "offer", b"offer", "opening", b"opening", "pong", b"pong", "progress", b"progress", "ready", b"ready", "receipt", b"receipt", "recover_reply", b"recover_reply", "refusal", b"refusal", "reveal", b"reveal", "roster_signature", b"roster_signature", "sealing", b"sealing", "state_stored", b"state_stored", "task_failure", b"task_failure", "upload", b"upload"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "ack", b"ack", "catalogue", b"catalogue", "confirmation", b"confirmation", "consent", b"consent", "encapsulation", b"encapsulation", "event", b"event", "hello", b"hello", "key", b"key", "log_cosignature", b"log_cosignature", "offer", b"offer", "opening", b"opening", "pong", b"pong", "progress", b"progress", "ready", b"ready", "receipt", b"receipt", "recover_reply", b"recover_reply", "refusal", b"refusal", "reveal", b"reveal", "roll_held", b"roll_held", "roster_signature", b"roster_signature", "sealing", b"sealing", "state_stored", b"state_stored", "task_failure", b"task_failure", "upload", b"upload"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "ack", b"ack", "catalogue", b"catalogue", "confirmation", b"confirmation", "consent", b"consent", "encapsulation", b"encapsulation", "event", b"event", "hello", b"hello", "job", b"job", "key", b"key", "log_cosignature", b"log_cosignature", "offer", b"offer", "opening", b"opening", "pong", b"pong", "progress", b"progress", "ready", b"ready", "receipt", b"receipt", "recover_reply", b"recover_reply", "refusal", b"refusal", "reveal", b"reveal", "roster_signature", b"roster_signature", "sealing", b"sealing", "state_stored", b"state_stored", "task_failure", b"task_failure", "upload", b"upload"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "ack", b"ack", "catalogue", b"catalogue", "confirmation", b"confirmation", "consent", b"consent", "encapsulation", b"encapsulation", "event", b"event", "hello", b"hello", "job", b"job", "key", b"key", "log_cosignature", b"log_cosignature", "offer", b"offer", "opening", b"opening", "pong", b"pong", "progress", b"progress", "ready", b"ready", "receipt", b"receipt", "recover_reply", b"recover_reply", "refusal", b"refusal", "reveal", b"reveal", "roll_held", b"roll_held", "roster_signature", b"roster_signature", "sealing", b"sealing", "state_stored", b"state_stored", "task_failure", b"task_failure", "upload", b"upload"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["hello", "offer", "consent", "key", "roster_signature", "ready", "upload", "ack", "reveal", "recover_reply", "abort", "receipt", "task_failure", "refusal", "state_stored", "progress", "pong", "encapsulation", "opening", "confirmation", "sealing", "log_cosignature", "catalogue"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["hello", "offer", "consent", "key", "roster_signature", "ready", "upload", "ack", "reveal", "recover_reply", "abort", "receipt", "task_failure", "refusal", "state_stored", "progress", "pong", "encapsulation", "opening", "confirmation", "sealing", "log_cosignature", "catalogue", "roll_held"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -1866,6 +1890,26 @@ class CatalogueHeld(_message.Message):
 Global___CatalogueHeld: _TypeAlias = CatalogueHeld  # noqa: Y015
 
 @_typing.final
+class Roll(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HISTORY_FIELD_NUMBER: _builtins.int
+    history: _builtins.bytes
+    """all rolls from the founding on, each with its decision"""
+    def __init__(
+        self,
+        *,
+        history: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["history", b"history"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Roll: _TypeAlias = Roll  # noqa: Y015
+
+@_typing.final
 class Instruction(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1895,6 +1939,7 @@ class Instruction(_message.Message):
     PROVIDE_RELEASE_FIELD_NUMBER: _builtins.int
     LOG_HEAD_FIELD_NUMBER: _builtins.int
     CATALOGUE_FIELD_NUMBER: _builtins.int
+    ROLL_FIELD_NUMBER: _builtins.int
     job: _builtins.bytes
     @_builtins.property
     def welcome(self) -> Global___Welcome: ...
@@ -1946,6 +1991,8 @@ class Instruction(_message.Message):
     def log_head(self) -> _audit_pb2.LogHead: ...
     @_builtins.property
     def catalogue(self) -> Global___CatalogueHeld: ...
+    @_builtins.property
+    def roll(self) -> Global___Roll: ...
     def __init__(
         self,
         *,
@@ -1975,12 +2022,13 @@ class Instruction(_message.Message):
         provide_release: Global___ProvideRelease | None = ...,
         log_head: _audit_pb2.LogHead | None = ...,
         catalogue: Global___CatalogueHeld | None = ...,
+        roll: Global___Roll | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["abort_request", b"abort_request", "announcement", b"announcement", "ask_consent", b"ask_consent", "candidates", b"candidates", "catalogue", b"catalogue", "catch_up", b"catch_up", "certificate", b"certificate", "close", b"close", "confirmations", b"confirmations", "finished", b"finished", "form", b"form", "instruction", b"instruction", "job_failed", b"job_failed", "lineage", b"lineage", "log_head", b"log_head", "openings", b"openings", "ping", b"ping", "provide_release", b"provide_release", "provide_state", b"provide_state", "recover", b"recover", "reopen", b"reopen", "roster", b"roster", "roster_certificate", b"roster_certificate", "survivors", b"survivors", "welcome", b"welcome", "withdrawn", b"withdrawn"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["abort_request", b"abort_request", "announcement", b"announcement", "ask_consent", b"ask_consent", "candidates", b"candidates", "catalogue", b"catalogue", "catch_up", b"catch_up", "certificate", b"certificate", "close", b"close", "confirmations", b"confirmations", "finished", b"finished", "form", b"form", "instruction", b"instruction", "job_failed", b"job_failed", "lineage", b"lineage", "log_head", b"log_head", "openings", b"openings", "ping", b"ping", "provide_release", b"provide_release", "provide_state", b"provide_state", "recover", b"recover", "reopen", b"reopen", "roll", b"roll", "roster", b"roster", "roster_certificate", b"roster_certificate", "survivors", b"survivors", "welcome", b"welcome", "withdrawn", b"withdrawn"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abort_request", b"abort_request", "announcement", b"announcement", "ask_consent", b"ask_consent", "candidates", b"candidates", "catalogue", b"catalogue", "catch_up", b"catch_up", "certificate", b"certificate", "close", b"close", "confirmations", b"confirmations", "finished", b"finished", "form", b"form", "instruction", b"instruction", "job", b"job", "job_failed", b"job_failed", "lineage", b"lineage", "log_head", b"log_head", "openings", b"openings", "ping", b"ping", "provide_release", b"provide_release", "provide_state", b"provide_state", "recover", b"recover", "reopen", b"reopen", "roster", b"roster", "roster_certificate", b"roster_certificate", "survivors", b"survivors", "welcome", b"welcome", "withdrawn", b"withdrawn"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abort_request", b"abort_request", "announcement", b"announcement", "ask_consent", b"ask_consent", "candidates", b"candidates", "catalogue", b"catalogue", "catch_up", b"catch_up", "certificate", b"certificate", "close", b"close", "confirmations", b"confirmations", "finished", b"finished", "form", b"form", "instruction", b"instruction", "job", b"job", "job_failed", b"job_failed", "lineage", b"lineage", "log_head", b"log_head", "openings", b"openings", "ping", b"ping", "provide_release", b"provide_release", "provide_state", b"provide_state", "recover", b"recover", "reopen", b"reopen", "roll", b"roll", "roster", b"roster", "roster_certificate", b"roster_certificate", "survivors", b"survivors", "welcome", b"welcome", "withdrawn", b"withdrawn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_instruction: _TypeAlias = _typing.Literal["welcome", "ask_consent", "form", "roster", "roster_certificate", "announcement", "survivors", "certificate", "recover", "abort_request", "close", "catch_up", "provide_state", "withdrawn", "finished", "job_failed", "ping", "candidates", "openings", "confirmations", "lineage", "reopen", "provide_release", "log_head", "catalogue"]  # noqa: Y015
+    _WhichOneofReturnType_instruction: _TypeAlias = _typing.Literal["welcome", "ask_consent", "form", "roster", "roster_certificate", "announcement", "survivors", "certificate", "recover", "abort_request", "close", "catch_up", "provide_state", "withdrawn", "finished", "job_failed", "ping", "candidates", "openings", "confirmations", "lineage", "reopen", "provide_release", "log_head", "catalogue", "roll"]  # noqa: Y015
     _WhichOneofArgType_instruction: _TypeAlias = _typing.Literal["instruction", b"instruction"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_instruction) -> _WhichOneofReturnType_instruction | None: ...
 

@@ -26,10 +26,17 @@ QUEUE_LIMIT: Final = 4096
 
 
 class HaltLink:
-    """``connected``: called when a stream is open, before its first notice is heard."""
+    """``route``: asked each time, since members may move the coordinator.
+
+    ``connected``: called when a stream is open, before its first notice is heard.
+    """
 
     def __init__(
-        self, route: Route, credentials: Callable[[], Credentials], halts: Halts, connected: Callable[[], None]
+        self,
+        route: Callable[[], Route],
+        credentials: Callable[[], Credentials],
+        halts: Halts,
+        connected: Callable[[], None],
     ) -> None:
         self._route, self._credentials, self._halts, self._connected = route, credentials, halts, connected
         self._out: asyncio.Queue[halt_pb2.HaltReport] = asyncio.Queue(QUEUE_LIMIT)
@@ -46,7 +53,7 @@ class HaltLink:
                 await self._stream()
                 pause = FIRST_PAUSE
             except grpc.aio.AioRpcError as error:
-                log.info("halts.link-broken", detail=error_of(error, self._route).message)
+                log.info("halts.link-broken", detail=error_of(error, self._route()).message)
             except FederationError as error:
                 log.warning("halts.link-refused", code=error.code, detail=error.message)
             except Exception as error:  # whatever a coordinator says, the node dials again
@@ -56,7 +63,7 @@ class HaltLink:
 
     async def _stream(self) -> None:
         every = self._halts.lease_seconds / ASKS_A_LEASE
-        async with open_channel(self._route, self._credentials()) as channel:
+        async with open_channel(self._route(), self._credentials()) as channel:
             attend: Any = halt_pb2_grpc.HaltsStub(parsing(channel)).Attend
             call = attend()
             self._halts.new_stream()

@@ -58,6 +58,8 @@ class Link:
         self._call: grpc.aio.StreamStreamCall[rounds_pb2.NodeEvent, rounds_pb2.Instruction] | None = None
         self.connected = asyncio.Event()
         self._muted = ""
+        self.turn: Callable[[], Route] | None = None
+        """where to dial next, after an attempt in vain"""
 
     def mute(self, why: str) -> None:
         """From now on nothing leaves that is about a job but ``NOES``; uploads raise Halted."""
@@ -98,6 +100,8 @@ class Link:
             finally:
                 if self.connected.is_set():
                     pause = FIRST_PAUSE
+                elif self.turn is not None:
+                    self.route = self.turn()
                 self.connected.clear()
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads the dialling, protects nobody
             pause = min(pause * 2, LONGEST_PAUSE)

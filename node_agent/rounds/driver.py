@@ -33,7 +33,7 @@ from federation.errors import (
 )
 from federation.halt.levels import Step
 from federation.identity.consent import Consent, open_consent
-from federation.identity.credential import NodeCredential, verify_credential
+from federation.identity.credential import NodeCredential, once_verified, verify_credential
 from federation.manifest.manifest import Manifest
 from federation.manifest.privacy import round_charge
 from federation.privacy.accounting import Charge
@@ -50,6 +50,7 @@ from node_agent.rounds.growing import GrowingUpdate
 from node_agent.rounds.lab import Lab
 from node_agent.rounds.refusals import Refusals, kept_as
 from node_agent.rounds.releasing import check_release
+from node_agent.rounds.standing import Door
 from node_agent.rounds.sums import Sums
 from node_agent.rounds.training import Trainer
 from node_agent.runner.failure import for_the_lead
@@ -103,6 +104,9 @@ class JobDriver:
         self._kept: deque[Any] = deque(maxlen=KEPT)
         """what may not be said now, in order"""
         self._state: ModelState | None = None
+        self._door = Door()
+        self._of_before = False
+        """whether what is in hand tells of the epoch before"""
         self._log = log.bind(job=manifest.digest.hex()[:12], name=manifest.name)
         self._refusals = Refusals(lab, manifest, self._send, self._log)
         self._sums = Sums(lab, manifest, files, lambda: self.machine.bench)
@@ -160,6 +164,9 @@ class JobDriver:
     # ----------------------------------------------------------------------------------------------------------- inside
 
     def _credential(self, envelope: bytes) -> NodeCredential:
+        """The epoch before may hold a member that was suspended since; the next one may not."""
+        if self._of_before:
+            return once_verified(envelope, self._lab.roll)
         return verify_credential(envelope, self._lab.roll, datetime.now(UTC))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -195,6 +202,12 @@ class JobDriver:
             self._heard(proto)
             if isinstance(event, _ABOUT_AN_ATTEMPT) and self._knowing is not None:
                 await asyncio.wait({self._knowing})
+            if isinstance(event, Announcement) and (
+                put_out := self._door.refuses(event, self.machine.seats, self._lab.roll)
+            ):
+                self._refusals.refuse(put_out, proto)
+                continue
+            self._of_before = isinstance(event, events.Lineage)
             try:
                 instructions = self.machine.handle(event, time.time())
             except OutOfOrder as error:

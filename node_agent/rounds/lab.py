@@ -41,7 +41,8 @@ class Lab:
     journal: Journal
     key: SigningKey
     credential: NodeCredential
-    roll: Roll
+    rolls: Callable[[], Roll]
+    """the roll that the node holds now"""
     min_cohort: int | None
     way: Way
     evidence: EvidenceFolder
@@ -55,3 +56,7 @@ class Lab:
     """of the data sets that have one"""
     gate: Gate = OPEN
     """asked before each step of a job"""
+
+    @property
+    def roll(self) -> Roll:
+        return self.rolls()

@@ -19,7 +19,16 @@ REFUSALS_TOLD: Final = 100
 """of a job: each further one is told when their number is a power of two, so that a log does not grow with a peer's patience"""
 NO_EVIDENCE: Final = frozenset(
     {
-        *("aborted", "context", "epoch", "formation", "out-of-order", "stale-attempt", "stale-round"),
+        *(
+            "aborted",
+            "context",
+            "epoch",
+            "formation",
+            "out-of-order",
+            "stale-attempt",
+            "stale-round",
+            "suspended-member",
+        ),
         *("contribution-lost", "min-cohort", "sum-not-applied", "sum-refused", disclosure.CHECK, disclosure.BEHIND),
     }
 )

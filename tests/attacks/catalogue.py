@@ -30,6 +30,9 @@ WIRE: Final = "tests/e2e/test_hostile_coordinator.py"
 LIAR: Final = "tests/e2e/test_hostile_member.py"
 BYTES: Final = _A + "peer_bytes.py"
 DOWNGRADE: Final = _A + "policy_downgrade.py"
+GOVERNANCE: Final = _A + "governance.py"
+ASSEMBLY: Final = "tests/unit/coordinator/test_assembly.py"
+DECIDED: Final = "tests/e2e/test_governance.py"
 YAML: Final = _A + "yaml_documents.py"
 LOG: Final = _A + "rewritten_log.py"
 WITNESS: Final = "tests/e2e/test_public_log.py"
@@ -342,6 +345,26 @@ ATTACKS: Final[tuple[Attack, ...]] = (
         ),
     ),
     Attack(
+        43, "sovereignty", "a vote is forged, copied to another question, shown twice, or cast by whoever has none",
+        "it counts for nothing; no roll and no decision comes of it",
+        _at(
+            GOVERNANCE, "a_forged_vote_decides_nothing", "a_vote_is_carried_to_no_other_question",
+            "a_vote_is_counted_once_however_often_it_is_shown", "votes_of_those_who_have_none_any_more_count_no_more",
+            "the_coordinator_cannot_add_or_impersonate_a_member",
+        )
+        + _at(ASSEMBLY, "a_stranger_neither_votes_nor_proposes", "the_operator_cannot_put_a_roll_of_its_own_in_place")
+        + _at(DECIDED, "whoever_is_suspended_has_no_vote_no_node_and_no_ticket"),
+    ),
+    Attack(
+        44, "sovereignty", "a stale roll is replayed, or one that was decided on beside another",
+        "refused; a fork is kept as evidence, and new jobs wait for a person",
+        _at(
+            GOVERNANCE, "a_stale_roll_is_refused_once_a_newer_one_is_held", "a_history_that_leaves_out_or_swaps_a_step_is_none",
+            "two_rolls_of_one_version_are_seen_by_whoever_sees_both",
+        )
+        + _at("tests/e2e/test_hidden_suspension.py", "a_coordinator_that_goes_back_to_an_older_roll_is_refused"),
+    ),
+    Attack(
         45, "sovereignty", "hides a halt that was signed and given to it",
         "whoever is handed the file stops, and with the receipt also the rest of it; the officer sees who has not answered",
         _at(
@@ -355,6 +378,17 @@ ATTACKS: Final[tuple[Attack, ...]] = (
             "orders_that_were_kept_back_leave_a_gap_in_their_signers_numbers",
         )
         + _at(_S + "halts.py", "whatever_happens_between_an_order_and_a_start_no_stopped_job_comes_back"),
+    ),
+    Attack(
+        46, "sovereignty", "the coordinator hides a suspension and goes on with the member",
+        "whoever knows takes part in no attempt and no roster with it; who does not know says so under its own signature",
+        _at(
+            GOVERNANCE, "whoever_knows_of_a_suspension_takes_part_in_no_attempt_with_the_member",
+            "no_roster_is_formed_with_a_suspended_member_by_a_node_that_knows",
+            "the_coordinator_cannot_say_for_a_node_that_it_knows", "a_member_brings_the_roll_to_its_node_past_the_coordinator",
+        )
+        + _at("tests/e2e/test_hidden_suspension.py", "a_hidden_suspension_stops_the_job_once_a_node_knows_of_it"),
+        letter="b",
     ),
     Attack(
         49, "sovereignty", "shows two nodes two histories of the public log",

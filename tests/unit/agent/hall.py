@@ -232,7 +232,7 @@ class Office:
             self.journal,
             self.key,
             self.credential,
-            roll,
+            lambda: roll,
             None,
             way,
             evidence,

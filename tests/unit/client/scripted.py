@@ -129,7 +129,8 @@ class Coordinator(jobs_pb2_grpc.JobsServicer, enrolment_pb2_grpc.EnrolmentServic
 
     def DescribeFederation(self, request: Any, context: grpc.ServicerContext) -> Any:
         self._called("DescribeFederation", context)
-        return jobs_pb2.FederationView(federation=FEDERATION, nodes=self.nodes)
+        roll = self.roll or self.parties.roll.envelope
+        return jobs_pb2.FederationView(federation=FEDERATION, nodes=self.nodes, roll=roll)
 
     def GetRelease(self, request: Any, context: grpc.ServicerContext) -> Any:
         self._called("GetRelease", context)

@@ -76,7 +76,7 @@ def test_nodes_are_the_same_facts_in_every_form(telling: Coordinator, home: Home
     assert (node["connected"], away["connected"], away["state"]) == (True, False, "suspended")
     shown = done(concord("get", "nodes", "--home", home.path)).out.splitlines()
     assert "2 GPUs, H200 (141.0 GiB), 32 CPUs, 256.0 GiB, 20:00-06:00, sandbox: bubblewrap" in shown[1]
-    assert shown[2].split() == ["ke", "ke-1", "KE", "suspended", "no", "-"]
+    assert shown[2].split() == ["ke", "ke-1", "KE", "suspended", "no", "-", "-"]
 
 
 def test_members_come_from_the_readers_own_roll_without_asking(telling: Coordinator, home: Home) -> None:

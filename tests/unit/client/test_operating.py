@@ -97,9 +97,9 @@ def test_a_ticket_is_for_its_reader_alone_and_names_an_address_that_others_reach
     [
         (("--lead", "eve"), "'eve' is not a lead on the roll"),
         (("--member", "zz", "--node", "n"), "'zz' is not a member on the roll"),
-        (("--member", "br"), "one node, lead or operator"),
-        (("--lead", "ana", "--operator", "bob"), "one node, lead or operator"),
-        ((), "one node, lead or operator"),
+        (("--member", "br"), "one node, lead, officer or operator"),
+        (("--lead", "ana", "--operator", "bob"), "one node, lead, officer or operator"),
+        ((), "one node, lead, officer or operator"),
         (("--lead", "ana", "--hours", "nan"), "--hours nan is no number of hours"),
     ],
 )

@@ -86,7 +86,7 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def link(tmp_path: Path) -> NodeLinkService:
-    return NodeLinkService(None, Sessions(), Docket(), Spool(tmp_path / "spool", 10_000), None)  # type: ignore[arg-type]
+    return NodeLinkService(None, Sessions(), Docket(), Spool(tmp_path / "spool", 10_000), None, None)  # type: ignore[arg-type]
 
 
 def told(context: Context) -> str:

@@ -11,6 +11,7 @@ from coordinator.registry.authority import Authority
 from coordinator.registry.enrolment import Registry
 from coordinator.store.database import Database, NodeRow
 from federation.errors import ERRORS, TABLE, ProtocolViolation
+from federation.identity.credential import node_request, sign_credential
 from federation.identity.envelope import seal
 from federation.identity.keys import SigningKey
 from federation.identity.roll import RollLead, RollMember, draft_roll
@@ -50,6 +51,9 @@ class Place:
             Database(folder / "coordinator.db"), self.authority, timedelta(hours=1), lambda: self.now.timestamp()
         )
         officers = [SigningKey.generate() for _ in range(3)]
+        request = node_request("health", "fr", "fr-1", SigningKey.generate())
+        day = timedelta(days=1)
+        self.credential = sign_credential(request, "health", officers[1], "fr", self.now - day, self.now + day)
         members = [
             RollMember(name, name, "FR", key.public) for name, key in zip(("de", "fr", "ke"), officers, strict=True)
         ]
@@ -59,7 +63,7 @@ class Place:
 
     def node_is(self, state):
         with self.registry.database.transaction() as change:
-            change.put_node(NodeRow("fr", "fr-1", b"", state, 0.0))
+            change.put_node(NodeRow("fr", "fr-1", self.credential, state, 0.0))
 
     def call(self, method, principal, *, authority=None, since=None, error=None, certificate=True):
         """The reply, or the RpcError."""

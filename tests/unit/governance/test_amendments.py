@@ -336,7 +336,7 @@ def test_strangers_cannot_found_a_second_version() -> None:
     usurped = founded("aa", "bb", "cc", version=2)
     with pytest.raises(ProtocolViolation) as fork:
         succeeds(ATLAS.roll, usurped.roll)
-    assert fork.value.check == "forked-roll"
+    assert fork.value.check == "foreign-roll"
 
 
 def test_a_roll_from_before_there_were_charters_opens_and_can_be_amended() -> None:
