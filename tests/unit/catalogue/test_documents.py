@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,16 @@ HEART = Path(__file__).resolve().parents[3] / "models" / "heart_disease"
 def test_the_order_of_columns_and_the_layout_of_the_file_are_no_part_of_a_schema() -> None:
     assert schema(COLUMNS[::-1]).digest == schema().digest
     assert load_schema(f"# a remark\n{schema_text()}\n\n", "x").digest == schema().digest
+
+
+def test_a_schemas_digest_is_what_the_page_says() -> None:
+    """Computed from docs/protocol/catalogue.md alone."""
+    columns = [
+        {"meaning": "", "nullable": False, **column} for column in sorted(COLUMNS, key=lambda item: item["name"])
+    ]
+    spec = {"name": "heart-disease/1", "title": "Patients", "source": "", "columns": columns}
+    plain = json.dumps(spec, sort_keys=True, separators=(",", ":")).encode()
+    assert schema().digest == hashlib.sha256(plain).digest()
 
 
 @pytest.mark.parametrize("index", range(len(COLUMNS)))

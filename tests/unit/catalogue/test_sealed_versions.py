@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import shutil
 import stat
 from collections.abc import Callable
@@ -37,6 +38,15 @@ def test_a_version_is_of_the_content_and_the_same_after_a_restart(tmp_path: Path
     table.write_bytes(b"age\n63\n42\n")
     assert sealed_versions(home).version_of(held(table)) != first
     assert stat.S_IMODE(home.catalogue_key.stat().st_mode) == 0o600
+
+
+def test_a_version_is_what_the_page_says(tmp_path: Path, table: Path) -> None:
+    """HMAC over the label and the digest of the content, each framed: docs/protocol/catalogue.md."""
+    home = Home(tmp_path / "home")
+    found = sealed_versions(home).version_of(held(table))
+    label, content = b"concord/data-set-version/v1", DataVersions().of(table)
+    message = b"L" + len(label).to_bytes(8, "big") + label + b"B" + (32).to_bytes(8, "big") + content
+    assert found == hmac.digest(home.catalogue_key.read_bytes(), message, "sha256")
 
 
 def test_who_guesses_the_data_cannot_confirm_the_guess(tmp_path: Path, table: Path) -> None:
