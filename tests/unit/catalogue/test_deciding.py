@@ -95,9 +95,9 @@ def test_a_denial_tells_nothing_that_is_not_published(wanted: dict[str, Any]) ->
 @pytest.mark.parametrize(
     ("rules", "told"),
     [
-        ({"neverTags": ["cardiology"]}, "data set szivek carries the tag cardiology"),
+        ({"neverTags": ["cardiology"]}, "carry a tag that this lab excludes"),
         ({"legalBasis": ["public-task"]}, "the job states no legal basis"),
-        ({"dataTags": ["lung"]}, "data set szivek carries none of the tags lung"),
+        ({"dataTags": ["lung"]}, "carry none of the tags that this lab asks for"),
     ],
     ids=["a tag of the description", "legal basis", "no such tag"],
 )
@@ -107,6 +107,7 @@ def test_policies_see_what_the_description_says(rules: dict[str, Any], told: str
     document["spec"]["dataSet"] = {"schema": "heart-disease/1"}
     denied = decide(manifest_of(PARTIES, yaml.safe_dump(document)), at)
     assert any(told in reason for reason in denied.reasons), denied.reasons
+    assert "cardiology" not in " ".join(denied.reasons)
 
 
 def test_a_data_set_on_another_legal_basis_than_the_policy_allows_is_not_used() -> None:
@@ -116,4 +117,5 @@ def test_a_data_set_on_another_legal_basis_than_the_policy_allows_is_not_used() 
     document = yaml.safe_load(JOB)
     document["spec"] |= {"dataSet": {"schema": "heart-disease/1"}, "legalBasis": "consent"}
     (reason,) = decide(manifest_of(PARTIES, yaml.safe_dump(document)), at).reasons
-    assert "data set szivek is held on the legal basis public-task, which is not allowed" in reason
+    assert "held on a legal basis that is not allowed" in reason
+    assert "public-task" not in reason
