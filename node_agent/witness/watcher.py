@@ -46,7 +46,7 @@ BLIND_SECONDS: Final = 600.0
 """how long the log may be out of reach before the node says so"""
 HINT: Final = "Look at it with `concord-node witness show`; go on with `concord-node witness reset --yes`."
 FUTURE_SECONDS: Final = 3600
-"""how far ahead of this machine's clock a head's time may be"""
+"""how far ahead of this machine's clock a head's time may be: a rollback is convicted by a later time"""
 
 
 class Calls(Protocol):
@@ -110,8 +110,8 @@ class Witness:
             self._wake.clear()
             try:
                 await self.poll()
-            except Unavailable:
-                self._say_blind()
+            except Unavailable as error:
+                self._say_blind(error)
             except (VerificationFailed, InvalidIdentity) as error:
                 self._stop(
                     Stop(self._clock(), "unverifiable", f"The log could not be verified: {error.message}", ""), b""
@@ -128,7 +128,10 @@ class Witness:
         key = self._pinned(answer.key)
         shown = open_head(answer.head.note, key)
         if shown.time > self._clock() + FUTURE_SECONDS:
-            raise VerificationFailed("The log's head is dated in the future.")
+            raise Unavailable(
+                f"The head of the log is dated {shown.time - self._clock():.0f} s ahead of this machine's clock.",
+                hint="Is this machine's clock right? If so, tell the operator and the other members.",
+            )
         evidence = follow(key, held, shown, answer.head.path)
         if evidence is None:
             evidence = await self._compare(key, shown, answer.seen)
@@ -246,13 +249,13 @@ class Witness:
         log.error("witness.stopped", finding=stop.finding, detail=stop.sentence, evidence=file, hint=HINT)
         self._on_stop(stop.sentence)
 
-    def _say_blind(self) -> None:
+    def _say_blind(self, error: Unavailable) -> None:
         if not self._said_blind and self._clock() - self._blind_since > BLIND_SECONDS:
             self._said_blind = True
             log.warning(
                 "witness.blind",
-                detail=f"The public log could not be read for {BLIND_SECONDS / 60:.0f} minutes.",
-                hint="Is the coordinator reached? If jobs go on meanwhile, tell its operator and the other members.",
+                detail=f"The public log could not be read for {BLIND_SECONDS / 60:.0f} minutes. {error.message}",
+                hint="If jobs go on meanwhile, tell the coordinator's operator and the other members. " + error.hint,
             )
 
 
