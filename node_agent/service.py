@@ -107,7 +107,7 @@ class NodeAgent:
             HaltFolder(home.halts),
             settings.member,
             settings.node,
-            min(lease_seconds(self.roll), settings.lease_seconds or float("inf")),
+            lambda: min(lease_seconds(self.roll), settings.lease_seconds or float("inf")),
             self._check_order,
             self._check_lift,
         )

@@ -65,15 +65,17 @@ class Halts:
         folder: HaltFolder,
         member: str,
         node: str,
-        lease_seconds: float,
+        lease_seconds: Callable[[], float],
         check: Check,
         check_lift: CheckLift,
         clock: Callable[[], float] = asleep_too,
     ) -> None:
+        """``lease_seconds``: asked each time, as another roll may bring another charter."""
+        self._seconds = lease_seconds
         self.folder, self._member, self._node, self._clock = folder, member, node, clock
         self._check, self._check_lift = check, check_lift
         self._lock = threading.RLock()
-        self._book, self._lease, self._wards = HaltBook(), Lease(lease_seconds), Wards()
+        self._book, self._lease, self._wards = HaltBook(), Lease(lease_seconds()), Wards()
         self._leads: dict[bytes, str] = {}
         self._files: set[str] = set()
         self._unreadable: tuple[str, ...] = ()
@@ -318,10 +320,11 @@ class Halts:
 
     @property
     def lease_seconds(self) -> float:
-        return self._lease.seconds
+        return self._seconds()
 
     def ask(self) -> int:
         with self._lock:
+            self._lease.seconds = self._seconds()
             return self._lease.ask(self._clock())
 
     def new_stream(self) -> None:

@@ -62,25 +62,24 @@ class HaltLink:
             pause = min(pause * 2, LONGEST_PAUSE)
 
     async def _stream(self) -> None:
-        every = self._halts.lease_seconds / ASKS_A_LEASE
         async with open_channel(self._route(), self._credentials()) as channel:
             attend: Any = halt_pb2_grpc.HaltsStub(parsing(channel)).Attend
             call = attend()
             self._halts.new_stream()
             while not self._out.empty():
                 self._out.get_nowait()
-            writer = asyncio.get_running_loop().create_task(self._write(call, every))
+            writer = asyncio.get_running_loop().create_task(self._write(call))
             notices = aiter(call)
             begun = False
             try:
                 # An answer that stays away for three questions means that nobody is there, whatever TCP thinks.
-                while (notice := await asyncio.wait_for(anext(notices, None), 3 * every)) is not None:
+                while (notice := await asyncio.wait_for(anext(notices, None), 3 * self._every)) is not None:
                     if not begun:
                         begun = True
                         self._connected()
                     self._hear(parsed(notice))
             except TimeoutError:
-                log.warning("halts.silent", seconds=3 * every)
+                log.warning("halts.silent", seconds=3 * self._every)
             except asyncio.CancelledError:
                 if not call.cancelled() or asyncio.current_task().cancelling():  # type: ignore[union-attr]
                     raise
@@ -92,13 +91,18 @@ class HaltLink:
                     await writer
                 call.cancel()
 
-    async def _write(self, call: Any, every: float) -> None:
+    @property
+    def _every(self) -> float:
+        """Seconds between two questions."""
+        return self._halts.lease_seconds / ASKS_A_LEASE
+
+    async def _write(self, call: Any) -> None:
         """Only the queue is waited for with a limit: a write that is cut off ends the stream."""
         loop = asyncio.get_running_loop()
         due = loop.time()
         while True:
             if (wait := due - loop.time()) <= 0:
-                due = loop.time() + every
+                due = loop.time() + self._every
                 await call.write(halt_pb2.HaltReport(lease=self._halts.ask()))
                 continue
             with contextlib.suppress(TimeoutError):

@@ -107,7 +107,7 @@ class Site:
             HaltFolder(self.folder),
             self.name,
             f"{self.name}-1",
-            LEASE,
+            lambda: LEASE,
             lambda signed: check_order(signed, roll, key),
             lambda lift: check_lift(lift, roll, decide, key),
             lambda: self.world.now,

@@ -73,7 +73,7 @@ def halts_of(folder: Path, lease: float = LONG, clock: Any = None, *, leased: bo
         HaltFolder(folder / "halts"),
         "fr",
         "fr-1",
-        lease,
+        lambda: lease,
         lambda signed: check_order(signed, ROLL, own_key),
         lambda lift: check_lift(lift, ROLL, decide, own_key),
         **({"clock": clock} if clock is not None else {}),
@@ -350,3 +350,16 @@ def test_holders_of_gpu_memory_are_asked_of_the_driver(tmp_path: Path, monkeypat
     assert driver.open == 0
     monkeypatch.setattr("node_agent.halt.gpus.DRIVER", tmp_path / "none")
     assert holders() == frozenset()
+
+
+def test_a_shorter_lease_of_a_new_charter_holds_from_the_next_question_on(tmp_path: Path) -> None:
+    clock, charter = Clock(), [30.0]
+    halts = Halts(
+        HaltFolder(tmp_path / "halts"), "fr", "fr-1", lambda: charter[0], lambda _: None, lambda _: None, clock
+    )
+    charter[0] = 5.0
+    halts.granted(halts.ask(), [])
+    clock.now += 4.9
+    assert halts.permits(JOB, Step.finish)
+    clock.now += 0.1
+    assert not halts.permits(JOB, Step.finish)
