@@ -23,6 +23,7 @@ from coordinator.api.catalogues import CatalogueService
 from coordinator.api.governance import add_governance
 from coordinator.api.halts import HaltService, add_halts
 from coordinator.api.node_link import NodeLinkService
+from coordinator.api.releases import add_releases
 from coordinator.api.services import BlobService, EnrolmentService, JobService, add_services
 from coordinator.api.sessions import Sessions
 from coordinator.audit.book import LogBook
@@ -34,6 +35,7 @@ from coordinator.jobs.views import JobViews
 from coordinator.registry.assembly import Assembly
 from coordinator.registry.authority import Authority
 from coordinator.registry.enrolment import Registry
+from coordinator.releases.desk import ReleaseDesk
 from coordinator.releases.publisher import Publisher
 from coordinator.settings import Home, Settings, write_private
 from coordinator.store.blobs import Blobs
@@ -84,14 +86,15 @@ async def serve(home: Home, settings: Settings) -> None:
     database = Database(home.database)
     registry = open_registry(home, settings, database)
     blobs, spool, sessions = Blobs(home.blobs), Spool(home.spool, settings.max_update_bytes), Sessions()
-    publisher = Publisher(database, blobs, SigningKey.from_pem(home.read_key("release")), time.time)
+    key = SigningKey.from_pem(home.read_key("release"))
+    releases = ReleaseDesk(database, registry, Publisher(database, blobs, key, time.time))
     metrics = Metrics(CollectorRegistry(), product_version())
     signer = log_signer(home, settings.federation, database)
     halts = HaltDesk(database, registry, signer, time.time)
     book = LogBook(database, settings.federation, signer, registry.roll, time.time, settings.log_head_seconds)
-    docket = Docket(database, blobs, spool, sessions, registry, publisher, metrics, time.time, book, halts)
-    halts.changed = docket.halted
-    assembly = Assembly(registry, [docket.amended])
+    docket = Docket(database, blobs, spool, sessions, registry, releases, metrics, time.time, book, halts)
+    halts.changed, releases.decided = docket.halted, docket.rounds_over
+    assembly = Assembly(registry, [docket.amended], [releases.heard])
     metrics.observe(docket.states, lambda: _node_states(database, sessions))
     shelf = Shelf(database, registry, time.time)
     ready = Readiness(loop, database.answers)
@@ -99,12 +102,19 @@ async def serve(home: Home, settings: Settings) -> None:
     server = grpc.aio.server(options=OPTIONS, interceptors=(Parsing(),))
     server.add_generic_rpc_handlers((NodeLinkService(registry, sessions, docket, spool, shelf, assembly).handler(),))
     CatalogueService(registry, shelf).add_to(server)
-    jobs = JobService(registry, database, docket, sessions, publisher, JobViews(database, registry))
+    jobs = JobService(registry, database, docket, sessions, releases, JobViews(database, registry))
     add_halts(server, HaltService(registry, halts))
-    add_services(server, EnrolmentService(registry, str(book.key)), BlobService(registry, blobs, docket), jobs)
+    add_services(
+        server,
+        EnrolmentService(registry, str(book.key)),
+        BlobService(registry, blobs, docket, releases.check_blob),
+        jobs,
+    )
     add_governance(server, assembly)
     AuditLogService(registry, book).add_to(server)
+    add_releases(server, releases, docket)
     address = _listen(server, registry.authority, settings.listen)
+    releases.resume()
     docket.resume()
     await server.start()
     document = {"pid": os.getpid(), "address": address, "metrics": web.address if web else ""}

@@ -150,6 +150,15 @@ class Service:
             self.process.wait()
 
 
+def _over(standard: dict[str, object], changes: Mapping[str, object]) -> dict[str, object]:
+    """A charter with some words changed; mappings are changed word by word."""
+    merged = dict(standard)
+    for name, value in changes.items():
+        held = merged.get(name)
+        merged[name] = {**held, **value} if isinstance(held, dict) and isinstance(value, dict) else value
+    return merged
+
+
 class LocalFederation:
     """``with LocalFederation(folder, "name", members) as federation: ...`` founds it, starts it, and ends every process."""
 
@@ -161,12 +170,15 @@ class LocalFederation:
         *,
         sandbox: str = "optional",
         environment: Mapping[str, str] | None = None,
+        charter: Mapping[str, object] | None = None,
         say: Callable[[str], None] = lambda _line: None,
     ) -> None:
+        """``charter``: what differs from the standard one."""
         self.folder = folder
         self.name = name
         self.members = tuple(members)
         self.sandbox = sandbox
+        self.charter = charter
         self.say = say
         extra = dict(environment or {})
         self.coordinator = Service("coordinator", "coordinator.main", folder / "coordinator", environment=extra)
@@ -197,6 +209,11 @@ class LocalFederation:
                 *("--jurisdiction", member.jurisdiction, "--out", card),
             )
             draft += ["--member", card]
+        if self.charter is not None:
+            standard = yaml.safe_load(run_command(concord_app, "charter", "show", "--home", self.lead_home))
+            written = self.folder / "charter.yaml"
+            written.write_text(yaml.safe_dump(_over(standard, self.charter), sort_keys=False))
+            draft += ["--charter", written]
         lead_card = self.folder / "lead-card.json"
         run_command(
             concord_app,
@@ -284,6 +301,16 @@ class LocalFederation:
         ticket = self.folder / "lead-ticket.json"
         run_command(coordinator_app, "ticket", "--home", self.coordinator.home, "--lead", LEAD, "--out", ticket)
         run_command(concord_app, "login", "--home", self.lead_home, "--ticket", ticket)
+
+    def login_officer(self, member: str) -> None:
+        """So that the member's officer can propose and vote from its own home."""
+        ticket = self.folder / f"{member}-officer-ticket.json"
+        run_command(coordinator_app, "ticket", "--home", self.coordinator.home, "--officer", member, "--out", ticket)
+        run_command(concord_app, "login", "--home", self.officer_home(member), "--ticket", ticket)
+
+    def officer(self, member: str, *arguments: str | Path) -> str:
+        """Runs a `concord` command as the member's officer."""
+        return run_command(concord_app, *arguments, "--home", self.officer_home(member))
 
     def start_nodes(self) -> None:
         for service in self.nodes.values():

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,7 +17,7 @@ from coordinator.jobs.docket import Docket
 from coordinator.jobs.lifecycle import ENDED
 from coordinator.jobs.views import JobViews, moment
 from coordinator.registry.enrolment import Registry
-from coordinator.releases.publisher import Publisher
+from coordinator.releases.desk import ReleaseDesk
 from coordinator.store.blobs import MAX_BYTES, Blobs
 from coordinator.store.database import Database
 from federation.errors import InvalidUsage, PolicyDenied
@@ -77,6 +77,8 @@ class BlobService(blobs_pb2_grpc.BlobsServicer):
     registry: Registry
     blobs: Blobs
     docket: Docket
+    check: Callable[[Principal, bytes], None] = lambda _caller, _digest: None
+    """raises PolicyDenied for a file that this caller may not have"""
 
     @unary
     async def Put(self, parts: AsyncIterator[blobs_pb2.BlobPart], context: Context) -> blobs_pb2.BlobReceipt:
@@ -117,8 +119,9 @@ class BlobService(blobs_pb2_grpc.BlobsServicer):
 
     async def Get(self, request: blobs_pb2.BlobRequest, context: Context) -> AsyncIterator[blobs_pb2.BlobPart]:
         async with spoken(context):
-            admitted(context, self.registry, *READERS)
+            caller = admitted(context, self.registry, *READERS)
             request = parsed(request)
+            self.check(caller, request.digest)
             path = self.blobs.path(request.digest)
             size = path.stat().st_size
             with path.open("rb") as stream:
@@ -146,7 +149,7 @@ class JobService(jobs_pb2_grpc.JobsServicer):
     database: Database
     docket: Docket
     sessions: Sessions
-    publisher: Publisher
+    releases: ReleaseDesk
     views: JobViews
 
     @unary
@@ -204,11 +207,11 @@ class JobService(jobs_pb2_grpc.JobsServicer):
 
     @unary
     async def GetRelease(self, request: jobs_pb2.JobQuery, context: Context) -> jobs_pb2.ReleaseView:
-        admitted(context, self.registry, *READERS)
+        caller = admitted(context, self.registry, *READERS)
         row = self.docket.row(request.job)
         files = [
             jobs_pb2.ReleaseFile(path=path, digest=digest, size=size)
-            for path, digest, size in self.publisher.files(row)
+            for path, digest, size in self.releases.files(caller, row)
         ]
         return jobs_pb2.ReleaseView(job=bytes.fromhex(row.digest), files=files)
 

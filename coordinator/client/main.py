@@ -26,6 +26,7 @@ from coordinator.client.files import PUBLIC_FILE, about, read_file, write_new_fi
 from coordinator.client.halts import HaltCalls
 from coordinator.client.home import Home
 from coordinator.client.options import DEFAULT_HOME_PATH, FormatOption, HomeOption
+from coordinator.client.release_commands import release_app
 from coordinator.client.sdk import PATIENCE_SECONDS, Federation
 from coordinator.client.terminal import Format, amount, as_yaml, data, plain, progress, say, show, table
 from coordinator.client.views import Job
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from coordinator.client.submission import Draft
 
 app = typer.Typer(name="concord", no_args_is_help=True, pretty_exceptions_enable=False)
-release_app = typer.Typer(no_args_is_help=True, help="Released models.")
 app.add_typer(ceremony.member_app, name="member")
 app.add_typer(ceremony.lead_app, name="lead")
 app.add_typer(ceremony.roll_app, name="roll")
@@ -342,13 +342,19 @@ def verify(
     roll: Annotated[
         Path | None, typer.Option(help="The roll that you trust; else trust starts at the roll in the folder.")
     ] = None,
+    recalls: Annotated[
+        list[Path] | None, typer.Option(help="A recall, or a folder of them, from `concord release recall --out`.")
+    ] = None,
+    log: Annotated[Path | None, typer.Option(help="A copy of the public log: does it hold a recall?")] = None,
+    log_key: Annotated[Path | None, typer.Option(help="The log's key; else log.key in the copy.")] = None,
     output: FormatOption = Format.table,
 ) -> None:
-    """Check a release offline: every signature, every digest, every round."""
+    """Check a release offline: every signature, every digest, every round, gates, votes; and whether it was recalled."""
+    from coordinator.client.recalls import known_of
     from coordinator.client.release_folder import verify_folder
 
     trusted = _trusted(roll)
-    checks = verify_folder(folder, trusted).checks
+    checks = verify_folder(folder, trusted, known_of(recalls or (), log, log_key)).checks
     failed = [check.name for check in checks if not check.ok]
     listed = [{"check": check.name, "ok": check.ok, "detail": plain(check.detail)} for check in checks]
     rows = [("ok" if check.ok else "FAILED", check.name, check.detail) for check in checks]

@@ -16,7 +16,7 @@ from federation.identity.keys import SigningKey
 from federation.releases import verify as releases
 from federation.releases.build import open_release
 from federation.releases.listing import CONFIG, LISTING, MODEL, SEALED, STATE, Content, read_folder
-from federation.releases.verify import Report
+from federation.releases.verify import NOTHING_KNOWN, Known, Report
 from federation.sealing import key_id_of, recipient_key
 from federation.v1 import jobs_pb2
 
@@ -44,7 +44,7 @@ def recipient_of(home: Home) -> Recipient | None:
     return Recipient(home.sealing_key(), home.identity_key() if known else SigningKey.generate())
 
 
-def verify_folder(folder: Path, trusted_roll: bytes | None = None) -> Report:
+def verify_folder(folder: Path, trusted_roll: bytes | None = None, known: Known = NOTHING_KNOWN) -> Report:
     """Checks a release folder offline. Raises NotFound when it is not there, InvalidUsage when it is no release's folder at all."""
     if not folder.exists():
         raise NotFound(
@@ -55,7 +55,7 @@ def verify_folder(folder: Path, trusted_roll: bytes | None = None) -> Report:
             f"{folder} is not the folder of a release: there is no {LISTING} in it.",
             hint="Name the folder that `concord release fetch` wrote.",
         )
-    return releases.verify_folder(folder, trusted_roll)
+    return releases.verify_folder(folder, trusted_roll, known)
 
 
 def download(
@@ -71,14 +71,7 @@ def download(
     check_free(folder)
     part = folder.with_name(folder.name + ".part")
     part.mkdir(parents=True, exist_ok=True)
-    total, done = sum(item.size for item in view.files), 0
-    for item in view.files:
-        target = part / _checked(item.path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if not (target.is_file() and target.stat().st_size == item.size and digest_of(target) == item.digest):
-            blobs.get(item.digest, item.size, target, _after(done, total, progress))
-        done += item.size
-        progress(done, total)
+    take(blobs, view, part, progress)
     report = verify_folder(part, trusted_roll)
     if not report.ok:
         failed = next(check for check in report.checks if not check.ok)
@@ -93,6 +86,18 @@ def download(
         return report
     part.replace(folder)
     return report
+
+
+def take(blobs: Transfer, view: jobs_pb2.ReleaseView, folder: Path, progress: Progress) -> None:
+    """Fetches every file that is not there yet, as listed."""
+    total, done = sum(item.size for item in view.files), 0
+    for item in view.files:
+        target = folder / _checked(item.path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not (target.is_file() and target.stat().st_size == item.size and digest_of(target) == item.digest):
+            blobs.get(item.digest, item.size, target, _after(done, total, progress))
+        done += item.size
+        progress(done, total)
 
 
 def open_folder(folder: Path, out: Path, recipient: Recipient, trusted_roll: bytes | None) -> Report:

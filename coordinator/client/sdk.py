@@ -201,11 +201,17 @@ class Federation:
         Raises NotFound when there is no release yet, VerificationFailed when it does not check: then it stays in ``folder``.part.
         """
         from coordinator.client.release_folder import check_free, download, recipient_of
+        from federation.releases.listing import LARGE
 
         check_free(Path(folder))
         view = self._call(self._jobs.GetRelease, jobs_pb2.JobQuery(job=name))
         if not view.files:
             raise NotFound(f"job/{name} has no release.", hint=f"See `concord describe {name}`: is it finished?")
+        if not any(item.path in LARGE for item in view.files):
+            raise NotFound(
+                f"The release of job/{name} is proposed, and waits for the members' vote.",
+                hint=f"See `concord release show {name}`.",
+            )
         return download(
             self._blobs,
             view,
@@ -214,6 +220,12 @@ class Federation:
             None if keep_sealed else recipient_of(self.home),
             progress,
         )
+
+    def fetch_evidence(self, name: str, folder: Path) -> None:
+        """Of a release that is proposed: what members look at before they vote. Nothing of it is checked here."""
+        from coordinator.client.release_folder import take
+
+        take(self._blobs, self._call(self._jobs.GetRelease, jobs_pb2.JobQuery(job=name)), folder, _silent)
 
     # ------------------------------------------------------------------------------------------------------ plumbing
 

@@ -18,7 +18,7 @@ from coordinator.halts.effects import NOTHING_HALTED, Halting, effect
 from coordinator.jobs.lifecycle import ENDED, step
 from coordinator.jobs.placement import Capacity, Request, place
 from coordinator.registry.enrolment import REFUSED_STATES, Registry
-from coordinator.releases.publisher import Publisher
+from coordinator.releases.desk import ReleaseDesk
 from coordinator.rounds.driver import Desk, JobDriver, instruction_bytes
 from coordinator.store.blobs import Blobs
 from coordinator.store.database import ConsentRow, Database, JobRow
@@ -66,6 +66,8 @@ class Case:
     driver: JobDriver | None = None
     timer: asyncio.TimerHandle | None = None
     publishing: bool = False
+    proposed: bool = False
+    """its rounds are over, and its release waits for a vote: it takes no room"""
     remarks: Counter[str] = field(default_factory=Counter)
     """lines of the story, by member"""
     refused: str = ""
@@ -86,7 +88,7 @@ class Docket:
         spool: Spool,
         sessions: Sessions,
         registry: Registry,
-        publisher: Publisher,
+        releases: ReleaseDesk,
         metrics: Metrics,
         clock: Callable[[], float],
         book: LogBook,
@@ -94,7 +96,7 @@ class Docket:
     ) -> None:
         self._database, self._blobs, self._spool, self._sessions = database, blobs, spool, sessions
         self._halts = halts
-        self._registry, self._publisher, self._metrics, self._clock = registry, publisher, metrics, clock
+        self._registry, self._releases, self._metrics, self._clock = registry, releases, metrics, clock
         self._book = book
         self._cases: dict[str, Case] = {}
         self._watchers: dict[str, asyncio.Event] = {}
@@ -386,7 +388,7 @@ class Docket:
 
     def _place_all(self) -> None:
         roll = self._registry.roll()
-        running = [case for case in self._cases.values() if case.state in UNDER_WAY]
+        running = [case for case in self._cases.values() if case.state in UNDER_WAY and not case.proposed]
         ready = [case for case in self._cases.values() if case.state == "ready"]
         held = [case for case in ready if self._level(case)]
         for case in held:
@@ -455,6 +457,8 @@ class Docket:
             self._tell(case, rounds_pb2.JobFailed(reason=f"stopped: {reason}"))
         elif to:
             self._become(case, to, reason or "the halt is lifted")
+            if case.driver is not None and case.driver.done:
+                self.rounds_over(case.digest)
         if case.driver is not None and to != "stopped":
             for member, node in case.placement:
                 if self._stopped_part(case, member, node):
@@ -655,31 +659,43 @@ class Docket:
             self._fail(case, f"{reason} {case.refused}".rstrip())
 
     def rounds_over(self, job: str) -> None:
-        """Members give their final model, unless the job's gates have failed: then there is no release, and the job is over."""
+        """Members give their final model, once they may: when the job's gates have passed, and with the vote that it takes."""
         case = self._cases.get(job)
-        if case is None or case.driver is None:
+        if case is None or case.driver is None or self._level(case):
+            return  # while it is held nothing of it is released
+        try:
+            step = self._releases.after_rounds(case.manifest, self._consents_of(case))
+        except FederationError as error:
+            self._fail(case, f"The release could not be proposed: {error.message}")
             return
-        if reason := self._publisher.withheld(case.manifest):
-            self._end(case, "finished", reason)
+        case.proposed = bool(step.waits)
+        if step.withheld:
+            self._end(case, "finished", step.withheld)
             self._tell(case, rounds_pb2.Finished(rounds=case.manifest.spec.rounds))
-            return
-        case.driver.want_release()
+        elif step.waits:
+            self._become(case, case.state, step.waits)
+            self._place_all()
+        else:
+            case.driver.want_release(step.decision)
 
-    def final_state(self, job: str, blob: bytes, sealings: tuple[Sealing, ...]) -> None:
-        case = self._cases.get(job)
-        if case is not None and not case.publishing:
-            case.publishing = True
-            self._spawn(self._publish(case, blob, sealings))
-
-    async def _publish(self, case: Case, blob: bytes, sealings: tuple[Sealing, ...]) -> None:
-        consents = {
+    @staticmethod
+    def _consents_of(case: Case) -> dict[str, bytes]:
+        return {
             answer.member: answer.envelope
             for answer in case.answers.values()
             if (answer.member, answer.node) in case.placement
         }
+
+    def final_state(self, job: str, blob: bytes, sealings: tuple[Sealing, ...]) -> None:
+        case = self._cases.get(job)
+        if case is not None and not case.publishing and not self._level(case):
+            case.publishing = True
+            self._spawn(self._publish(case, blob, sealings))
+
+    async def _publish(self, case: Case, blob: bytes, sealings: tuple[Sealing, ...]) -> None:
         try:
             release = await asyncio.to_thread(
-                self._publisher.publish, case.manifest, self._registry.roll(), consents, blob, sealings
+                self._releases.publish, case.manifest, self._consents_of(case), blob, sealings
             )
         except FederationError as error:
             log.error("release.failed", job=case.digest[:12], detail=error.message)
@@ -688,6 +704,7 @@ class Docket:
         if case.digest not in self._cases:
             return  # it was stopped or withdrawn while its release was made: nothing of it is published
         self._end(case, "finished", "the release is published", release=release)
+        self._releases.published(case.manifest, release)
         self._tell(case, rounds_pb2.Finished(rounds=case.manifest.spec.rounds))
 
     # --------------------------------------------------------------------------------------------------------- a new roll

@@ -61,6 +61,8 @@ class Assembly:
 
     registry: Registry
     amended: list[Callable[[Roll, Roll], None]] = field(default_factory=list)
+    decided: list[Callable[[Question], None]] = field(default_factory=list)
+    """who is told when a proposal about something else than the roll has its quorum"""
 
     # ------------------------------------------------------------------------------------------------------- proposals
 
@@ -244,6 +246,9 @@ class Assembly:
         if question.standing == "passed" and question.draft:
             decision = decision_bytes(question.proposal.envelope, question.votes)
             self._put_in_force(question.draft, decision, self.registry.roll())
+        elif question.standing == "passed":
+            for tell in self.decided:
+                tell(question)
 
     def _put_in_force(self, envelope: bytes, decision: bytes | None, roll: Roll) -> Roll:
         newer = extended(roll, envelope, decision)

@@ -16,8 +16,10 @@ from federation.identity.fields import moment_text
 from federation.identity.keys import SigningKey
 from federation.identity.roll import Roll
 from federation.manifest.manifest import Manifest
-from federation.releases.build import RoundRecord, build_release
+from federation.releases.approval import subject_of
+from federation.releases.build import Evidence, RoundRecord, build_release, evidence_files, proposed
 from federation.releases.gates import judge, withheld
+from federation.releases.listing import Content
 from federation.secagg import codec, events
 from federation.secagg.messages import Announcement, Certificate, Receipt, Sealing
 
@@ -31,13 +33,23 @@ class Publisher:
 
     def withheld(self, manifest: Manifest) -> str:
         """Why a job whose rounds are over has no release, by its gates and its members' receipts; empty when it may have one."""
-        terms = manifest.terms()
+        last = self._last_receipt(manifest)
+        return "" if last is None else withheld(judge(manifest.spec.gates, last.figures, manifest.terms()))
+
+    def subject(self, manifest: Manifest) -> bytes:
+        """Of the job's release; empty before its rounds are over."""
+        last = self._last_receipt(manifest)
+        if last is None:
+            return b""
+        return subject_of(manifest.federation, manifest.digest, last.state_digest, last.figures)
+
+    def _last_receipt(self, manifest: Manifest) -> Receipt | None:
         with self.database.transaction() as change:
-            data = change.piece(manifest.digest.hex(), "receipts", terms.last_round)
+            data = change.piece(manifest.digest.hex(), "receipts", manifest.terms().last_round)
         if data is None:
-            return ""
+            return None
         receipts: tuple[Receipt, ...] = codec.decode(data, tuple[Receipt, ...])
-        return withheld(judge(manifest.spec.gates, receipts[0].figures, terms))
+        return receipts[0]
 
     def publish(
         self,
@@ -46,14 +58,36 @@ class Publisher:
         consents: Mapping[str, bytes],
         state: bytes,
         sealings: Sequence[Sealing] = (),
+        decision: bytes | None = None,
     ) -> str:
         """Returns the release's identity: the digest (hex) of the list of its files, which is a blob as well."""
+        held = self._held(manifest, roll, consents)
+        files = build_release(
+            roll=held.roll,
+            manifest=held.manifest,
+            bundle=held.bundle,
+            consents=held.consents,
+            rosters=held.rosters,
+            rounds=held.rounds,
+            decision=decision,
+            state_file=self.blobs.path(state),
+            release_key=self.key,
+            sealings=sealings,
+            created=moment_text(datetime.fromtimestamp(self.clock(), UTC)),
+        )
+        return self._put(files)
+
+    def evidence(self, manifest: Manifest, roll: Roll, consents: Mapping[str, bytes]) -> tuple[str, bytes]:
+        """What members look at before they vote: the list of its files, and the subject of their vote."""
+        files = evidence_files(self._held(manifest, roll, consents))
+        return self._put(files), proposed(files)
+
+    def _held(self, manifest: Manifest, roll: Roll, consents: Mapping[str, bytes]) -> Evidence:
         job = manifest.digest.hex()
         with self.database.transaction() as change:
             evidence = change.evidence(job)
             views = RoundViews(change.rounds(job))
-        records = [_record(evidence, views, number) for kind, number in sorted(evidence) if kind == "certificate"]
-        files = build_release(
+        return Evidence(
             roll=roll.envelope,
             manifest=manifest.envelope,
             bundle=self.blobs.path(manifest.bundle_digest).read_bytes(),
@@ -66,12 +100,10 @@ class Publisher:
                 for kind, epoch in sorted(evidence)
                 if kind == "roster"
             ],
-            rounds=records,
-            state_file=self.blobs.path(state),
-            release_key=self.key,
-            sealings=sealings,
-            created=moment_text(datetime.fromtimestamp(self.clock(), UTC)),
+            rounds=[_record(evidence, views, number) for kind, number in sorted(evidence) if kind == "certificate"],
         )
+
+    def _put(self, files: Mapping[str, Content]) -> str:
         listed = []
         for path, content in sorted(files.items()):
             data = content.read_bytes() if isinstance(content, Path) else content
@@ -84,7 +116,11 @@ class Publisher:
         if not job.release:
             why = f" It is {job.state}: {job.reason}" if job.reason else ""
             raise NotFound(f"The job has no release.{why}", hint="A release is published when the job has finished.")
-        listed = json.loads(self.blobs.path(bytes.fromhex(job.release)).read_bytes())
+        return self.listed(job.release)
+
+    def listed(self, listing: str) -> list[tuple[str, bytes, int]]:
+        """The same of a list by its digest in hex."""
+        listed = json.loads(self.blobs.path(bytes.fromhex(listing)).read_bytes())
         return [(path, bytes.fromhex(digest), size) for path, digest, size in listed]
 
 

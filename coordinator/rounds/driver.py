@@ -106,6 +106,7 @@ class JobDriver:
         self._moment: float | None = None
         """the time of the event in hand: a replay judges credentials as the first run did"""
         self._final: bytes | None = None
+        self._decision = b""
         self._sealings: dict[bytes, dict[int, Sealing]] = {}
         """what members say of the final state, by the sealed file and the member"""
         self._answered = asyncio.Event()
@@ -400,7 +401,7 @@ class JobDriver:
 
     def _ask_release(self, member: str, digest: bytes) -> bool:
         self._ask_state(member)
-        proto = rounds_pb2.ProvideRelease(state_digest=digest, receipts=self._final_receipts())
+        proto = rounds_pb2.ProvideRelease(state_digest=digest, receipts=self._final_receipts(), decision=self._decision)
         return self._desk.post(member, self._node[member], self._instruction(proto))
 
     def _final_receipts(self) -> list[rounds_pb2.Receipt]:
@@ -499,8 +500,9 @@ class JobDriver:
                         await asyncio.wait_for(self._answered.wait(), self.manifest.windows().phase)
             await asyncio.sleep(1.0)
 
-    def want_release(self) -> None:
-        """The rounds are over: somebody has to give the final state."""
+    def want_release(self, decision: bytes = b"") -> None:
+        """The rounds are over: somebody has to give the final state. ``decision``: the members' vote, where one is needed."""
+        self._decision = decision
         if self._final is not None and (self._asking is None or self._asking.done()):
             self._asking = self._spawn(self._want_final())
 

@@ -25,6 +25,7 @@ from coordinator.store import tables
 from coordinator.store.assembly import AssemblyRows
 from coordinator.store.halts import HaltRows
 from coordinator.store.log import LogRows
+from coordinator.store.releases import ReleaseRows
 from federation.audit.entry import entry_of
 
 LINES_SHOWN = 200
@@ -146,6 +147,7 @@ class Change:
         self.log = LogRows(connection)
         self.halts = HaltRows(connection)
         self.assembly = AssemblyRows(connection)
+        self.releases = ReleaseRows(connection)
 
     def audit(self, now: float, kind: str, subject: str, data: bytes = b"", *, digest: bytes = b"") -> None:
         """Writes down what this transaction does: for the coordinator with its document, and in the public log by its digest.

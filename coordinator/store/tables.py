@@ -244,3 +244,15 @@ roll_holders = Table(
     Column("statement", LargeBinary, nullable=False),
 )
 """which roll each node has said, signed, that it holds"""
+
+releases = Table(
+    "releases",
+    metadata,
+    Column("job", ForeignKey("jobs.digest"), primary_key=True),
+    Column("subject", LargeBinary, nullable=False, index=True),
+    Column("state", String(16), nullable=False),
+    Column("evidence", String(64), nullable=False),
+    Column("decision", LargeBinary, nullable=False),
+    Column("roll", LargeBinary, nullable=False),
+    Column("recall", LargeBinary, nullable=False),
+)

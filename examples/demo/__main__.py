@@ -25,6 +25,7 @@ from coordinator.client.views import Job
 from examples.demo import halted, refused
 from examples.demo.board import Board
 from examples.demo.picture import draw
+from examples.demo.release_vote import CHARTER, Voting
 from examples.local_federation import PUBLIC_FIGURES, DataSet, LocalFederation, Member, end_on_signals
 from federation.errors import INTERRUPTED_EXIT_CODE, FederationError, InvalidUsage, exit_code, told
 from models.digits import baselines, partition
@@ -86,9 +87,11 @@ def follow(console: Console, local: LocalFederation, federation: Federation, nam
     back_in = 0
     deadline = time.monotonic() + JOB_SECONDS
     job: Job | None = None
+    voting = Voting(console, local, [member for member, _name, _code in PLACES])
     with Board(console) as board:
         for job in federation.watch(name):
             board.show(job)
+            voting.watch(job)
             if time.monotonic() > deadline:
                 raise FederationError(
                     f"The job took longer than {JOB_SECONDS:.0f} s.", hint=f"See the logs in {local.folder}."
@@ -136,7 +139,11 @@ def run(folder: Path, console: Console) -> dict[str, object]:
     ]
     with step(console, "2. Founding: keys, a roll that all five sign, one-time tickets, mutual TLS"):
         local = LocalFederation(
-            folder, "demo", members, say=lambda line: console.print(f"   {line}", highlight=False, soft_wrap=True)
+            folder,
+            "demo",
+            members,
+            charter=CHARTER,
+            say=lambda line: console.print(f"   {line}", highlight=False, soft_wrap=True),
         )
     with local:
         with step(console, "3. The lead signs and submits a job; every node decides by its own policy file"):
@@ -198,6 +205,7 @@ def run(folder: Path, console: Console) -> dict[str, object]:
     draw(picture, job.rounds, alone, joint, pooled, {killed_in: lost})
     console.print(f"{lost} was lost in round {killed_in} and back in round {back_in}.", highlight=False, soft_wrap=True)
     console.print(f"release: {release}\npicture: {picture}", highlight=False, soft_wrap=True)
+    config = json.loads((release / "config.json").read_text())
     return {
         "members": len(PLACES),
         "rounds": job.rounds_total,
@@ -214,7 +222,8 @@ def run(folder: Path, console: Console) -> dict[str, object]:
         "halted_job": halted_state,
         "release": str(release),
         "release_verified": checks.ok,
-        "release_gates": json.loads((release / "config.json").read_text())["gates"],
+        "release_gates": config["gates"],
+        "release_approved_by": config["release"]["approvedBy"],
     }
 
 

@@ -60,6 +60,57 @@ class RoundRecord:
     cohort: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What there is when the rounds are over, before anybody has given a model."""
+
+    roll: bytes
+    manifest: bytes
+    bundle: bytes
+    consents: Mapping[str, bytes]
+    """envelopes by member; those of members in no roster stay out"""
+    rosters: Sequence[tuple[Roster, RosterCertificate]]
+    """of each epoch, from the first"""
+    rounds: Sequence[RoundRecord]
+
+
+def evidence_files(held: Evidence) -> dict[str, Content]:
+    """Raises VerificationFailed where a member's consent is missing, or a round was recorded twice."""
+    signed_rosters = tuple(evidence.SignedRoster(*each) for each in held.rosters)
+    files: dict[str, Content] = {
+        ROLL: held.roll,
+        MANIFEST: held.manifest,
+        TASK: held.bundle,
+        ROSTER: evidence.encode(evidence.SignedRosters(signed_rosters)),
+    }
+    if len({each.round for each in held.rounds}) != len(held.rounds):
+        raise VerificationFailed("A round was recorded twice.")
+    for each in held.rounds:
+        signed = evidence.SignedRound(each.announcement, each.certificate, each.receipts)
+        files[round_path(each.round)] = evidence.encode(signed)
+    examination = Examination(files, None, Path)
+    examination.roll()
+    examination.manifest()
+    examination.task()
+    examination.roster()
+    for member in examination.members:
+        if member not in held.consents:
+            raise VerificationFailed(f"The consent of {member} is missing, and no release is made without it.")
+        files[consent_path(member)] = held.consents[member]
+    return files
+
+
+def proposed(files: Mapping[str, Content], trusted_roll: bytes | None = None) -> bytes:
+    """The subject of the release that this evidence is for: what members vote on. Raises a FederationError where it does not
+    check, or a gate has failed."""
+    examination = Examination(files, trusted_roll, Path)
+    for name, step in examination.steps().items():
+        if name == "approval":
+            break
+        step()
+    return examination.subject
+
+
 def build_release(
     *,
     roll: bytes,
@@ -83,37 +134,16 @@ def build_release(
     ``rosters``: of each epoch, from the first. ``consents``: envelopes by member; those of members in no roster stay out.
     Raises VerificationFailed, or another FederationError, when a release of this would not verify.
     """
-    files: dict[str, Content] = {
-        ROLL: roll,
-        MANIFEST: manifest,
-        TASK: bundle,
-        ROSTER: evidence.encode(evidence.SignedRosters(tuple(evidence.SignedRoster(*each) for each in rosters))),
-    }
+    held = Evidence(roll, manifest, bundle, consents, rosters, rounds)
+    files = evidence_files(held)
     if decision is not None:
         files[APPROVAL] = decision
-    if sealings:
-        files |= {SEALED: state_file, KEYS: evidence.encode(evidence.SealedKeys(tuple(sealings)))}
-    else:
+    files |= {SEALED: state_file, KEYS: evidence.encode(evidence.SealedKeys(tuple(sealings)))} if sealings else {}
+    if not sealings:
         files[STATE] = state_file
-    if len({each.round for each in rounds}) != len(rounds):
-        raise VerificationFailed("A round was recorded twice.")
-    for each in rounds:
-        signed = evidence.SignedRound(each.announcement, each.certificate, each.receipts)
-        files[round_path(each.round)] = evidence.encode(signed)
     examination = Examination(files, None, lambda: state_file)
-    examination.roll()
-    examination.manifest()
-    examination.task()
-    examination.roster()
-    for member in examination.members:
-        if member not in consents:
-            raise VerificationFailed(f"The consent of {member} is missing, and no release is made without it.")
-        files[consent_path(member)] = consents[member]
-    examination.consents()
-    examination.rounds()
-    examination.gates()
-    examination.approval()
-    examination.state()
+    for step in examination.steps().values():
+        step()
     facts = examination.facts()
     for record, found in zip(sorted(rounds, key=lambda each: each.round), facts.rounds, strict=True):
         if sorted(record.cohort) != sorted(found.cohort) or record.attempt != found.attempt:

@@ -14,7 +14,7 @@ from typing import TypeVar
 from federation.errors import FederationError, VerificationFailed
 from federation.governance.ballot import Decision
 from federation.identity.consent import open_consent
-from federation.identity.credential import NodeCredential, verify_credential
+from federation.identity.credential import NodeCredential, once_verified
 from federation.identity.roll import Roll
 from federation.manifest.bundle import pack, unpack
 from federation.manifest.manifest import Manifest, open_manifest
@@ -165,7 +165,7 @@ class Examination:
         credentials: dict[str, NodeCredential] = {}
 
         def checked(envelope: bytes) -> NodeCredential:
-            credential = verify_credential(envelope, roll, None)
+            credential = once_verified(envelope, roll)
             credentials[credential.member] = credential
             return credential
 

@@ -545,7 +545,7 @@ class JobDriver:
         """The final state, for those whom the manifest names, if it may be released; in clear where the coordinator may see it."""
         digest, recipients = proto.state_digest, self.manifest.recipients
         try:
-            check_release(self.manifest, self.machine, proto)
+            check_release(self.manifest, self.machine, proto, self._lab.roll)
         except FederationError as error:
             self._log.warning("release.refused", detail=error.message, hint=error.hint or error.remedy)
             self._send(rounds_pb2.Refusal(code=error.code, text=error.message))

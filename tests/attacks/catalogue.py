@@ -25,6 +25,7 @@ UPLOADS: Final = _A + "recorded_uploads.py"
 DROPOUTS: Final = _S + "dropouts.py"
 PRIVACY: Final = _A + "privacy.py"
 FIGURES: Final = _A + "figures.py"
+RELEASES: Final = _A + "releases.py"
 UNOPENED: Final = _A + "unopened_cohorts.py"
 WIRE: Final = "tests/e2e/test_hostile_coordinator.py"
 LIAR: Final = "tests/e2e/test_hostile_member.py"
@@ -404,6 +405,16 @@ ATTACKS: Final[tuple[Attack, ...]] = (
     Attack(
         51, "sovereignty", "removes an entry from the public log", "every node stops with evidence; proofs made before still hold",
         _at(LOG, "entry_removed") + _at(WITNESS, "entry_removed"),
+    ),
+    Attack(
+        52, "sovereignty", "a release with one consent missing, or another's in its place",
+        "its consents do not check, whoever signs list and statement anew",
+        _at(RELEASES, "a_release_with_one_consent_missing", "a_consent_that_stands_in_for_another"),
+    ),
+    Attack(
+        53, "sovereignty", "a recalled release is presented as valid",
+        "whoever was shown the recall or has read the log refuses it, and sees who recalled it and when; who has not is told so",
+        _at(RELEASES, "a_recalled_release_presented_as_valid"),
     ),
     Attack(
         54, "sovereignty", "a policy pack is downgraded: an older base pack or serial, other rules under one serial, none",

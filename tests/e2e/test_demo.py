@@ -76,6 +76,8 @@ def test_the_demo_keeps_its_promises(tmp_path: Path) -> None:
     assert 0 < result["halt_seconds"] < 5.0  # the benchmark has the figure; this machine tests other things besides
     assert result["halted_job"] == "stopped"
     assert result["release_verified"] is True
+    assert len(result["release_gates"]) == 4
+    assert result["release_approved_by"] == ["br", "fr", "in", "jp"], "four of five are two thirds"
     assert (Path(result["release"]) / "model.safetensors").exists()
     assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert len(result["accuracy_alone"]) == 5

@@ -232,7 +232,7 @@ def asked_of(world: Training, name: str, **changes: Any) -> None:
     proto = rounds_pb2.ProvideRelease(
         state_digest=changes.get("digest", world.final.digest()), receipts=[wire.to_proto(each) for each in receipts]
     )
-    check_release(world.job, world.labs[name].machine, proto)
+    check_release(world.job, world.labs[name].machine, proto, world.parties.roll)
 
 
 def test_a_member_gives_its_model_when_the_gates_have_passed() -> None:
