@@ -2,7 +2,7 @@
 
 Duplicate keys, anchors and alias bombs, merge keys, tags, directives, several documents, numbers that two readers read in two ways,
 hidden and turning characters, depth and size: each is refused with its line, in a job, a policy, a pack, cases, a description of
-data, node.yaml and coordinator.yaml; and whatever programs write reads back as it was.
+data, a charter, node.yaml and coordinator.yaml; and whatever programs write reads back as it was.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from coordinator.client.charter_file import read_charter_file
 from coordinator.settings import Home
 from federation.catalogue.description import load_description
 from federation.errors import FederationError, InvalidManifest, InvalidUsage
@@ -229,6 +230,27 @@ def test_the_coordinator_s_own_settings_are_read_by_the_same_reader(tmp_path: Pa
     for text in ("listen: &a x\n", "a: 1\na: 2\n", "a: 1e3\n", "a: \u202e\n", "<<: {}\n"):
         with pytest.raises(InvalidUsage, match=r"not valid YAML as it is read here: .*coordinator\.yaml:[12]: "):
             _coordinator(text, place)
+
+
+@pytest.mark.parametrize("what", TOP)
+def test_a_charter_is_read_by_the_same_reader(tmp_path: Path, what: str) -> None:
+    """What the members vote on is what the file says to everybody."""
+    path = tmp_path / "charter.yaml"
+    path.write_text(f"{HEAD}kind: Charter\nleaseSeconds: 20\n")
+    assert read_charter_file(path).lease_seconds == 20
+    path.write_text(path.read_text() + TOP[what][0])
+    with pytest.raises(InvalidManifest, match=TOP[what][1]) as raised:
+        read_charter_file(path)
+    assert raised.value.line > 3
+
+
+@pytest.mark.parametrize("number", ["2e1", "0x14", "020", "2_0", "+20", "0:20", "\u202e20"])
+def test_a_charter_s_numbers_are_plain(tmp_path: Path, number: str) -> None:
+    path = tmp_path / "charter.yaml"
+    path.write_text(f"{HEAD}kind: Charter\nleaseSeconds: {number}\n")
+    with pytest.raises(InvalidManifest) as raised:
+        read_charter_file(path)
+    assert raised.value.line == 3
 
 
 # ----------------------------------------------------------------------------------------------------- two readers, one meaning
