@@ -125,6 +125,9 @@ class Docket:
                 self._obey(case)
             else:
                 self._schedule(case)
+        if rows:  # what a roll puts out may have come while nobody was here
+            roll = self._registry.roll()
+            self.amended(roll, roll)
 
     async def stop(self) -> None:
         for case in self._cases.values():

@@ -1,5 +1,6 @@
 """A release is made of what the members signed: it verifies, is the same bytes each time, and is not made of less."""
 
+import copy
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,10 @@ import pytest
 import safetensors.numpy
 
 from federation.errors import FederationError, VerificationFailed
+from federation.governance.history import extended
+from federation.identity.envelope import seal
+from federation.identity.keys import SigningKey
+from federation.identity.roll import draft_roll
 from federation.releases.listing import FIXED, LISTING, MODEL, OPEN, STATE
 from federation.releases.verify import verify, verify_folder
 from federation.weights.state import SCALES, WEIGHTS, write_state
@@ -167,3 +172,16 @@ def test_a_state_that_nobody_signed_is_not_published(tmp_path: Path) -> None:
     write_state(path, replace(world.final, arrays=world.final.arrays | {"bias": np.ones(2, np.float32)}, _digest=[]))
     with pytest.raises(VerificationFailed, match="the members signed"):
         world.release(tmp_path, state_file=path)
+
+
+def test_what_was_trained_before_an_officer_took_a_new_key_is_released_and_verified_after_it(tmp_path: Path) -> None:
+    """The roll of today carries the history; the roster is signed by the node that the old key vouched for."""
+    world = copy.copy(trained())
+    held, fresh = world.parties.roll, SigningKey.generate()
+    members = [replace(each, officer_key=fresh.public) if each.id == "m2" else each for each in held.members]
+    draft = draft_roll(held.federation, 2, members, held.leads, held.charter, held.digest)
+    newer = extended(held, seal(draft, "roll", (world.parties.officers["m2"], fresh)), None)
+    world.parties = replace(world.parties, roll=newer)
+    release = world.release(tmp_path)
+    for trusted in (held, newer):
+        assert verify(release, trusted.envelope).ok
