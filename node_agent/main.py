@@ -104,6 +104,70 @@ def consents(home: HomePath) -> None:
     print_consents(Home(home))
 
 
+JobName = Annotated[str, typer.Argument(help="The job's name, or the first digits of its digest, six at least.")]
+Role = Annotated[str, typer.Option("--as", help="The role that decides; the first in node.yaml (deciders) by default.")]
+
+
+@app.command()
+def inbox(
+    home: HomePath, output: Annotated[str, typer.Option("--output", "-o", help="table or json.")] = "table"
+) -> None:
+    """List what waits for a person at this lab: who asks, what for, until when, what the policy says."""
+    from node_agent.consent.deciding import print_inbox
+
+    print_inbox(Home(home), output)
+
+
+@app.command()
+def show(job: JobName, home: HomePath) -> None:
+    """Show one question: what the job is, reads and gives; or, outside a study, what differs from it alone."""
+    from node_agent.consent.deciding import print_question
+
+    print_question(Home(home), job)
+
+
+@app.command()
+def grant(
+    job: JobName,
+    home: HomePath,
+    until: Annotated[str, typer.Option(help="When the consent ends: 2026-12-31, or a time in UTC.")] = "",
+    role: Role = "",
+) -> None:
+    """Consent to a job that waits for a person. The lab's rules are asked once more, and may still deny."""
+    from node_agent.consent import deciding
+
+    say(deciding.grant(Home(home), job, role, until))
+
+
+@app.command()
+def deny(
+    job: JobName,
+    home: HomePath,
+    reason: Annotated[str, typer.Option(help="Why; it stays at the lab.")],
+    tell_lead: Annotated[
+        bool, typer.Option("--tell-lead", help="Let the reason leave: everybody can read it.")
+    ] = False,
+    role: Role = "",
+) -> None:
+    """Deny a job that waits for a person, for good."""
+    from node_agent.consent import deciding
+
+    say(deciding.deny(Home(home), job, role, reason, tell=tell_lead))
+
+
+@app.command()
+def revoke(
+    job: JobName,
+    home: HomePath,
+    reason: Annotated[str, typer.Option(help="Why; it stays at the lab.")],
+    role: Role = "",
+) -> None:
+    """Take a consent back, for good: training stops at once, and nothing more is said of the job."""
+    from node_agent.consent import deciding
+
+    say(deciding.revoke(Home(home), job, role, reason))
+
+
 @app.command()
 def budget(
     home: HomePath,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import hashlib
 import json
 import logging
 import os
@@ -13,22 +14,24 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import structlog
 from cryptography import x509
 
-from federation.errors import FederationError, Halted, InvalidIdentity, InvalidUsage, NotFound
+from federation.errors import FederationError, Halted, InvalidIdentity, InvalidUsage, NotFound, PolicyDenied
 from federation.halt.levels import Level
 from federation.halt.order import SignedLift, SignedOrder
 from federation.halt.powers import check_lift, check_order, lease_seconds
 from federation.halt.powers import decide as decided
-from federation.identity.consent import Consent, open_consent, seal_consent
+from federation.identity.consent import BY_RULE, Consent, open_consent, seal_consent
 from federation.identity.credential import NodeCredential
-from federation.identity.fields import moment_text
+from federation.identity.fields import moment, moment_text
 from federation.identity.keys import SigningKey
+from federation.identity.names import checked_label
+from federation.identity.revocation import Cause, Revocation, consent_digest, open_revocation, seal_revocation
 from federation.identity.roll import Roll
 from federation.identity.transport import Principal, TransportKey, fingerprint_of, make_csr, uri_of
 from federation.identity.withdrawal import open_withdrawal
@@ -39,8 +42,12 @@ from federation.v1 import audit_pb2, rounds_pb2
 from node_agent.catalogue.bulletin import Bulletin
 from node_agent.catalogue.publication import published
 from node_agent.catalogue.versions import sealed_versions
-from node_agent.consent.decision import Situation, chosen_data, decide, plans_of
+from node_agent.consent.deciding import handlers_of
+from node_agent.consent.decision import Decision, Situation, chosen_data, decide, denied, plans_of, weigh
+from node_agent.consent.inbox import Inbox, given_by, why_denied
 from node_agent.consent.packs import held_policy
+from node_agent.consent.standing import Standing
+from node_agent.control import Control
 from node_agent.enrolment import check_certificate, check_credential
 from node_agent.halt.carrying_out import CarryingOut
 from node_agent.halt.folder import HaltFolder
@@ -69,6 +76,8 @@ from node_agent.store.data_version import DataVersions
 from node_agent.store.evidence import EvidenceFolder
 from node_agent.store.files import write_whole
 from node_agent.store.journal import ConsentRecord, Journal
+from node_agent.store.questions import Question
+from node_agent.store.revocations import Revocations
 from node_agent.telemetry.metrics import MetricsServer, NodeMetrics
 from node_agent.witness.notebook import Notebook
 from node_agent.witness.watcher import HINT, Me, Witness
@@ -111,6 +120,8 @@ class NodeAgent:
             self._check_order,
             self._check_lift,
         )
+        self.revocations = Revocations(home.revocations)
+        self.inbox = Inbox(journal, _now, self._decided)
         route = route_to(self.membership.places[0], os.environ)
         self.link = Link(route, self._credentials, self._hello, self._hear, self._room)
         self.link.turn = self._turn
@@ -128,8 +139,10 @@ class NodeAgent:
             EvidenceFolder(home.evidence),
             self.metrics.count,
             FigureBook.of(journal.figures()),
+            Standing(journal, self.revocations, self.credential, self.sealed.seal),
             Discretion.of(home.root, [held.path for held in settings.data_sets.values()], route),
             {name: held.budget for name, held in settings.data_sets.items() if held.budget is not None},
+            over=self._over,
             gate=self.halts,
         )
         self.witness = Witness(
@@ -164,11 +177,15 @@ class NodeAgent:
             if self.carrying_out.ends(record.job, record.manifest):
                 continue
             try:
+                if self.revocations.revoked(record.job):
+                    await self._leave_behind(record.job)
+                    continue
                 manifest = open_manifest(record.manifest, self.roll)
                 self.roll.require_lead(manifest.lead.id)
                 await self._take_up(manifest, fetch=False)
             except FederationError as error:
                 log.error("job.not-resumed", job=record.job.hex()[:12], detail=error.message)
+        self.inbox.resume()
         work = [
             self._spawn(self.halt_link.run()),
             self._spawn(self.link.run()),
@@ -177,6 +194,7 @@ class NodeAgent:
             self._spawn(self.witness.run()),
         ]
         await stop.wait()
+        self.inbox.stop()
         for task in work:
             task.cancel()
         for task in list(self._tasks):
@@ -279,6 +297,7 @@ class NodeAgent:
         body = getattr(instruction, kind, None)
         if isinstance(body, rounds_pb2.Welcome):
             self._offered(body.roll)
+            self._remind()
             self.bulletin.begin()
         elif isinstance(body, rounds_pb2.Roll):
             self._offered(body.history)
@@ -290,6 +309,8 @@ class NodeAgent:
             self.link.send(event_of(b"", rounds_pb2.Pong(nonce=body.nonce)))
         elif isinstance(body, rounds_pb2.CatalogueHeld):
             self.bulletin.answered(body)
+        elif isinstance(body, rounds_pb2.ConsentNoted):
+            self._noted(instruction.job, body.revocation)
         elif isinstance(body, rounds_pb2.Withdrawn):
             self._withdrawn(instruction.job, body.withdrawal)
         elif isinstance(body, rounds_pb2.Finished):
@@ -316,6 +337,11 @@ class NodeAgent:
             )
             return
         self._asked[job] = self._spawn(self._consider(job, manifest)), len(manifest)
+
+    def _remind(self) -> None:
+        """The coordinator hears once more of each revocation that it has not confirmed."""
+        for job, envelope in self.revocations.unnoted():
+            self.link.send(event_of(job, rounds_pb2.ConsentRevocation(envelope=envelope)))
 
     def _offered(self, roll: bytes) -> None:
         """A roll from the coordinator, at each connect and when there is a new one: taken only as far as it proves itself."""
@@ -345,34 +371,10 @@ class NodeAgent:
         """Decide once, keep the answer on disk, then say it."""
         try:
             self.witness.check()
-            record = self.journal.consent(job)
-            if record is not None and record.granted and self.halts.level(job):
-                raise Halted(f"It is halted here: {self.halts.reason(job)}.", hint="The node is asked again later.")
-            if record is None or not record.granted:
-                self.membership.check_may_decide()
-                manifest = open_manifest(envelope, self.roll)
-                check_may_submit(manifest, self.roll)
-                if manifest.digest != job:
-                    raise InvalidIdentity("The coordinator asks about another job than the manifest's.")
-                self._check_not_halted(manifest)
-                consent = await asyncio.to_thread(decide, manifest, self._situation())
-                if consent.granted:
-                    await self._fetch_bundle(manifest)
-                async with self._answering:
-                    consent, answered = await asyncio.to_thread(self._answer, manifest, consent, envelope)
-                record = answered
-                self.metrics.count("consents_granted" if consent.granted else "consents_denied")
-                log.info(
-                    "consent.answered",
-                    job=job.hex()[:12],
-                    name=manifest.name,
-                    granted=consent.granted,
-                    reasons=consent.reasons,
-                )
-                if consent.granted:
-                    await self._take_up(manifest, fetch=False)
-            self.link.send(event_of(job, rounds_pb2.ConsentReply(envelope=record.envelope)))
-            self.witness.expect(record.envelope, "consent", job)
+            reply = await self._reply(job, envelope)
+            self.link.send(event_of(job, reply))
+            if isinstance(reply, rounds_pb2.ConsentReply) and reply.envelope:
+                self.witness.expect(reply.envelope, "consent", job)
         except FederationError as error:
             log.error("consent.refused", job=job.hex()[:12], code=error.code, detail=error.message)
             text = self.lab.discreet(f"{error.message} {error.hint}")[:1000]
@@ -390,12 +392,88 @@ class NodeAgent:
                 hint="The node is asked again when that is lifted.",
             )
 
-    def _answer(self, manifest: Manifest, consent: Consent, envelope: bytes) -> tuple[Consent, ConsentRecord]:
-        """On disk when this returns; what it reserves of privacy budgets, too. One at a time."""
-        if consent.granted and manifest.privacy is not None:  # another job may have reserved what this one needs
-            consent = decide(manifest, self._situation())
-            if not consent.granted:
-                self._files(manifest.digest).erase_work()
+    async def _reply(self, job: bytes, envelope: bytes) -> rounds_pb2.ConsentReply | rounds_pb2.ConsentRevocation:
+        if (over := self.revocations.of(job)) is not None:
+            return rounds_pb2.ConsentRevocation(envelope=over)
+        record, question = self.journal.consent(job), self.journal.question(job)
+        if record is not None and record.granted and self.halts.level(job):
+            raise Halted(f"It is halted here: {self.halts.reason(job)}.", hint="The node is asked again later.")
+        if record is None or not (record.granted or (question is not None and question.state != "waiting")):
+            self.membership.check_may_decide()
+            manifest = open_manifest(envelope, self.roll)
+            check_may_submit(manifest, self.roll)
+            if manifest.digest != job:
+                raise InvalidIdentity("The coordinator asks about another job than the manifest's.")
+            self._check_not_halted(manifest)
+            decision = await asyncio.to_thread(weigh, manifest, self._situation())
+            consent = decision.consent
+            if consent.granted:
+                await self._fetch_bundle(manifest)
+                if question is None and (decision.asks or self.settings.consent == "person"):
+                    question = await self.inbox.ask(self._question(manifest, envelope, decision))
+            if question is not None and question.state == "waiting":
+                if consent.granted:
+                    log.info("consent.asked", job=job.hex()[:12], name=manifest.name, deadline=question.deadline)
+                    return rounds_pb2.ConsentReply(waits_until=question.deadline)
+                question = None  # the rules deny by now, whatever a person would say
+            record = await self._conclude(manifest, envelope, question, None if consent.granted else consent)
+        return rounds_pb2.ConsentReply(envelope=record.envelope)
+
+    def _question(self, manifest: Manifest, envelope: bytes, decision: Decision) -> Question:
+        now = _now()
+        ends = now + timedelta(seconds=manifest.spec.deadlines.consent_seconds)
+        return Question(
+            manifest.digest, "job", manifest.name, manifest.lead.id, envelope, b"", moment_text(now), moment_text(ends),
+            decision.asks or decision.consent.reasons,
+            deciders=self.settings.deciders if decision.deputies is None else decision.deputies,
+        )  # fmt: skip
+
+    async def _decided(self, question: Question) -> str:
+        """What a person decided, or nobody in time: signed, on disk, and said. The lab's rules are asked once more."""
+        manifest = open_manifest(question.manifest, self.roll)
+        if question.state == "granted":
+            self.membership.check_may_decide()
+            check_may_submit(manifest, self.roll)
+        record = await self._conclude(manifest, question.manifest, question)
+        self.link.send(event_of(manifest.digest, rounds_pb2.ConsentReply(envelope=record.envelope)))
+        self.witness.expect(record.envelope, "consent", manifest.digest)
+        if question.state == "granted" and not record.granted:
+            raise PolicyDenied(
+                f"The lab's rules do not allow {question.name} any more: it is denied.",
+                hint="Change policy.yaml, and ask the lead to submit it again.",
+                reasons=record.reasons,
+            )
+        return f"{question.name}: {'granted' if record.granted else 'denied'}, signed and kept."
+
+    async def _conclude(
+        self, manifest: Manifest, envelope: bytes, question: Question | None, denial: Consent | None = None
+    ) -> ConsentRecord:
+        async with self._answering:
+            consent, record = await asyncio.to_thread(self._answer, manifest, envelope, question, denial)
+        self.metrics.count("consents_granted" if consent.granted else "consents_denied")
+        log.info(
+            "consent.answered",
+            job=manifest.digest.hex()[:12],
+            name=manifest.name,
+            granted=consent.granted,
+            reasons=consent.reasons,
+        )
+        if consent.granted:
+            await self._take_up(manifest, fetch=False)
+        return record
+
+    def _answer(
+        self, manifest: Manifest, envelope: bytes, question: Question | None, denial: Consent | None
+    ) -> tuple[Consent, ConsentRecord]:
+        """On disk when this returns; what it reserves of privacy budgets, too. One at a time, and decided here: another job may
+        have reserved what this one needs. ``denial``: of the rules, which stays one."""
+        given = BY_RULE if question is None else given_by(question)
+        until = moment(question.until, "until") if question is not None and question.until else None
+        consent = denial or decide(manifest, self._situation(), given, until)
+        if question is not None and question.state != "granted":
+            consent = denied(consent, why_denied(question), given)
+        if not consent.granted:
+            self._files(manifest.digest).erase_work()
         record = ConsentRecord(
             manifest.digest,
             manifest.name,
@@ -408,6 +486,54 @@ class NodeAgent:
         names = chosen_data(manifest, self.settings.data_sets)
         self.journal.answer(record, envelope, plans_of(manifest, names))
         return consent, record
+
+    # -------------------------------------------------------------------------------------------------------- revocation
+
+    async def revoke(self, job: bytes, role: str, words: str) -> str:
+        """A person takes a consent back: written, then the job is left, then it is said. Any role may. Raises NotFound."""
+        self._leave(job, "person", checked_label(role or self.settings.deciders[0], "role"), words)
+        await self._leave_behind(job)
+        return "revoked"
+
+    def _over(self, job: bytes, cause: Cause) -> None:
+        """The driver found that the consent has ended."""
+        if self._leave(job, cause, "policy", ""):
+            self._spawn(self._leave_behind(job))
+
+    def _leave(self, job: bytes, cause: Cause, by: str, words: str) -> bool:
+        """On disk when this returns, and from then on nothing is said of the job. False: it was over before."""
+        record = self.journal.consent(job)
+        if record is None or not record.granted:
+            raise NotFound("This lab has not consented to such a job.", hint="See: concord-node consents")
+        if self.revocations.revoked(job):
+            return False
+        said = Revocation(
+            job, consent_digest(record.envelope), self.settings.member, self.settings.node, cause, by, _now()
+        )  # fmt: skip
+        envelope = self.revocations.put(job, seal_revocation(said, self.key), words)
+        log.warning("consent.over", job=job.hex()[:12], name=record.name, cause=cause)
+        self.link.send(event_of(job, rounds_pb2.ConsentRevocation(envelope=envelope)))
+        self.witness.expect(envelope, "revocation")
+        return True
+
+    async def _leave_behind(self, job: bytes) -> None:
+        """The worker ends, the machine's records and keys are erased, and so is the job's folder."""
+        driver = self.jobs.pop(job, None)
+        if driver is not None:
+            await driver.stop()
+        record = self.journal.job(job)
+        if record is not None and record.state == "active":
+            envelope = self.revocations.of(job)
+            assert envelope is not None
+            over = open_revocation(envelope, self.credential)
+            state = "revoked" if over.cause == "person" else "expired"
+            await asyncio.to_thread(self.journal.end_job, job, state, over.sentence)
+        await asyncio.to_thread(self._files(job).erase_work)
+
+    def _noted(self, job: bytes, digest: bytes) -> None:
+        envelope = self.revocations.of(job)
+        if envelope is not None and hashlib.sha256(envelope).digest() == digest:
+            self.revocations.note(job)
 
     def _situation(self) -> Situation:
         return Situation(
@@ -438,7 +564,7 @@ class NodeAgent:
         """Starts the driver of a job that this lab consented to. Raises NotFound when its consent is not on disk, or Halted."""
         self.witness.check()
         record = self.journal.consent(manifest.digest)
-        if record is None or not record.granted:
+        if record is None or not record.granted or self.revocations.revoked(manifest.digest):
             raise NotFound("There is no consent to this job on this node's disk.")
         self.halts.know(manifest.digest, manifest.lead.id)
         files = self._files(manifest.digest)
@@ -506,6 +632,10 @@ class NodeAgent:
         await asyncio.to_thread(self._files(job).erase_work)
 
 
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
 def product_version() -> str:
     try:
         return version("concord-federation")
@@ -551,12 +681,15 @@ async def _serve(home: Home, settings: NodeSettings, journal: Journal) -> None:
         if settings.metrics
         else None
     )
+    control = Control(home.control, handlers_of(agent))
+    await control.start()
     running = loop.create_task(agent.run(stop))
     waiting = loop.create_task(_say_ready(home, agent, server))
     try:
         await running
     finally:
         waiting.cancel()
+        await control.close()
         home.run_file.unlink(missing_ok=True)
         if server is not None:
             server.close()

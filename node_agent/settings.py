@@ -17,7 +17,7 @@ from pydantic.alias_generators import to_camel
 from federation.catalogue.entry import Entry, Facts, entry_of
 from federation.catalogue.words import is_tag
 from federation.errors import InvalidManifest, InvalidUsage, NotFound
-from federation.identity.names import DATA_SET, DATA_SET_RULE
+from federation.identity.names import DATA_SET, DATA_SET_RULE, LABEL
 from federation.manifest.yaml_source import read_yaml, write_yaml
 from federation.privacy.budget import Budget
 from node_agent.catalogue.descriptions import UNDESCRIBED, Described, read_description
@@ -25,6 +25,7 @@ from node_agent.store.files import write_whole
 
 SETTINGS_LIMIT: Final = 1 << 20
 Name = Annotated[str, Field(pattern=f"^{DATA_SET.pattern}$")]
+Label = Annotated[str, Field(pattern=f"^{LABEL.pattern}$")]
 NAME_RULE: Final = f"A name has {DATA_SET_RULE}"
 
 HEADER: Final = """\
@@ -109,6 +110,10 @@ class NodeSettings(BaseModel):
     data_sets: dict[Name, DataSet] = Field(default_factory=dict)
     lease_seconds: Annotated[float, Field(ge=1, le=3600)] | None = None
     """how long this node goes on without an answer of the coordinator; never longer than the charter says"""
+    consent: Literal["rule", "person"] = "rule"
+    """person: whatever the policy allows is asked of a person at the lab, too"""
+    deciders: Annotated[tuple[Label, ...], Field(min_length=1)] = ("officer",)
+    """the roles that may decide, the first by default; the others are deputies"""
     scratch: str | None = None
     """where workers and updates keep their files; by default memory-backed when small, else in the home"""
 
@@ -205,6 +210,16 @@ class Home:
     def witness(self) -> Path:
         """What this node keeps as a witness of the public log; ``node_agent.witness.notebook``"""
         return self.root / "witness"
+
+    @property
+    def revocations(self) -> Path:
+        """Consents that were taken back; ``node_agent.store.revocations``"""
+        return self.root / "revocations"
+
+    @property
+    def control(self) -> Path:
+        """The socket over which a command speaks with the node that runs here"""
+        return self.root / "control.sock"
 
     @property
     def run_file(self) -> Path:

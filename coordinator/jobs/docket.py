@@ -15,6 +15,7 @@ import structlog
 from coordinator.api.sessions import Session, Sessions
 from coordinator.audit.book import LogBook
 from coordinator.halts.effects import NOTHING_HALTED, Halting, effect
+from coordinator.jobs import revocations
 from coordinator.jobs.lifecycle import ENDED, step
 from coordinator.jobs.placement import Capacity, Request, place
 from coordinator.registry.enrolment import REFUSED_STATES, Registry
@@ -27,7 +28,9 @@ from coordinator.web.metrics import Metrics
 from federation.errors import FederationError, Halted, InvalidManifest, NotFound, PolicyDenied, ProtocolViolation, plain
 from federation.halt.levels import Level
 from federation.identity.consent import open_consent
-from federation.identity.credential import verify_credential
+from federation.identity.credential import NodeCredential, verify_credential
+from federation.identity.fields import moment, moment_text
+from federation.identity.revocation import consent_digest, open_revocation
 from federation.identity.roll import Roll
 from federation.identity.transport import Principal
 from federation.identity.withdrawal import open_withdrawal, withdrawn_job
@@ -39,7 +42,7 @@ from federation.secagg.messages import Sealing
 from federation.v1 import rounds_pb2
 
 log = structlog.get_logger()
-ANSWERED: Final = frozenset({"granted", "denied"})
+ANSWERED: Final = frozenset({"granted", "denied"}) | revocations.OVER
 UNABLE: Final = "refused"
 """The node could not decide, for instance since its policy file is not in order. It is asked again when it connects again."""
 UNDER_WAY: Final = frozenset({"running", "held"})
@@ -123,6 +126,7 @@ class Docket:
             elif row.state in UNDER_WAY:
                 self._drive(case, fresh=False)
                 self._obey(case)
+                self._leave_out(case)
             else:
                 self._schedule(case)
         if rows:  # what a roll puts out may have come while nobody was here
@@ -263,22 +267,24 @@ class Docket:
         self._metrics.consents(answer.state)
         self.changed(case.digest)
 
-    def consented(self, session: Session, envelope: bytes) -> None:
-        """A node's signed answer. Raises InvalidIdentity when it is not its own."""
+    def _credential(self, session: Session) -> NodeCredential:
         with self._database.transaction() as change:
             row = change.node(session.member, session.node)
         if row is None:
             raise NotFound("The node is not enrolled.")
-        credential = verify_credential(
-            row.credential, self._registry.roll(), datetime.fromtimestamp(self._clock(), UTC)
-        )
-        consent = open_consent(envelope, credential)
+        return verify_credential(row.credential, self._registry.roll(), datetime.fromtimestamp(self._clock(), UTC))
+
+    def consented(self, session: Session, envelope: bytes) -> None:
+        """A node's signed answer. Raises InvalidIdentity when it is not its own."""
+        consent = open_consent(envelope, self._credential(session))
         case = self._cases.get(consent.job.hex())
         if case is None:
             self._tell_end(session, consent.job)
         if case is None:
             return
         here = (session.member, session.node)
+        if revocations.over(case.answers.get(here)):
+            return  # what was taken back stays so
         if case.state != "consulting" and not self._may_join(case, session.member) and here not in case.placement:
             return
         state = "granted" if consent.granted else "denied"
@@ -287,6 +293,61 @@ class Docket:
             self._consider(case)
         elif consent.granted and case.driver is not None:
             self._join(case, case.driver, session)
+
+    def waits(self, case: Case, session: Session, until: str) -> None:
+        """A person at the lab decides; the job waits for that as long as for anybody."""
+        answer = case.answers.get((session.member, session.node))
+        if answer is not None and answer.state in ANSWERED:
+            return
+        if until != moment_text(moment(until, "deadline")):
+            return
+        words = (f"waits for a person until {until}",)
+        if answer is None or answer.reasons != words:
+            self._answer(case, ConsentRow(session.member, session.node, "asked", words, b""))
+            self.note(case.digest, session.member, words[0])
+
+    def revoked(self, session: Session, envelope: bytes) -> None:
+        """A node's signed word that its consent is over. Raises InvalidIdentity, VerificationFailed, NotFound."""
+        revocation = open_revocation(envelope, self._credential(session))
+        job = revocation.job.hex()
+        self.row(job)
+        with self._database.transaction() as change:
+            known = {(row.member, row.node): row for row in change.consents(job)}
+            taken = revocations.answer_of(revocation, known.get((session.member, session.node)))
+            if taken.new:
+                revocations.keep(change, self._clock(), job, taken.answer, envelope)
+        noted = rounds_pb2.ConsentNoted(revocation=consent_digest(envelope))
+        session.send(instruction_bytes(revocation.job, noted))
+        case = self._cases.get(job)
+        if case is None or not taken.new:
+            return
+        case.answers[session.member, session.node] = taken.answer
+        self._metrics.consents(taken.answer.state)
+        self.changed(job)
+        self._leave_out(case)
+        if case.state == "ready":
+            self._become(case, "consulting", "a member has taken its consent back")
+        if case.state == "consulting":
+            self._schedule(case)
+
+    def _leave_out(self, case: Case) -> None:
+        """Those that have taken their consent back, of a job that runs."""
+        gone = [member for member, node in case.placement if revocations.over(case.answers.get((member, node)))]
+        if case.state != "running" or case.driver is None or not gone:
+            return
+        for member in gone:
+            case.driver.leave_out(member)
+        why = revocations.too_few(
+            case.manifest, self._registry.roll(), case.placement, case.answers, case.driver
+        )  # fmt: skip
+        if why:
+            said = "; ".join(f"{member}: {self._last_word(case, member)}" for member in gone)
+            self._fail(case, f"{why} ({said})")
+
+    @staticmethod
+    def _last_word(case: Case, member: str) -> str:
+        node = dict(case.placement)[member]
+        return case.answers[member, node].reasons[0]
 
     def _join(self, case: Case, driver: JobDriver, session: Session) -> None:
         """Its consent has come while the job runs: it takes part from the next epoch on."""
@@ -361,6 +422,8 @@ class Docket:
             answer = case.answers.get((node.member, node.node))
             if answer is not None and answer.state in ANSWERED | {UNABLE}:
                 continue
+            if answer is not None and answer.reasons and waited < limits.consent_seconds:
+                return True  # a person decides, whether the node is connected or not
             connected = self._sessions.get(node.member, node.node) is not None
             if waited < (limits.consent_seconds if connected else limits.reconnect_seconds):
                 return True
@@ -369,7 +432,8 @@ class Docket:
     def _may_still_come(self, case: Case) -> bool:
         """Whether members that have not denied could still make up the minimum."""
         roll = self._registry.roll()
-        denied = {member for (member, _node), answer in case.answers.items() if answer.state == "denied"}
+        gone = revocations.OVER | {"denied"}
+        denied = {member for (member, _node), answer in case.answers.items() if answer.state in gone}
         people = case.manifest.spec.participants
         left = [member for member in invited(people, roll) if member.id not in denied]
         return (
@@ -378,12 +442,17 @@ class Docket:
         )
 
     def _refused(self, case: Case, granted: set[str]) -> str:
-        said: dict[str, list[str]] = {"denied": [], UNABLE: [], "asked": []}
+        said: dict[str, list[str]] = {"denied": [], "revoked": [], UNABLE: [], "asked": []}
         for answer in sorted(case.answers.values(), key=lambda answer: (answer.member, answer.node)):
             if answer.state in said:
                 said[answer.state].append(": ".join(filter(None, (answer.member, "; ".join(answer.reasons)))))
         parts = [f"{len(granted)} members consented, and {case.manifest.spec.participants.min_members} are needed"]
-        titles = {"denied": "denied by", UNABLE: "could not be decided by", "asked": "no answer from"}
+        titles = {
+            "denied": "denied by",
+            "revoked": "taken back by",
+            UNABLE: "could not be decided by",
+            "asked": "no answer from",
+        }
         parts += [f"{title} {' | '.join(said[state])}" for state, title in titles.items() if said[state]]
         return "; ".join(parts)
 
@@ -480,6 +549,8 @@ class Docket:
             if self._stopped_part(case, session.member, session.node):
                 continue
             self._ask(case, session)
+            if revocations.over(case.answers.get((session.member, session.node))):
+                continue
             if case.driver is not None and case.driver.members.get(session.member) == session.node:
                 position = held.get(case.manifest.digest)
                 if position is None and case.driver.takes_members:
@@ -555,7 +626,13 @@ class Docket:
             session.offer = event.offer
             self._place_all()
         elif kind == "consent":
-            self.consented(session, event.consent.envelope)
+            case = self._cases.get(event.job.hex())
+            if not event.consent.waits_until:
+                self.consented(session, event.consent.envelope)
+            elif case is not None:
+                self.waits(case, session, event.consent.waits_until)
+        elif kind == "consent_revocation":
+            self.revoked(session, event.consent_revocation.envelope)
         elif kind == "log_cosignature":
             self._book.cosigned(session, event.log_cosignature.size, event.log_cosignature.line)
         elif kind not in {"hello", "pong", ""}:
@@ -564,6 +641,8 @@ class Docket:
                 self._unable(case, session, event.refusal.text[:REMARK_LETTERS])
             if case is None or case.driver is None or case.driver.members.get(session.member) != session.node:
                 return
+            if revocations.over(case.answers.get((session.member, session.node))):
+                return  # nothing more comes from it
             self._hear_of_job(case, case.driver, session, event, kind)
 
     def _hear_of_job(

@@ -9,7 +9,7 @@ from federation.errors import OutOfOrder
 STEPS: Final[dict[str, frozenset[str]]] = {
     "submitted": frozenset({"consulting", "withdrawn", "failed", "stopped"}),
     "consulting": frozenset({"ready", "withdrawn", "failed", "stopped"}),
-    "ready": frozenset({"running", "withdrawn", "failed", "stopped"}),
+    "ready": frozenset({"consulting", "running", "withdrawn", "failed", "stopped"}),
     "running": frozenset({"finished", "failed", "withdrawn", "held", "stopped"}),
     # What was under way when it was held ends as it would, and may be the job's last.
     "held": frozenset({"running", "finished", "failed", "withdrawn", "stopped"}),

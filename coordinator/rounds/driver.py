@@ -184,6 +184,11 @@ class JobDriver:
         """A new roll is in force: whoever comes in from now on is on it."""
         self._roll = roll
 
+    def leave_out(self, member: str) -> None:
+        """It has taken its consent back. Said again after a start, it changes nothing."""
+        if member not in self.machine.left:
+            self.say(events.Left(member))
+
     @property
     def takes_members(self) -> bool:
         """Whether a roster stands, and another epoch may follow it."""
@@ -493,7 +498,7 @@ class JobDriver:
         if digest is None:
             return
         while True:
-            for member in sorted(self._node):
+            for member in sorted(set(self._node) - self.machine.left):
                 self._answered.clear()
                 if self._ask_release(member, digest):
                     with contextlib.suppress(TimeoutError):

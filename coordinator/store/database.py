@@ -316,6 +316,12 @@ class Change:
         rows = self._connection.execute(sa.select(tables.evidence).where(tables.evidence.c.job == job))
         return {(row.kind, row.number): row.data for row in rows}
 
+    def pieces(self, job: str, kind: str) -> tuple[bytes, ...]:
+        """All pieces of one kind of evidence, in order."""
+        table = tables.evidence
+        query = sa.select(table.c.data).where(table.c.job == job, table.c.kind == kind).order_by(table.c.number)
+        return tuple(self._connection.execute(query).scalars())
+
     def piece(self, job: str, kind: str, number: int) -> bytes | None:
         """One piece of evidence."""
         table = tables.evidence

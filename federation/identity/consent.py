@@ -1,10 +1,15 @@
-"""A node's answer to a job, signed with its identity key: a consent, or a denial with reasons."""
+"""A node's answer to a job, signed with its identity key: a consent, or a denial with reasons.
+
+A consent binds what it was given for: the manifest's digest (and with it code, first model, ranges), each data set in the version
+that it has today, the verdict of the lab's policy, the roll, what it reserves of privacy budgets, and what leaves in the end. What
+another party would have to compute in the same way is ``federation.manifest.binding``. Consents of before say nothing of this.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final, Literal, get_args
 
 from federation.errors import InvalidIdentity
 from federation.identity.credential import NodeCredential
@@ -15,6 +20,60 @@ from federation.identity.names import checked_label
 
 MAX_ENVELOPE = 1 << 18
 FIELDS = ("job", "member", "node", "granted", "reasons", "dataSet", "weight", "figures", "lacks", "issued", "expires")
+BOUND = (*FIELDS, "binds", "given")
+MOST_DATA_SETS: Final = 32
+MOST_CHARGES: Final = 1000
+DIGEST: Final = 32
+How = Literal["rule", "person", "study"]
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """How an answer came about."""
+
+    how: How
+    """rule: the lab's policy alone; person: somebody at the lab decided; study: it lies inside a study that was consented to"""
+    by: str
+    """the role that decided, never a person's name: ``policy`` where nobody did"""
+
+
+BY_RULE: Final = Given("rule", "policy")
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """What the job as a whole may charge one data set."""
+
+    data_set: str
+    charge: str
+    """``federation.privacy.accounting.Charge``, as text"""
+    times: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """What leaves in the end, and to whom; the exact figures stand in ``Consent.figures``."""
+
+    view: str
+    """what the coordinator sees: blind | sum"""
+    audience: str
+    """who may have the release; empty where the job does not say"""
+    recipients: tuple[bytes, ...]
+    """SHA-256 of each sealing key of a blind job's release, in the manifest's order"""
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    data: tuple[tuple[str, bytes], ...]
+    """(data set, version), by the lab's key: 32 bytes that tell nobody anything of the data (``node_agent.catalogue.versions``)"""
+    verdict: bytes
+    """digest of the policy's verdict"""
+    roll: bytes
+    """digest of the membership roll in force"""
+    budget: tuple[Reserved, ...]
+    outputs: Outputs
+    study: bytes
+    """digest of the study inside which the job lies; empty where there is none"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +93,9 @@ class Consent:
     """what the job's runtime names and this node has not"""
     issued: datetime
     expires: datetime
+    binds: Binding | None = None
+    """None: a denial, or a consent of an earlier version"""
+    given: Given | None = None
 
     def valid_at(self, now: datetime) -> bool:
         return self.granted and self.issued <= now <= self.expires
@@ -53,6 +115,11 @@ def seal_consent(consent: Consent, key: SigningKey) -> bytes:
         "issued": moment_text(consent.issued),
         "expires": moment_text(consent.expires),
     }
+    if consent.binds is not None and consent.given is None:
+        raise InvalidIdentity("A consent that binds something says how it was given.")
+    if consent.given is not None:
+        document["given"] = {"how": consent.given.how, "by": consent.given.by}
+        document["binds"] = _binding_document(consent.binds)
     return seal(document, "consent", (key,))
 
 
@@ -69,7 +136,8 @@ def open_consent(envelope: bytes, credential: NodeCredential) -> Consent:
 
 def read_consent(opened: Opened) -> Consent:
     """The fields of an opened consent; who signed is the caller's question. Raises InvalidIdentity."""
-    document = exact(opened.document, "consent", *FIELDS)
+    bound = isinstance(opened.document, dict) and "given" in opened.document
+    document = exact(opened.document, "consent", *(BOUND if bound else FIELDS))
     if not isinstance(document["granted"], bool):
         raise InvalidIdentity("The consent's granted is neither true nor false.")
     consent = Consent(
@@ -84,7 +152,69 @@ def read_consent(opened: Opened) -> Consent:
         lacks=texts(document["lacks"], "consent's lacks"),
         issued=moment(document["issued"], "issued"),
         expires=moment(document["expires"], "expires"),
+        binds=_read_binding(document["binds"]) if bound and document["binds"] is not None else None,
+        given=_read_given(document["given"]) if bound else None,
     )
+    if bound and consent.granted and consent.binds is None:
+        raise InvalidIdentity("The consent does not say what it binds.")
     if consent.granted and (consent.weight < 1 or consent.weight & (consent.weight - 1)):
         raise InvalidIdentity("The consent's weight is not a power of two.")
     return consent
+
+
+def _binding_document(binds: Binding | None) -> dict[str, Any] | None:
+    if binds is None:
+        return None
+    return {
+        "data": [[name, version.hex()] for name, version in binds.data],
+        "verdict": binds.verdict.hex(),
+        "roll": binds.roll.hex(),
+        "budget": [[each.data_set, each.charge, each.times] for each in binds.budget],
+        "outputs": {
+            "view": binds.outputs.view,
+            "audience": binds.outputs.audience,
+            "recipients": [each.hex() for each in binds.outputs.recipients],
+        },
+        "study": binds.study.hex(),
+    }
+
+
+def _read_binding(value: object) -> Binding:
+    fields = exact(value, "consent's binds", "data", "verdict", "roll", "budget", "outputs", "study")
+    outputs = exact(fields["outputs"], "consent's outputs", "view", "audience", "recipients")
+    study = text(fields["study"], "consent's study")
+    return Binding(
+        data=tuple(
+            (text(name, "data set"), hexadecimal(version, "data set's version", DIGEST))
+            for name, version in _rows(fields["data"], "data sets", 2, MOST_DATA_SETS)
+        ),
+        verdict=hexadecimal(fields["verdict"], "consent's verdict", DIGEST),
+        roll=hexadecimal(fields["roll"], "consent's roll", DIGEST),
+        budget=tuple(
+            Reserved(text(name, "data set"), text(charge, "charge"), whole(times, "charge's times", 1))
+            for name, charge, times in _rows(fields["budget"], "budget", 3, MOST_CHARGES)
+        ),
+        outputs=Outputs(
+            text(outputs["view"], "consent's view"),
+            text(outputs["audience"], "consent's audience"),
+            tuple(hexadecimal(each, "recipient", DIGEST) for each in texts(outputs["recipients"], "recipients")),
+        ),
+        study=hexadecimal(study, "consent's study", DIGEST) if study else b"",
+    )
+
+
+def _rows(value: object, what: str, width: int, limit: int) -> list[list[Any]]:
+    if not isinstance(value, list) or len(value) > limit or any(not _is_row(row, width) for row in value):
+        raise InvalidIdentity(f"The consent's {what} are no list of {width} values each.")
+    return value
+
+
+def _is_row(row: object, width: int) -> bool:
+    return isinstance(row, list) and len(row) == width
+
+
+def _read_given(value: object) -> Given:
+    fields = exact(value, "consent's given", "how", "by")
+    if fields["how"] not in get_args(How):
+        raise InvalidIdentity("The consent does not say how it was given.")
+    return Given(fields["how"], checked_label(fields["by"], "role"))

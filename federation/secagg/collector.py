@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Final, Self
 
-from federation.errors import OutOfOrder, ProtocolViolation
+from federation.errors import OutOfOrder, ProtocolViolation, VerificationFailed
 from federation.secagg import codec, recovery, transcripts
 from federation.secagg.certificate import Announced, Bench, Ed25519Verifier, Verify, violation
 from federation.secagg.conviction import Conviction, Statement
@@ -35,6 +35,7 @@ from federation.secagg.events import (
     JobDone,
     JobStuck,
     Join,
+    Left,
     Lineage,
     Lost,
     Misconduct,
@@ -75,7 +76,7 @@ from federation.secagg.messages import (
     Upload,
     Void,
 )
-from federation.secagg.parameters import FIRST_ROUND, Terms
+from federation.secagg.parameters import FIRST_ROUND, MIN_MEMBERS, Terms
 from federation.secagg.setup import FIRST_EPOCH, GENESIS, VerifyCredential, bench_of, kept_seats
 
 _ROUND: Final = frozenset({"gathering", "collecting", "certifying", "revealing", "unmasking", "aborting", "finishing"})
@@ -112,6 +113,7 @@ _STORY: Final = 24
 _PROOF_BYTES: Final = 16 << 20
 """of the proofs that one message shows"""
 _NEVER: Final = float("-inf")
+_NOBODY: Final = codec.encode(set(), set[str])
 
 Out = list[CollectorInstruction]
 
@@ -224,6 +226,11 @@ class CollectorMachine:
         return self._announced
 
     @property
+    def left(self) -> frozenset[str]:
+        """Members that have taken back their consent."""
+        return frozenset(self._book.left)
+
+    @property
     def story(self) -> tuple[str, ...]:
         return self._book.story
 
@@ -242,7 +249,10 @@ class CollectorMachine:
     ) -> Self:
         """Raises VerificationFailed when the checkpoint is damaged."""
         machine = cls(terms, windows, verify_credential, verify=verify)
-        machine._book = codec.decode(data, Ledger)
+        try:
+            machine._book = codec.decode(data, Ledger)
+        except VerificationFailed:  # of a version before anybody could leave, it may be
+            machine._book = codec.decode(data + _NOBODY, Ledger)
         book = machine._book
         if book.before is not None:
             machine._before = machine._bench_of(book.before.roster)
@@ -291,6 +301,10 @@ class CollectorMachine:
                 book.present = set(book.invited)
             self._enter("forming", now)
             return [self._changed("forming", book.invited), *self._form(FIRST_EPOCH, GENESIS, book.invited, now)]
+        if isinstance(event, Left):
+            return self._leave(event.member, now)
+        if isinstance(event, Join | Connected) and event.member in book.left:
+            return []
         if isinstance(event, Join):
             book.joining.add(event.member)
             return []
@@ -328,14 +342,23 @@ class CollectorMachine:
             return self._void(event.reason, now)
         return []
 
+    def _leave(self, member: str, now: float) -> Out:
+        book = self._book
+        book.left.add(member)
+        book.present.discard(member)
+        book.joining.discard(member)
+        book.lost_at.setdefault(member, now)
+        if self._formation is not None:
+            self._formation.refused(member)
+        return self._ask_another(member)
+
     def _step(self, now: float) -> Out | None:
         book, formation = self._book, self._formation
         book.deadline = None
         if formation is not None and (out := formation.step(now)) is not None:
             return out
         if formation is None and self._may_form():
-            members = ({seat.member for seat in self.seats} | (book.joining & book.present)) - book.convicted
-            return self._form(self._epoch + 1, self._certain.roster_hash, tuple(sorted(members)), now)
+            return self._form(self._epoch + 1, self._certain.roster_hash, self._next_members, now)
         step = self._steps.get(book.phase)
         out = None if step is None else step(now)
         if out is None and self._formation is not None and self._formation.deadline is not None:
@@ -355,7 +378,7 @@ class CollectorMachine:
         book = self._book
         until = {}
         for member in missing:
-            if member in book.broke or (member in book.unable and book.phase == "gathering"):
+            if member in book.broke or member in book.left or (member in book.unable and book.phase == "gathering"):
                 until[member] = _NEVER
             elif member in book.present:
                 until[member] = book.since + window
@@ -393,7 +416,7 @@ class CollectorMachine:
     ) -> tuple[list[str], float | None]:
         book, until = self._book, {}
         for member in missing:
-            if member in broke:
+            if member in broke or member in book.left:
                 continue
             lost = since if member in book.present else book.lost_at.get(member, since)
             until[member] = max(since, lost) + window
@@ -409,12 +432,21 @@ class CollectorMachine:
             and book.phase != "finishing"
             and book.round < self._terms.last_round
             and ((book.joining - book.convicted) & book.present or self._expelled)
+            and len(self._next_members) >= max(MIN_MEMBERS, self._terms.min_members)
         )
+
+    @property
+    def _next_members(self) -> tuple[str, ...]:
+        """Whom a next epoch invites."""
+        book = self._book
+        members = {seat.member for seat in self.seats} | (book.joining & book.present)
+        return tuple(sorted(members - book.convicted - book.left))
 
     @property
     def _expelled(self) -> set[str]:
         """Seats that a next epoch is formed to be rid of."""
-        return (self._book.convicted - self._book.tolerated) & set(self._everyone)
+        book = self._book
+        return ((book.convicted | book.left) - book.tolerated) & set(self._everyone)
 
     @property
     def _rooted(self) -> bool:
@@ -474,7 +506,7 @@ class CollectorMachine:
             return None
         if formation.book.stage == "failed":
             book.joining -= set(formation.book.invited)
-            book.tolerated |= book.convicted
+            book.tolerated |= book.convicted | book.left
             book.forming = self._formation = None
             return []
         return self._install(now) if formation.book.stage == "formed" else None
@@ -495,6 +527,11 @@ class CollectorMachine:
             for index, message in book.readies.items()
             if message.state_digest == book.state_digest and self._name(index) in book.present
         }
+        if gone := [self._name(index) for index in book.bound if self._name(index) in book.left]:
+            return self._stuck(
+                f"Round {book.round} was certified and gave no sum, and {', '.join(gone)} of its cohort has left: "
+                "no other may be summed."
+            )
         if book.bound:
             there = set(book.bound) <= {index for index, each in ready.items() if each.min_cohort <= len(book.bound)}
             return self._announce(ready, set(book.bound), now) if there else None
@@ -567,7 +604,7 @@ class CollectorMachine:
         if possible < self._certain.quorums.q:
             return self._stuck(f"The members computed different models from the sum of round {book.round - 1}.")
         if len(best) < self._certain.quorums.q:
-            refused = {member for member in book.broke if self.index_of.get(member, 0) not in book.receipts}
+            refused = {member for member in book.broke | book.left if self.index_of.get(member, 0) not in book.receipts}
             if possible - len(refused) < self._certain.quorums.q:
                 if now >= book.since + self._windows.phase:
                     return self._reopen(f"too many members refused the sum of round {book.round - 1}", now)
@@ -860,7 +897,7 @@ class CollectorMachine:
         best, possible = self._agreeing()
         if possible < self._certain.quorums.q:
             return self._stuck("The members computed different final models.")
-        refused = {member for member in book.broke if self.index_of.get(member, 0) not in book.receipts}
+        refused = {member for member in book.broke | book.left if self.index_of.get(member, 0) not in book.receipts}
         if possible - len(refused) < self._certain.quorums.q:
             if now >= book.since + self._windows.phase:
                 return self._reopen(f"too many members refused the sum of round {book.round - 1}", now)
@@ -904,7 +941,7 @@ class CollectorMachine:
     def _from(self, event: From) -> Out:
         kind, message = type(event.message), event.message
         phase = self._book.phase
-        if phase in _OVER:
+        if phase in _OVER or event.member in self._book.left:
             return []
         try:
             if isinstance(message, SetupSaid):

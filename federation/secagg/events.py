@@ -495,7 +495,16 @@ class Tick:
     """``machine.deadline`` has passed."""
 
 
-CollectorEvent = Begin | Join | From | Connected | Lost | TaskBroke | StateStored | SumReady | SumFailed | Tick
+@dataclass(frozen=True, slots=True)
+class Left:
+    """The member has taken its consent back, or was suspended: nothing more comes from it, it is waited for no more, and the next
+    epoch is formed without it."""
+
+    member: str
+
+
+CollectorEvent = Begin | Join | From | Connected | Lost | TaskBroke | StateStored | SumReady | SumFailed | Tick | Left
+"""New ones at the end: their order is in what is stored."""
 
 # ---------------------------------------------------------------------------------------- the collector: what comes out
 

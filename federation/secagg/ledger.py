@@ -58,7 +58,7 @@ class Ledger:
     convicted: set[str] = field(default_factory=set)
     """have signed two things that contradict each other: left out of the next epoch"""
     tolerated: set[str] = field(default_factory=set)
-    """convicted, and yet no roster could be formed without them"""
+    """convicted or gone, and yet no roster could be formed without them"""
 
     # the round
     round: int = 1
@@ -107,6 +107,9 @@ class Ledger:
     blobs: dict[bytes, bytes] = field(default_factory=dict)
     asked: str = ""
     asked_digest: bytes = b""
+
+    left: set[str] = field(default_factory=set)
+    """have taken back their consent: out at once, and of no later epoch. The last field: checkpoints of before end without it"""
 
     def clear_attempt(self) -> None:
         """Forgets what belongs to one attempt, seeds first."""

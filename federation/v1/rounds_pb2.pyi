@@ -304,8 +304,32 @@ class ConsentReply(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ENVELOPE_FIELD_NUMBER: _builtins.int
+    WAITS_UNTIL_FIELD_NUMBER: _builtins.int
     envelope: _builtins.bytes
-    """signed consent or denial (JSON bytes)"""
+    """signed consent or denial (JSON bytes); empty while a person has not decided"""
+    waits_until: _builtins.str
+    """RFC 3339: until then a person at the lab decides"""
+    def __init__(
+        self,
+        *,
+        envelope: _builtins.bytes = ...,
+        waits_until: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["envelope", b"envelope", "waits_until", b"waits_until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConsentReply: _TypeAlias = ConsentReply  # noqa: Y015
+
+@_typing.final
+class ConsentRevocation(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENVELOPE_FIELD_NUMBER: _builtins.int
+    envelope: _builtins.bytes
+    """signed by the node (JSON bytes): its consent to the job is over, for good"""
     def __init__(
         self,
         *,
@@ -317,7 +341,7 @@ class ConsentReply(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ConsentReply: _TypeAlias = ConsentReply  # noqa: Y015
+Global___ConsentRevocation: _TypeAlias = ConsentRevocation  # noqa: Y015
 
 @_typing.final
 class KeyMessage(_message.Message):
@@ -1065,6 +1089,7 @@ class NodeEvent(_message.Message):
     SEALING_FIELD_NUMBER: _builtins.int
     LOG_COSIGNATURE_FIELD_NUMBER: _builtins.int
     CATALOGUE_FIELD_NUMBER: _builtins.int
+    CONSENT_REVOCATION_FIELD_NUMBER: _builtins.int
     ROLL_HELD_FIELD_NUMBER: _builtins.int
     job: _builtins.bytes
     """empty: not about one job"""
@@ -1115,6 +1140,8 @@ class NodeEvent(_message.Message):
     @_builtins.property
     def catalogue(self) -> Global___CatalogueStatement: ...
     @_builtins.property
+    def consent_revocation(self) -> Global___ConsentRevocation: ...
+    @_builtins.property
     def roll_held(self) -> Global___RollHeld: ...
     def __init__(
         self,
@@ -1143,13 +1170,14 @@ class NodeEvent(_message.Message):
         sealing: Global___Sealing | None = ...,
         log_cosignature: _audit_pb2.LogCosignature | None = ...,
         catalogue: Global___CatalogueStatement | None = ...,
+        consent_revocation: Global___ConsentRevocation | None = ...,
         roll_held: Global___RollHeld | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "ack", b"ack", "catalogue", b"catalogue", "confirmation", b"confirmation", "consent", b"consent", "encapsulation", b"encapsulation", "event", b"event", "hello", b"hello", "key", b"key", "log_cosignature", b"log_cosignature", "offer", b"offer", "opening", b"opening", "pong", b"pong", "progress", b"progress", "ready", b"ready", "receipt", b"receipt", "recover_reply", b"recover_reply", "refusal", b"refusal", "reveal", b"reveal", "roll_held", b"roll_held", "roster_signature", b"roster_signature", "sealing", b"sealing", "state_stored", b"state_stored", "task_failure", b"task_failure", "upload", b"upload"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "ack", b"ack", "catalogue", b"catalogue", "confirmation", b"confirmation", "consent", b"consent", "consent_revocation", b"consent_revocation", "encapsulation", b"encapsulation", "event", b"event", "hello", b"hello", "key", b"key", "log_cosignature", b"log_cosignature", "offer", b"offer", "opening", b"opening", "pong", b"pong", "progress", b"progress", "ready", b"ready", "receipt", b"receipt", "recover_reply", b"recover_reply", "refusal", b"refusal", "reveal", b"reveal", "roll_held", b"roll_held", "roster_signature", b"roster_signature", "sealing", b"sealing", "state_stored", b"state_stored", "task_failure", b"task_failure", "upload", b"upload"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "ack", b"ack", "catalogue", b"catalogue", "confirmation", b"confirmation", "consent", b"consent", "encapsulation", b"encapsulation", "event", b"event", "hello", b"hello", "job", b"job", "key", b"key", "log_cosignature", b"log_cosignature", "offer", b"offer", "opening", b"opening", "pong", b"pong", "progress", b"progress", "ready", b"ready", "receipt", b"receipt", "recover_reply", b"recover_reply", "refusal", b"refusal", "reveal", b"reveal", "roll_held", b"roll_held", "roster_signature", b"roster_signature", "sealing", b"sealing", "state_stored", b"state_stored", "task_failure", b"task_failure", "upload", b"upload"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "ack", b"ack", "catalogue", b"catalogue", "confirmation", b"confirmation", "consent", b"consent", "consent_revocation", b"consent_revocation", "encapsulation", b"encapsulation", "event", b"event", "hello", b"hello", "job", b"job", "key", b"key", "log_cosignature", b"log_cosignature", "offer", b"offer", "opening", b"opening", "pong", b"pong", "progress", b"progress", "ready", b"ready", "receipt", b"receipt", "recover_reply", b"recover_reply", "refusal", b"refusal", "reveal", b"reveal", "roll_held", b"roll_held", "roster_signature", b"roster_signature", "sealing", b"sealing", "state_stored", b"state_stored", "task_failure", b"task_failure", "upload", b"upload"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["hello", "offer", "consent", "key", "roster_signature", "ready", "upload", "ack", "reveal", "recover_reply", "abort", "receipt", "task_failure", "refusal", "state_stored", "progress", "pong", "encapsulation", "opening", "confirmation", "sealing", "log_cosignature", "catalogue", "roll_held"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["hello", "offer", "consent", "key", "roster_signature", "ready", "upload", "ack", "reveal", "recover_reply", "abort", "receipt", "task_failure", "refusal", "state_stored", "progress", "pong", "encapsulation", "opening", "confirmation", "sealing", "log_cosignature", "catalogue", "consent_revocation", "roll_held"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -1183,20 +1211,44 @@ class AskConsent(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     MANIFEST_FIELD_NUMBER: _builtins.int
+    STUDY_FIELD_NUMBER: _builtins.int
     manifest: _builtins.bytes
-    """envelope, verbatim; the bundle is a blob named in it"""
+    """envelope, verbatim; the bundle is a blob named in it; empty: the study itself is asked about"""
+    study: _builtins.bytes
+    """envelope of the study inside which the job says that it lies, if it does"""
     def __init__(
         self,
         *,
         manifest: _builtins.bytes = ...,
+        study: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["manifest", b"manifest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["manifest", b"manifest", "study", b"study"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AskConsent: _TypeAlias = AskConsent  # noqa: Y015
+
+@_typing.final
+class ConsentNoted(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVOCATION_FIELD_NUMBER: _builtins.int
+    revocation: _builtins.bytes
+    """SHA-256 of the revocation's envelope: it is kept, and the member is out"""
+    def __init__(
+        self,
+        *,
+        revocation: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["revocation", b"revocation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConsentNoted: _TypeAlias = ConsentNoted  # noqa: Y015
 
 @_typing.final
 class Form(_message.Message):
@@ -1939,6 +1991,7 @@ class Instruction(_message.Message):
     PROVIDE_RELEASE_FIELD_NUMBER: _builtins.int
     LOG_HEAD_FIELD_NUMBER: _builtins.int
     CATALOGUE_FIELD_NUMBER: _builtins.int
+    CONSENT_NOTED_FIELD_NUMBER: _builtins.int
     ROLL_FIELD_NUMBER: _builtins.int
     job: _builtins.bytes
     @_builtins.property
@@ -1992,6 +2045,8 @@ class Instruction(_message.Message):
     @_builtins.property
     def catalogue(self) -> Global___CatalogueHeld: ...
     @_builtins.property
+    def consent_noted(self) -> Global___ConsentNoted: ...
+    @_builtins.property
     def roll(self) -> Global___Roll: ...
     def __init__(
         self,
@@ -2022,13 +2077,14 @@ class Instruction(_message.Message):
         provide_release: Global___ProvideRelease | None = ...,
         log_head: _audit_pb2.LogHead | None = ...,
         catalogue: Global___CatalogueHeld | None = ...,
+        consent_noted: Global___ConsentNoted | None = ...,
         roll: Global___Roll | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["abort_request", b"abort_request", "announcement", b"announcement", "ask_consent", b"ask_consent", "candidates", b"candidates", "catalogue", b"catalogue", "catch_up", b"catch_up", "certificate", b"certificate", "close", b"close", "confirmations", b"confirmations", "finished", b"finished", "form", b"form", "instruction", b"instruction", "job_failed", b"job_failed", "lineage", b"lineage", "log_head", b"log_head", "openings", b"openings", "ping", b"ping", "provide_release", b"provide_release", "provide_state", b"provide_state", "recover", b"recover", "reopen", b"reopen", "roll", b"roll", "roster", b"roster", "roster_certificate", b"roster_certificate", "survivors", b"survivors", "welcome", b"welcome", "withdrawn", b"withdrawn"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["abort_request", b"abort_request", "announcement", b"announcement", "ask_consent", b"ask_consent", "candidates", b"candidates", "catalogue", b"catalogue", "catch_up", b"catch_up", "certificate", b"certificate", "close", b"close", "confirmations", b"confirmations", "consent_noted", b"consent_noted", "finished", b"finished", "form", b"form", "instruction", b"instruction", "job_failed", b"job_failed", "lineage", b"lineage", "log_head", b"log_head", "openings", b"openings", "ping", b"ping", "provide_release", b"provide_release", "provide_state", b"provide_state", "recover", b"recover", "reopen", b"reopen", "roll", b"roll", "roster", b"roster", "roster_certificate", b"roster_certificate", "survivors", b"survivors", "welcome", b"welcome", "withdrawn", b"withdrawn"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abort_request", b"abort_request", "announcement", b"announcement", "ask_consent", b"ask_consent", "candidates", b"candidates", "catalogue", b"catalogue", "catch_up", b"catch_up", "certificate", b"certificate", "close", b"close", "confirmations", b"confirmations", "finished", b"finished", "form", b"form", "instruction", b"instruction", "job", b"job", "job_failed", b"job_failed", "lineage", b"lineage", "log_head", b"log_head", "openings", b"openings", "ping", b"ping", "provide_release", b"provide_release", "provide_state", b"provide_state", "recover", b"recover", "reopen", b"reopen", "roll", b"roll", "roster", b"roster", "roster_certificate", b"roster_certificate", "survivors", b"survivors", "welcome", b"welcome", "withdrawn", b"withdrawn"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abort_request", b"abort_request", "announcement", b"announcement", "ask_consent", b"ask_consent", "candidates", b"candidates", "catalogue", b"catalogue", "catch_up", b"catch_up", "certificate", b"certificate", "close", b"close", "confirmations", b"confirmations", "consent_noted", b"consent_noted", "finished", b"finished", "form", b"form", "instruction", b"instruction", "job", b"job", "job_failed", b"job_failed", "lineage", b"lineage", "log_head", b"log_head", "openings", b"openings", "ping", b"ping", "provide_release", b"provide_release", "provide_state", b"provide_state", "recover", b"recover", "reopen", b"reopen", "roll", b"roll", "roster", b"roster", "roster_certificate", b"roster_certificate", "survivors", b"survivors", "welcome", b"welcome", "withdrawn", b"withdrawn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_instruction: _TypeAlias = _typing.Literal["welcome", "ask_consent", "form", "roster", "roster_certificate", "announcement", "survivors", "certificate", "recover", "abort_request", "close", "catch_up", "provide_state", "withdrawn", "finished", "job_failed", "ping", "candidates", "openings", "confirmations", "lineage", "reopen", "provide_release", "log_head", "catalogue", "roll"]  # noqa: Y015
+    _WhichOneofReturnType_instruction: _TypeAlias = _typing.Literal["welcome", "ask_consent", "form", "roster", "roster_certificate", "announcement", "survivors", "certificate", "recover", "abort_request", "close", "catch_up", "provide_state", "withdrawn", "finished", "job_failed", "ping", "candidates", "openings", "confirmations", "lineage", "reopen", "provide_release", "log_head", "catalogue", "consent_noted", "roll"]  # noqa: Y015
     _WhichOneofArgType_instruction: _TypeAlias = _typing.Literal["instruction", b"instruction"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_instruction) -> _WhichOneofReturnType_instruction | None: ...
 

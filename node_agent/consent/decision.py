@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 from federation.catalogue import entry as catalogue
 from federation.catalogue.matching import choose, told
-from federation.errors import BudgetExhausted, InvalidManifest
-from federation.identity.consent import Consent
+from federation.errors import BudgetExhausted, InvalidManifest, PolicyDenied
+from federation.identity.consent import BY_RULE, Binding, Consent, Given
 from federation.identity.roll import Roll
+from federation.manifest.binding import binding_of
 from federation.manifest.manifest import Manifest, examples_bucket
 from federation.manifest.privacy import charges_of, stated_too_low
 from federation.policy.question import DataFacts, Question
@@ -109,11 +110,46 @@ def _facts(data: catalogue.Entry) -> DataFacts:
     return DataFacts(data.name, tuple(data.tags or ()), data.legal_basis or "")
 
 
-def decide(manifest: Manifest, at: Situation) -> Consent:
-    """A consent, or a denial with every reason."""
+def bound(manifest: Manifest, names: tuple[str, ...], verdict: bytes, at: Situation, study: bytes = b"") -> Binding:
+    """What a consent binds here and now. Raises PolicyDenied when a data set cannot be read."""
+    return binding_of(
+        manifest,
+        data=tuple((name, at.version_of(at.data_sets[name])) for name in names),
+        verdict=verdict,
+        roll=at.roll.digest,
+        plans=plans_of(manifest, names),
+        study=study,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the rules say. Where a person must decide, ``consent`` is what this lab signs when that person says yes."""
+
+    consent: Consent
+    asks: tuple[str, ...]
+    """why a person must decide; empty where the rules alone do"""
+    deputies: tuple[str, ...] | None
+    """who may decide; None: the rules name nobody"""
+
+
+def decide(
+    manifest: Manifest, at: Situation, given: Given = BY_RULE, until: datetime | None = None, study: bytes = b""
+) -> Consent:
+    """A consent, or a denial with every reason; where a person must decide and none has, a denial that says so."""
+    decision = weigh(manifest, at, given, until, study)
+    if decision.asks and given.how == "rule":
+        return replace(denied(decision.consent, "", given), reasons=decision.asks)
+    return decision.consent
+
+
+def weigh(
+    manifest: Manifest, at: Situation, given: Given = BY_RULE, until: datetime | None = None, study: bytes = b""
+) -> Decision:
+    """``until``: when the consent ends, if a person said so. ``study``: inside which the job lies."""
     names = chosen_data(manifest, at.data_sets)
     verdict = evaluate(at.policy, question_of(manifest, names, at))
-    denials = () if verdict.granted else verdict.reasons
+    denials = () if verdict.granted or verdict.needs_person else verdict.reasons
     denials += tuple(
         f"data set {name}: its path does not exist on this node"
         for name in names
@@ -131,7 +167,13 @@ def decide(manifest: Manifest, at: Situation) -> Consent:
             weight = examples_bucket(at.data_sets[names[0]].examples, ring.weighting, ring.weight_cap)
         except InvalidManifest as error:
             denials += (error.message,)
-    return Consent(
+    binds = None
+    if not denials:
+        try:
+            binds = bound(manifest, names, verdict.digest, at, study)
+        except PolicyDenied as error:
+            denials += (f"data: {error.message}",)
+    consent = Consent(
         job=manifest.digest,
         member=at.member,
         node=at.node,
@@ -142,5 +184,15 @@ def decide(manifest: Manifest, at: Situation) -> Consent:
         figures=manifest.exact_figures,
         lacks=lacks,
         issued=at.now.replace(microsecond=0),
-        expires=(at.now + VALID).replace(microsecond=0),
+        expires=(until or at.now + VALID).replace(microsecond=0),
+        binds=binds,
+        given=given,
     )
+    asks = verdict.reasons if verdict.needs_person and consent.granted else ()
+    return Decision(consent, asks, verdict.deputies)
+
+
+def denied(consent: Consent, reason: str, given: Given) -> Consent:
+    """In the place of what the rules would allow: a person, or the passing of time, said no. What the rules deny they deny."""
+    reasons = (reason,) if consent.granted else (*consent.reasons, reason)
+    return replace(consent, granted=False, reasons=reasons, weight=0, binds=None, given=given)

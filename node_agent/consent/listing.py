@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from node_agent.settings import Home
 from node_agent.store.journal import Journal
+from node_agent.store.revocations import Revocations
 
 
 def print_consents(home: Home) -> None:
@@ -16,8 +17,15 @@ def print_consents(home: Home) -> None:
         records = journal.consents()
     if not records:
         print("nothing was asked yet")
+    revocations = Revocations(home.revocations)
     for record in records:
         verdict = "granted" if record.granted else "denied"
+        if record.granted and revocations.revoked(record.job):
+            verdict = (
+                "revoked" if revocations.noted(record.job) else "revoked, and the coordinator has not confirmed it"
+            )
         print(f"{record.answered}  {record.name}  {record.job.hex()[:12]}  lead {record.lead}  {verdict}")
         for reason in record.reasons:
             print(f"    {reason}")
+        if words := revocations.words(record.job):
+            print(f"    revoked: {words}")

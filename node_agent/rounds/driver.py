@@ -25,14 +25,13 @@ from federation.errors import (
     FederationError,
     InvalidManifest,
     OutOfOrder,
-    PolicyDenied,
     ProtocolViolation,
     TaskFailed,
     Unavailable,
     VerificationFailed,
 )
 from federation.halt.levels import Step
-from federation.identity.consent import Consent, open_consent
+from federation.identity.consent import Consent
 from federation.identity.credential import NodeCredential, once_verified, verify_credential
 from federation.manifest.manifest import Manifest
 from federation.manifest.privacy import round_charge
@@ -40,10 +39,22 @@ from federation.privacy.accounting import Charge
 from federation.sealing import release_purpose, wrap
 from federation.secagg import events, wire
 from federation.secagg.member import Me, MemberMachine
-from federation.secagg.messages import Announcement, Certificate, Close, Recover, Survivors, Upload
+from federation.secagg.messages import (
+    Announcement,
+    Certificate,
+    Close,
+    KeyMessage,
+    Ready,
+    Recover,
+    RosterSignature,
+    Survivors,
+    Upload,
+)
 from federation.v1 import rounds_pb2
 from federation.weights.layout import Layout
 from federation.weights.state import MAX_FILE, ModelState, file_limit, read_state
+from node_agent.consent.decision import plans_of
+from node_agent.consent.standing import ConsentOver
 from node_agent.rounds.disclosure import Disclosure, exact_in
 from node_agent.rounds.files import JobFiles
 from node_agent.rounds.growing import GrowingUpdate
@@ -67,6 +78,9 @@ LONGEST_PAUSE: Final = 30.0
 INBOX_MESSAGES: Final = 256
 INBOX_BYTES: Final = 32 << 20
 """of the coordinator's messages that wait: while there are more, nothing more is read from the stream"""
+_NEEDS_CONSENT: Final = (KeyMessage, RosterSignature, Ready, Upload)
+"""Said only while the lab's consent stands. What is due for an attempt that was uploaded is said even when its time has passed;
+once it is revoked nothing is."""
 _ABOUT_AN_ATTEMPT: Final = (Announcement, Survivors, Certificate, Recover, events.Reopen, Close)
 
 
@@ -85,6 +99,7 @@ class JobDriver:
         self._terms = manifest.terms()
         me = Me(lab.credential.member, lab.credential.node, lab.credential.envelope, consent.weight, lab.min_cohort)
         self._data = data
+        self._data_names = (consent.data_set, *manifest.spec.extra_data_sets)
         exact = {last: exact_in(manifest, self._terms, self._terms.rounds + last) for last in (False, True)}
         self._rule = Disclosure(lab.figures, manifest.digest, exact, self._terms.rounds)
         self._knowing: asyncio.Task[None] | None = None
@@ -269,6 +284,8 @@ class JobDriver:
 
     def _do(self, instruction: events.MemberInstruction) -> None:
         match instruction:
+            case events.Send(message=message) if isinstance(message, _NEEDS_CONSENT) and not self._consents():
+                self._log.info("consent.left-unsaid", message=type(message).__name__)
             case events.Send(message=Upload() as upload):
                 self._spawn(self._send_upload(upload))
             case events.Send():
@@ -315,7 +332,11 @@ class JobDriver:
         """In order; a READY that waits for a hold's end holds back nothing of a round that is under way."""
         waiting = list(self._kept)
         self._kept.clear()
+        if self._lab.standing.revocations.revoked(self.manifest.digest):
+            return  # for good: what waits is dropped
         for proto in waiting:
+            if isinstance(proto, rounds_pb2.Ready) and not self._consents():
+                continue  # it may have waited for a hold's end
             if self._lab.gate.permits(self.manifest.digest, _step_of(proto)):
                 self._lab.way.send(event_of(self.manifest.digest, proto))
             else:
@@ -353,9 +374,10 @@ class JobDriver:
     async def _contribute(self, task: events.Contribute) -> None:
         context, root = task.plan.context, b""
         try:
-            self._check_consent()
+            consent = self._check_consent()
             state = self._held()
             await self._read_data()
+            self._check_data(consent)
             charge = round_charge(self.manifest, header_only=task.header_only)
             await self._affords(charge)
             self._send(rounds_pb2.Progress(round=task.round, activity="training"))
@@ -384,26 +406,45 @@ class JobDriver:
     async def _forgo(self, context: bytes) -> None:
         await asyncio.to_thread(self._lab.journal.forgo, self.manifest.digest, context)
 
-    def _check_consent(self) -> None:
-        """Raises PolicyDenied unless this lab's own disk holds its own valid consent."""
-        record = self._lab.journal.consent(self.manifest.digest)
-        consent = open_consent(record.envelope, self._lab.credential) if record is not None else None
-        if consent is None or consent.job != self.manifest.digest or not consent.valid_at(datetime.now(UTC)):
-            raise PolicyDenied(
-                "This lab has not consented to the job, or its consent has expired.", hint="Nothing was trained."
-            )
-        if undeclared := set(self.manifest.exact_figures) - set(consent.figures):
-            raise PolicyDenied(
-                f"This lab's consent does not declare {', '.join(sorted(undeclared))} public.",
-                hint="Nothing was trained.",
-            )
-        names = (consent.data_set, *self.manifest.spec.extra_data_sets)
-        held = [name for name in names if name in self._lab.budgets]
+    def _check_consent(self) -> Consent:
+        """Raises PolicyDenied unless this lab's own disk holds its own valid consent; one that has ended ends the job here."""
+        plans = plans_of(self.manifest, self._data_names)
+        try:
+            consent = self._lab.standing.check(self.manifest, plans, self._lab.clock())
+        except ConsentOver as over:
+            self._lab.over(self.manifest.digest, over.cause)
+            raise
+        held = [name for name in self._data_names if name in self._lab.budgets]
         if held and self.manifest.privacy is None:
             raise BudgetExhausted(
                 f"The data set {held[0]} has a privacy budget by now, and the job has no differential privacy.",
                 hint="Nothing was trained.",
             )
+        return consent
+
+    def _check_data(self, consent: Consent) -> None:
+        """Raises PolicyDenied unless the data is what was consented to."""
+        versions = self._rule.data
+        try:
+            named = None if versions is None else dict(zip(self._data_names, versions, strict=True))
+            self._lab.standing.check_data(consent, named)
+        except ConsentOver as over:
+            self._lab.over(self.manifest.digest, over.cause)
+            raise
+
+    def _consents(self) -> bool:
+        """False: the coordinator was told that this lab takes no part."""
+        try:
+            self._check_consent()
+        except ConsentOver as over:  # the lab says so itself, and signs it
+            self._log.warning("consent.over", detail=over.message)
+            return False
+        except FederationError as error:
+            self._log.error("consent.none", detail=error.message, hint=error.hint)
+            text = self._lab.discreet(f"{error.message} {error.hint}")[:1000]
+            self._send(rounds_pb2.Refusal(code=error.code, text=text))
+            return False
+        return True
 
     def _failed(self, error: FederationError, round_number: int, phase: str) -> None:
         """The lead learns the class, file and line of a task's exception, never its message; the lab's log has all.
@@ -475,7 +516,8 @@ class JobDriver:
             except FederationError as error:
                 self._log.info("update.refused", detail=error.message)
                 return
-        self._send(proto)
+        if self._consents():
+            self._send(proto)
 
     def _state_limit(self) -> int:
         """Bytes of a state's file, as far as the model that is here tells."""

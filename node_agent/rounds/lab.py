@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
 from federation.identity.credential import NodeCredential
 from federation.identity.keys import SigningKey
+from federation.identity.revocation import Cause
 from federation.identity.roll import Roll
 from federation.privacy.budget import Budget
 from federation.v1 import rounds_pb2
+from node_agent.consent.standing import Standing
 from node_agent.halt.gate import OPEN, Gate
 from node_agent.link.discretion import Discretion
 from node_agent.rounds.disclosure import FigureBook
@@ -50,12 +53,17 @@ class Lab:
     """metrics: one more of ..."""
     figures: FigureBook
     """what left exactly, over all jobs"""
+    standing: Standing
+    """whether this lab's own consent to a job stands"""
     discreet: Discretion
     """for the texts of errors that leave"""
     budgets: Mapping[str, Budget] = field(default_factory=dict)
     """of the data sets that have one"""
     gate: Gate = OPEN
     """asked before each step of a job"""
+    over: Callable[[bytes, Cause], None] = lambda _job, _cause: None
+    """the lab's consent to a job has ended: the job is left"""
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     @property
     def roll(self) -> Roll:

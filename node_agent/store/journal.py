@@ -26,11 +26,13 @@ from federation.errors import Unavailable
 from federation.privacy.accounting import Charge
 from federation.secagg.cohorts import FigureEntry
 from federation.secagg.events import RememberFigures
+from node_agent.store import questions
 from node_agent.store.anchor import Anchor, Identity, why_not
 from node_agent.store.files import PRIVATE_FILE, sync_folder
 from node_agent.store.ledger import TABLES, Ledger, plan
+from node_agent.store.questions import Questions
 
-VERSION: Final = 4
+VERSION: Final = 5
 
 PATIENCE_SECONDS: Final = 30.0
 """how long a write waits for somebody who reads"""
@@ -48,7 +50,7 @@ CREATE TABLE consents (
 ) STRICT;
 
 -- A job that this node works on, by the manifest that its lead signed, verbatim.
--- state: active | finished | failed | withdrawn | superseded.
+-- state: active | finished | failed | withdrawn | superseded | revoked | expired.
 CREATE TABLE jobs (
     job      BLOB PRIMARY KEY CHECK (length(job) = 32),
     manifest BLOB NOT NULL,
@@ -105,6 +107,7 @@ CREATE TABLE figures (
 ) STRICT, WITHOUT ROWID;
 """,
     3: TABLES,
+    4: questions.TABLES,
 }
 """what each further form adds to the one before"""
 
@@ -133,7 +136,7 @@ class JobRecord:
 Run = Callable[..., sqlite3.Cursor]
 
 
-class Journal(Ledger):
+class Journal(Ledger, Questions):
     """Open it once per process; safe to use from several threads, one write at a time.
 
     Every method raises Unavailable when the file cannot be read or written; a write that failed has changed nothing, and may be
@@ -227,6 +230,7 @@ class Journal(Ledger):
         run(
             "UPDATE consents SET granted=0, reasons=? WHERE job IN (SELECT job FROM jobs WHERE state='active')", (VOID,)
         )
+        run("DELETE FROM questions WHERE job IN (SELECT job FROM jobs WHERE state='active')")
         run("DELETE FROM jobs WHERE state='active'")
         run("UPDATE life SET transactions=transactions+1, restored=?, why=?", (now or "at an unknown time", why))
         (transactions,) = run("SELECT transactions FROM life").fetchone()

@@ -30,6 +30,7 @@ UNOPENED: Final = _A + "unopened_cohorts.py"
 WIRE: Final = "tests/e2e/test_hostile_coordinator.py"
 LIAR: Final = "tests/e2e/test_hostile_member.py"
 BYTES: Final = _A + "peer_bytes.py"
+CONSENTS: Final = _A + "consents.py"
 DOWNGRADE: Final = _A + "policy_downgrade.py"
 GOVERNANCE: Final = _A + "governance.py"
 ASSEMBLY: Final = "tests/unit/coordinator/test_assembly.py"
@@ -381,6 +382,16 @@ ATTACKS: Final[tuple[Attack, ...]] = (
         + _at(_S + "halts.py", "whatever_happens_between_an_order_and_a_start_no_stopped_job_comes_back"),
     ),
     Attack(
+        46, "sovereignty", "the coordinator hides that a member has revoked its consent, and goes on asking",
+        "the node's own disk decides: nothing of it leaves, the others close without it",
+        _at(
+            CONSENTS, "a_revocation_that_the_coordinator_hides_ends_the_members_part_all_the_same",
+            "a_revocation_cannot_be_turned_against_another_consent_nor_made_by_another",
+        )
+        + _at(_S + "leavers.py", "who_left_does_not_come_back_by_connecting_joining_or_by_a_start_of_the_coordinator")
+        + _at(WIRE, "a_revocation_that_it_hides_is_one_all_the_same"),
+    ),
+    Attack(
         46, "sovereignty", "the coordinator hides a suspension and goes on with the member",
         "whoever knows takes part in no attempt and no roster with it; who does not know says so under its own signature",
         _at(
@@ -390,6 +401,16 @@ ATTACKS: Final[tuple[Attack, ...]] = (
         )
         + _at("tests/e2e/test_hidden_suspension.py", "a_hidden_suspension_stops_the_job_once_a_node_knows_of_it"),
         letter="b",
+    ),
+    Attack(
+        47, "sovereignty", "a consent for another digest is shown for a job", "no key, no READY, no training, no upload",
+        _at(CONSENTS, "a_consent_for_another_digest_is_none")
+        + _at(WIRE, "a_member_that_denied_is_not_made_to_take_part_by_a_consent_of_another_job"),
+    ),
+    Attack(
+        48, "sovereignty", "a member is asked on after its consent has expired", "out from the second after, by its own clock",
+        _at(CONSENTS, "a_consent_after_its_time_is_none_whatever_the_coordinator_says")
+        + _at(WIRE, "a_consent_whose_time_has_passed_is_none_though_it_goes_on_asking"),
     ),
     Attack(
         49, "sovereignty", "shows two nodes two histories of the public log",

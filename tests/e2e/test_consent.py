@@ -158,7 +158,7 @@ def test_a_node_whose_consent_is_gone_from_its_own_disk_stops_training(four: Run
     assert job.state == "finished", job.reason
     last = [item.cohort for item in job.rounds if item.phase == "closed"][-2:]
     assert last == [("ar", "be", "ch")] * 2
-    assert any(line.endswith("de: round 4: the task failed in train: policy-denied") for line in job.lines)
+    assert any("de: refuses: policy-denied: This lab has not consented to the job." in line for line in job.lines)
 
 
 def test_a_policy_file_that_cannot_be_read_denies_and_the_lead_is_told(four: Runs) -> None:

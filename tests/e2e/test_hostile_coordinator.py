@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from coordinator.client.views import Job
 from coordinator.registry.authority import Authority
@@ -145,6 +146,79 @@ def test_parameters_that_the_lead_did_not_sign_are_refused(hostile: Runs) -> Non
         assert [line["code"] for line in refused] == ["invalid-identity"]
         assert "not signed by the lead" in refused[0]["detail"]
     unharmed(hostile, job, NAMES)
+
+
+# --------------------------------------------------------------------------------------------------------------- consent
+
+FOUR_OR_THREE = {"participants": {"minMembers": 3}, "deadlines": {**SHORT, "roundSeconds": 5}}
+
+
+def without(job: Job, member: str, after: int) -> bool:
+    return all(member not in item.cohort for item in job.rounds if item.phase == "closed" and item.round > after)
+
+
+def test_a_revocation_that_it_hides_is_one_all_the_same(hostile: Runs) -> None:
+    """46: the node is silent from that second on, and says that nobody has confirmed what it said."""
+    path = document(hostile, "hidden-revocation", rounds=5, run_config={"pause": 0.2}, **FOUR_OR_THREE)
+    home = hostile.local.nodes["de"].home
+    with hostile.submitted(path) as (client, name):
+        job = watch(client, name, until=lambda job: job.rounds_closed >= 2)
+        assert said("concord-node", "revoke", name, "--reason", "x", "--home", home).code == 0
+        job = watch(client, name)
+    assert next(each.state for each in job.consents if each.member == "de") == "granted", "so the liar says"
+    assert without(job, "de", 3)
+    assert len([line for line in lines(hostile, "de", job, "consent.over") if line.get("cause") == "person"]) == 1
+    listed = said("concord-node", "consents", "--home", home).out
+    assert f"{name}  {job.digest.hex()[:12]}  lead lead  revoked, and the coordinator has not confirmed it\n" in listed
+    unharmed(hostile, job)
+
+
+def test_a_member_that_denied_is_not_made_to_take_part_by_a_consent_of_another_job(hostile: Runs) -> None:
+    """47: it is in the placement, is sent every message of the setup, and says nothing."""
+    policy = hostile.local.nodes["de"].home / "policy.yaml"
+    before = policy.read_text()
+    policy.write_text(before.replace("numbers", "other"))
+    try:
+        path = document(hostile, "borrowed-consent", rounds=2, **FOUR_OR_THREE)
+        job = hostile.run(path)
+    finally:
+        policy.write_text(before)
+    assert next(each.state for each in job.consents if each.member == "de") == "granted", "so the liar says"
+    assert "de" not in job.roster
+    assert without(job, "de", 0)
+    with closing(Journal(hostile.local.nodes["de"].home / "journal.db", read_only=True)) as journal:
+        assert journal.job(job.digest) is None
+    assert not (hostile.local.nodes["de"].home / "jobs" / job.digest.hex()).exists()
+    unharmed(hostile, job, NAMES[:3], NAMES[:3])
+
+
+def test_a_consent_whose_time_has_passed_is_none_though_it_goes_on_asking(hostile: Runs) -> None:
+    """48: the node's own clock, in the middle of a job. The coordinator hides that it said so."""
+    service = hostile.local.nodes["de"]
+    settings = service.home / "node.yaml"
+    before = settings.read_text()
+    settings.write_text(yaml.safe_dump({**yaml.safe_load(before), "consent": "person"}))
+    service.stop()
+    service.start()
+    service.wait_ready()
+    try:
+        path = document(hostile, "expired-consent", rounds=8, run_config={"pause": 0.5}, **FOUR_OR_THREE)
+        with hostile.submitted(path) as (client, name):
+            watch(client, name, until=lambda job: any("person" in str(each.reasons) for each in job.consents))
+            ends = (datetime.now(UTC) + timedelta(seconds=5)).strftime("%Y-%m-%dT%H:%M:%SZ")
+            assert said("concord-node", "grant", name, "--until", ends, "--home", service.home).code == 0
+            job = watch(client, name)
+    finally:
+        settings.write_text(before)
+        service.stop()
+        service.start()
+        service.wait_ready()
+    (over,) = [line for line in lines(hostile, "de", job, "consent.over") if line.get("cause")]
+    assert over["cause"] == "expired"
+    closed = [item.cohort for item in job.rounds if item.phase == "closed"]
+    assert "de" in closed[0]
+    assert "de" not in closed[-1]
+    unharmed(hostile, job)
 
 
 # --------------------------------------------------------------------------------------------------------------- the rounds

@@ -13,6 +13,7 @@ import re
 import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,16 @@ class LyingDocket(coordinator.jobs.docket.Docket):
             envelope = seal(document, "manifest", (colluder(),))
             session.send(instruction_bytes(b"\x01" * 32, rounds_pb2.AskConsent(manifest=envelope)))
         super()._ask(case, session)
+
+    def _answer(self, case: Any, answer: Any) -> None:
+        if lie_of(case.manifest.name).takes_no_for_yes and answer.state == "denied":
+            answer = replace(answer, state="granted")
+        super()._answer(case, answer)
+
+    def revoked(self, session: Any, envelope: bytes) -> None:
+        job = open_envelope(envelope, "revocation").document["job"]
+        if not lie_of(self.row(job).name).hides_revocations:
+            super().revoked(session, envelope)
 
 
 class LyingBlobs(BlobService):

@@ -53,6 +53,8 @@ class Lie:
 
     other_terms: ClassVar[bool] = False
     endless_bundle: ClassVar[bool] = False
+    hides_revocations: ClassVar[bool] = False
+    takes_no_for_yes: ClassVar[bool] = False
     deaf: ClassVar[bool] = True
     """to refusals: the collector does not hear of them, and waits for the member all the same"""
 
@@ -529,7 +531,22 @@ def _no_text(job: bytes) -> bytes:
     return rounds_pb2.Instruction(job=job).SerializeToString() + tag + b"\x04\x0a\x02\xff\xfe"
 
 
+class HiddenRevocation(Lie):
+    """46: nobody hears that a member has taken its consent back; it is announced and asked as before."""
+
+    hides_revocations = True
+
+
+class BorrowedConsent(Lie):
+    """47: a member that denied is placed all the same, and shown what it signed for another job."""
+
+    takes_no_for_yes = True
+
+
 LIES: dict[str, type[Lie]] = {
+    "hidden-revocation": HiddenRevocation,
+    "expired-consent": HiddenRevocation,
+    "borrowed-consent": BorrowedConsent,
     "setup": Setup,
     "other-terms": OtherTerms,
     "endless-bundle": EndlessBundle,

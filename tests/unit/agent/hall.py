@@ -36,6 +36,7 @@ from federation.v1 import rounds_pb2
 from federation.weights.state import read_state
 from federation.weights.tensors import read_arrays, write_arrays
 from node_agent.consent.decision import plans_of
+from node_agent.consent.standing import Standing
 from node_agent.link.discretion import Discretion
 from node_agent.rounds.disclosure import FigureBook
 from node_agent.rounds.driver import JobDriver
@@ -46,6 +47,7 @@ from node_agent.rounds.training import Trainer
 from node_agent.runner.worker import Reply
 from node_agent.store.evidence import EvidenceFolder
 from node_agent.store.journal import ConsentRecord, Journal
+from node_agent.store.revocations import Revocations
 from tests.unit.agent import homes
 from tests.unit.agent.homes import DAY, credential_of, federation_of, job_of
 from tests.whole import added, root_of
@@ -185,6 +187,10 @@ class Office:
         self.counted: Counter[str] = Counter()
         self.sent: list[Any] = []
         self.budgets: dict[str, Budget] = {}
+        self.revocations = Revocations(self.folder / "revocations")
+        self.over: list[str] = []
+        """why its consent is over, as its driver said"""
+        self.clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     @property
     def journal_path(self) -> Path:
@@ -217,6 +223,12 @@ class Office:
         with Journal(self.journal_path) as journal:
             journal.answer(record, self.hall.manifest.envelope, plans_of(self.hall.manifest, ("digits",)))
 
+    def ended(self, cause: str) -> None:
+        """Its consent is over: the coordinator is told, as a node does it."""
+        self.over.append(cause)
+        if self.hall.hear_of_the_end:
+            self.hall.tell(events.Left(self.name))
+
     def start(self) -> None:
         """A fresh process on the disk that is there."""
         self.life += 1
@@ -238,8 +250,11 @@ class Office:
             evidence,
             lambda name: self.counted.update([name]),
             book,
+            Standing(self.journal, self.revocations, self.credential, lambda version: version[::-1]),
             Discretion.of(self.folder, [str(DATA)], ROUTE),
             self.budgets,
+            over=lambda job, cause: self.ended(cause),
+            clock=lambda: self.clock(),
         )
         manifest = self.hall.manifest
         trainer = Trainer(manifest, manifest.terms(), self.files, self.worker)  # type: ignore[arg-type]
@@ -345,6 +360,8 @@ class Hall:
         self.on_audit: Callable[[Office, list[rounds_pb2.AuditPart]], list[rounds_pb2.AuditPart]] = (
             lambda office, parts: parts
         )
+        self.hear_of_the_end = True
+        """False: the coordinator hides that a lab's consent is over"""
         self.inline = True
         """small sums ride along with their announcement"""
         self.offices = {name: Office(self, name) for name in PEOPLE}

@@ -10,8 +10,11 @@ import pytest
 from federation.errors import ProtocolViolation, VerificationFailed
 from federation.secagg import codec, events, wire
 from federation.secagg import messages as m
+from federation.secagg.collector import CollectorMachine
+from federation.secagg.events import Windows
 from federation.secagg.ledger import Ledger
 from federation.v1 import rounds_pb2
+from tests.simulation.harness import terms_of
 
 H = bytes(range(32))
 S = bytes(range(64))
@@ -80,6 +83,7 @@ EVENTS: list[Any] = [
     events.Join("a"),
     events.SumFailed(H, "why"),
     events.Tick(),
+    events.Left("a"),
 ]
 
 
@@ -95,6 +99,17 @@ def test_every_collector_event_survives_the_journal(event: Any) -> None:
 
 def test_an_empty_ledger_survives() -> None:
     assert codec.decode(codec.encode(Ledger(), Ledger), Ledger) == Ledger()
+
+
+def test_a_checkpoint_of_before_anybody_could_leave_is_read() -> None:
+    data = codec.encode(Ledger(phase="gathering", asked="a"), Ledger)
+    terms, windows = terms_of(), Windows(1, 1, 1, 1, 1, 1, 1)
+    for stored in (data, data[:-8]):
+        machine = CollectorMachine.from_checkpoint(terms, windows, lambda _: pytest.fail("asked"), stored)
+        assert (machine.phase, machine.left) == ("gathering", frozenset())
+        assert machine.checkpoint() == data
+    with pytest.raises(VerificationFailed):
+        CollectorMachine.from_checkpoint(terms, windows, lambda _: pytest.fail("asked"), data[:-9])
 
 
 def malformed() -> list[tuple[str, Any]]:

@@ -1,0 +1,88 @@
+"""A node takes its consent back, or says that it has ended: signed with its identity key, final for this job.
+
+Nothing undoes it: whoever wants to take part after all is asked about another manifest. It names the envelope of the consent that
+it ends, so that it cannot be turned against another. Why, in a person's words, stays at the lab.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Literal, get_args
+
+from federation.errors import InvalidIdentity
+from federation.identity.credential import NodeCredential
+from federation.identity.envelope import open_envelope, seal
+from federation.identity.fields import exact, hexadecimal, moment, moment_text
+from federation.identity.keys import SigningKey
+from federation.identity.names import checked_label
+
+MAX_ENVELOPE: Final = 1 << 14
+KIND: Final = "revocation"
+FIELDS: Final = ("job", "consent", "member", "node", "cause", "by", "issued")
+Cause = Literal["person", "expired", "data"]
+CAUSES: Final[dict[str, str]] = {
+    "person": "revoked",
+    "expired": "expired",
+    "data": "ended, since the data is another than was consented to",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    job: bytes
+    """digest of the manifest, or of the study"""
+    consent: bytes
+    """SHA-256 of the envelope of the consent that ends"""
+    member: str
+    node: str
+    cause: Cause
+    """person: somebody at the lab took it back; expired: its time has passed; data: the data set is another by now"""
+    by: str
+    """the role that decided; ``policy`` where nobody did"""
+    issued: datetime
+
+    @property
+    def sentence(self) -> str:
+        by = f" by the lab ({self.by})" if self.cause == "person" else ""
+        return f"consent {CAUSES[self.cause]}{by} at {moment_text(self.issued)}"
+
+
+def consent_digest(envelope: bytes) -> bytes:
+    return hashlib.sha256(envelope).digest()
+
+
+def seal_revocation(revocation: Revocation, key: SigningKey) -> bytes:
+    document = {
+        "job": revocation.job.hex(),
+        "consent": revocation.consent.hex(),
+        "member": revocation.member,
+        "node": revocation.node,
+        "cause": revocation.cause,
+        "by": revocation.by,
+        "issued": moment_text(revocation.issued),
+    }
+    return seal(document, KIND, (key,))
+
+
+def open_revocation(envelope: bytes, credential: NodeCredential) -> Revocation:
+    """Raises InvalidIdentity unless the node that ``credential`` names signed exactly this."""
+    opened = open_envelope(envelope, KIND, MAX_ENVELOPE)
+    if opened.signers != (credential.identity_key,):
+        raise InvalidIdentity(f"The revocation is not signed by the node {credential.node} of {credential.member}.")
+    document = exact(opened.document, KIND, *FIELDS)
+    if document["cause"] not in get_args(Cause):
+        raise InvalidIdentity("The revocation does not say why.")
+    revocation = Revocation(
+        job=hexadecimal(document["job"], "revocation's job", 32),
+        consent=hexadecimal(document["consent"], "revocation's consent", 32),
+        member=checked_label(document["member"], "member"),
+        node=checked_label(document["node"], "node"),
+        cause=document["cause"],
+        by=checked_label(document["by"], "role"),
+        issued=moment(document["issued"], "issued"),
+    )
+    if (revocation.member, revocation.node) != (credential.member, credential.node):
+        raise InvalidIdentity("The revocation speaks for another node than the one that signed it.")
+    return revocation

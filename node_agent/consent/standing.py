@@ -1,0 +1,91 @@
+"""Whether this lab's own consent to a job stands now, by what lies on its own disk: asked at every round, whatever anybody says.
+
+It stands while it is on disk, signed by this node, for exactly this manifest, unrevoked, unexpired, for the data that is there
+today, and (for a run of a study) while the study's consent stands. ``ConsentOver`` says that it ended for good; anything else that
+is wrong is refused without ending it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from federation.errors import FederationError, PolicyDenied
+from federation.identity.consent import Consent, open_consent
+from federation.identity.credential import NodeCredential
+from federation.identity.revocation import Cause
+from federation.manifest.binding import strayed
+from federation.manifest.manifest import Manifest
+from federation.privacy.accounting import Charge
+from node_agent.store.journal import Journal
+from node_agent.store.revocations import Revocations
+
+NOTHING: Final = "Nothing was trained."
+
+
+class ConsentOver(PolicyDenied):
+    """The consent has ended, for good."""
+
+    def __init__(self, message: str, cause: Cause) -> None:
+        super().__init__(message, hint=NOTHING)
+        self.cause: Cause = cause
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    journal: Journal
+    revocations: Revocations
+    credential: NodeCredential
+    seal: Callable[[bytes], bytes]
+    """what of a data set's version may leave (``node_agent.catalogue.versions``)"""
+
+    def check(self, manifest: Manifest, plans: Mapping[str, Mapping[Charge, int]], now: datetime) -> Consent:
+        """Raises PolicyDenied, ConsentOver when it ended."""
+        job = manifest.digest
+        if self.revocations.revoked(job):
+            raise ConsentOver("This lab has revoked its consent to the job.", "person")
+        consent = self._held(job)
+        if consent is None:
+            raise PolicyDenied("This lab has not consented to the job.", hint=NOTHING)
+        if problems := strayed(consent, manifest, plans):
+            raise PolicyDenied(f"This lab's consent does not cover the job: {'; '.join(problems)}.", hint=NOTHING)
+        self._in_time(consent, now)
+        if consent.binds is not None and consent.binds.study:
+            if self.revocations.revoked(consent.binds.study):
+                raise ConsentOver("This lab has revoked its consent to the job's study.", "person")
+            study = self._held(consent.binds.study)
+            if study is None:
+                raise PolicyDenied("This lab has not consented to the job's study.", hint=NOTHING)
+            self._in_time(study, now)
+        return consent
+
+    def check_data(self, consent: Consent, versions: Mapping[str, bytes] | None) -> None:
+        """``versions``: of each data set that the job uses here, as it is today; None: nobody can tell. Raises as ``check``."""
+        if consent.binds is None:
+            return
+        if versions is None:
+            raise PolicyDenied("Nobody can tell whether the data is what this lab consented to.", hint=NOTHING)
+        today = {name: self.seal(version) for name, version in versions.items()}
+        if today != dict(consent.binds.data):
+            raise ConsentOver("The data is another than this lab consented to.", "data")
+
+    def _held(self, job: bytes) -> Consent | None:
+        record = self.journal.consent(job)
+        if record is None or not record.granted:
+            return None
+        try:
+            consent = open_consent(record.envelope, self.credential)
+        except FederationError as error:
+            raise PolicyDenied(f"This lab's consent does not check: {error.message}", hint=NOTHING) from error
+        return consent if consent.granted and consent.job == job else None
+
+    @staticmethod
+    def _in_time(consent: Consent, now: datetime) -> None:
+        if now > consent.expires:
+            raise ConsentOver(
+                f"This lab's consent expired at {consent.expires.astimezone(UTC):%Y-%m-%d %H:%M} UTC.", "expired"
+            )
+        if not consent.valid_at(now):
+            raise PolicyDenied("This lab's consent is not valid yet.", hint="Is this machine's clock right?")
