@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -40,6 +41,7 @@ from federation.manifest.manifest import Manifest, check_may_submit, open_manife
 from federation.route import Route, route_to
 from federation.v1 import audit_pb2, rounds_pb2
 from node_agent.catalogue.bulletin import Bulletin
+from node_agent.catalogue.inventories import Inventories
 from node_agent.catalogue.publication import published
 from node_agent.catalogue.versions import sealed_versions
 from node_agent.consent.deciding import handlers_of
@@ -108,6 +110,7 @@ class NodeAgent:
         self.accelerators = Accelerators()
         self.versions = DataVersions()
         self.sealed = sealed_versions(home, self.versions)
+        self.inventories = Inventories(lambda job: self._files(job).root, self.versions, self.sealed.seal)
         self._tasks: set[asyncio.Task[None]] = set()
         self._asked: dict[bytes, tuple[asyncio.Task[None], int]] = {}
         """what is being considered, and how large its manifest is"""
@@ -139,7 +142,7 @@ class NodeAgent:
             EvidenceFolder(home.evidence),
             self.metrics.count,
             FigureBook.of(journal.figures()),
-            Standing(journal, self.revocations, self.credential, self.sealed.seal),
+            Standing(journal, self.revocations, self.credential, self.sealed.seal, self._grew),
             Discretion.of(home.root, [held.path for held in settings.data_sets.values()], route),
             {name: held.budget for name, held in settings.data_sets.items() if held.budget is not None},
             over=self._over,
@@ -474,6 +477,8 @@ class NodeAgent:
             consent = denied(consent, why_denied(question), given)
         if not consent.granted:
             self._files(manifest.digest).erase_work()
+        elif manifest.spec.data_set.version_rule == "minor":
+            self.inventories.keep(manifest.digest, data_paths(manifest, consent.data_set, self.settings))
         record = ConsentRecord(
             manifest.digest,
             manifest.name,
@@ -534,6 +539,10 @@ class NodeAgent:
         envelope = self.revocations.of(job)
         if envelope is not None and hashlib.sha256(envelope).digest() == digest:
             self.revocations.note(job)
+
+    def _grew(self, job: bytes, name: str, consented: bytes) -> bool:
+        held = self.settings.data_sets.get(name)
+        return held is not None and self.inventories.grew(job, name, Path(held.path), consented)
 
     def _situation(self) -> Situation:
         return Situation(

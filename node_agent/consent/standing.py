@@ -40,6 +40,9 @@ class Standing:
     credential: NodeCredential
     seal: Callable[[bytes], bytes]
     """what of a data set's version may leave (``node_agent.catalogue.versions``)"""
+    grew: Callable[[bytes, str, bytes], bool] = lambda _job, _name, _consented: False
+    """(job, data set, the version that the consent binds) -> whether all that it held is there still, and the job lets more come
+    (``node_agent.catalogue.inventories``); raises OSError"""
 
     def check(self, manifest: Manifest, plans: Mapping[str, Mapping[Charge, int]], now: datetime) -> Consent:
         """Raises PolicyDenied, ConsentOver when it ended."""
@@ -67,8 +70,20 @@ class Standing:
             return
         if versions is None:
             raise PolicyDenied("Nobody can tell whether the data is what this lab consented to.", hint=NOTHING)
-        today = {name: self.seal(version) for name, version in versions.items()}
-        if today != dict(consent.binds.data):
+        today, consented = {name: self.seal(version) for name, version in versions.items()}, dict(consent.binds.data)
+        if set(today) != set(consented):
+            raise ConsentOver("The job uses other data sets than this lab consented to.", "data")
+        try:
+            changed = [
+                name
+                for name, version in consented.items()
+                if today[name] != version and not self.grew(consent.job, name, version)
+            ]
+        except OSError:
+            raise PolicyDenied(
+                "Nobody can tell whether the data is what this lab consented to.", hint=NOTHING
+            ) from None
+        if changed:
             raise ConsentOver("The data is another than this lab consented to.", "data")
 
     def _held(self, job: bytes) -> Consent | None:

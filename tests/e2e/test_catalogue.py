@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from federation.errors import InvalidUsage, NotFound
+from coordinator.client.views import Job
+from federation.errors import InvalidUsage, NotFound, VerificationFailed, exit_code
 from tests.e2e.commands import eventually, refused, said
-from tests.e2e.runs import SCHEMA, Runs, plain_average, table_of
+from tests.e2e.runs import SCHEMA, Runs, plain_average, table_of, watch
 from tests.e2e.test_consent import answer_of, answers
 
 ALL = ("ar", "be", "ch", "de")
@@ -93,13 +96,58 @@ def test_a_lab_checks_the_columns_that_a_job_reads_on_its_own_rows(four: Runs) -
     job, home = four.document("check", dataSet=WANTED), four.local.nodes["ch"].home
     done = said("concord-node", "data", "check", job, "--home", home)
     assert (done.code, "holds what its schema says" in done.out) == (0, True), done
-    table = Path(yaml.safe_load((home / "node.yaml").read_text())["dataSets"]["ch-readings"]["path"]) / "readings.csv"
+    with table_of_lab(four, "ch") as table:
+        table.write_text(table.read_text() + "-1,2\n")
+        failed = said("concord-node", "data", "check", job, "--home", home)
+    assert failed.code == exit_code(VerificationFailed(""))
+    assert "FAILS         column level is below 0 in row 3" in failed.out
+    assert "FAILS         column state is none of the codes in row 3" in failed.out
+
+
+@contextlib.contextmanager
+def table_of_lab(runs: Runs, member: str) -> Iterator[Path]:
+    """The lab's table, and afterwards as it was."""
+    settings = yaml.safe_load((runs.local.nodes[member].home / "node.yaml").read_text())
+    table = Path(settings["dataSets"][table_of(member)]["path"]) / "readings.csv"
     before = table.read_text()
     try:
-        table.write_text(before + "-1,2\n")
-        failed = said("concord-node", "data", "check", job, "--home", home)
-        assert failed.code != 0
-        assert "FAILS         column level is below 0 in row 3" in failed.out
-        assert "FAILS         column state is none of the codes in row 3" in failed.out
+        yield table
     finally:
         table.write_text(before)
+
+
+def cohorts(job: Job) -> list[tuple[str, ...]]:
+    return [item.cohort for item in job.rounds if item.phase == "closed"]
+
+
+def changed_after_a_round(runs: Runs, rule: str, name: str, change: Callable[[Path], object]) -> Job:
+    """A job of four rounds, during the second of which the table of ``de`` is changed."""
+    wanted = {**WANTED, "versionRule": rule}
+    path = runs.document(name, dataSet=wanted, rounds=4, run_config={"pause": 0.2})
+    with table_of_lab(runs, "de") as table, runs.submitted(path) as (client, job_name):
+        watch(client, job_name, until=lambda job: job.rounds_closed >= 1)
+        change(table)
+        return watch(client, job_name)
+
+
+def appended(table: Path) -> None:
+    with table.open("a") as stream:
+        stream.write("3.5,0\n")
+
+
+def test_data_that_changed_after_the_consent_are_not_trained_on(four: Runs) -> None:
+    job = changed_after_a_round(four, "exact", "changed", appended)
+    assert job.state == "finished", job.reason
+    assert cohorts(job)[0] == ALL
+    assert cohorts(job)[-2:] == [("ar", "be", "ch")] * 2
+
+
+def test_rows_that_came_are_trained_on_where_the_job_lets_them_come_and_no_row_may_change(four: Runs) -> None:
+    job = changed_after_a_round(four, "minor", "grew", appended)
+    assert job.state == "finished", job.reason
+    assert set(cohorts(job)) == {ALL}
+    job = changed_after_a_round(
+        four, "minor", "corrected", lambda table: table.write_text("level,state\n1.75,0\n2.25,1\n")
+    )
+    assert job.state == "finished", job.reason
+    assert cohorts(job)[-2:] == [("ar", "be", "ch")] * 2
