@@ -201,13 +201,14 @@ class Federation:
         Raises NotFound when there is no release yet, VerificationFailed when it does not check: then it stays in ``folder``.part.
         """
         from coordinator.client.release_folder import check_free, download, recipient_of
-        from federation.releases.listing import LARGE
+        from federation.releases.listing import LARGE, LISTING, MANIFEST
 
         check_free(Path(folder))
         view = self._call(self._jobs.GetRelease, jobs_pb2.JobQuery(job=name))
         if not view.files:
             raise NotFound(f"job/{name} has no release.", hint=f"See `concord describe {name}`: is it finished?")
-        if not any(item.path in LARGE for item in view.files):
+        paths = {item.path for item in view.files}
+        if MANIFEST in paths and paths.isdisjoint({LISTING, *LARGE}):  # its evidence alone
             raise NotFound(
                 f"The release of job/{name} is proposed, and waits for the members' vote.",
                 hint=f"See `concord release show {name}`.",

@@ -253,7 +253,7 @@ def test_a_budget_that_a_lab_sets_while_a_bare_job_runs_ends_that_job_here(
 
     hall.play(scene).finished()
     assert len(office.told(rounds_pb2.Upload)) == 1
-    assert {failure.exception for failure in office.told(rounds_pb2.TaskFailure)} == {"budget-exhausted"}
+    assert {refusal.code for refusal in office.told(rounds_pb2.Refusal)} == {"budget-exhausted"}
     assert office.worker.calls.count("train") == 1
     assert hall.closed[-1].certificate.survivors.cohort == (1, 3, 4)
 

@@ -424,7 +424,7 @@ class Middle:
 def test_an_authority_of_its_own_in_the_middle_reads_nothing(hostile: Runs, tmp_path: Path) -> None:
     """21: the node ends the handshake, and says what to do."""
     home = tmp_path / "node-be"
-    left = shutil.ignore_patterns("run.json", "journal.db*", "lock", "jobs", "evidence")
+    left = shutil.ignore_patterns("run.json", "journal.db*", "lock", "jobs", "evidence", "*.sock")
     shutil.copytree(hostile.local.nodes["be"].home, home, ignore=left)
     middle = Middle(hostile.local.name, tmp_path)
     settings = (home / "node.yaml").read_text()

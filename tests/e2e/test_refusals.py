@@ -96,7 +96,9 @@ def home_of(runs: Runs, folder: Path, member: str = "be") -> Path:
     """A copy of a node's home that does not run."""
     copy = folder / f"node-{member}"
     shutil.copytree(
-        runs.local.nodes[member].home, copy, ignore=shutil.ignore_patterns("run.json", "journal.db*", "lock", "jobs")
+        runs.local.nodes[member].home,
+        copy,
+        ignore=shutil.ignore_patterns("run.json", "journal.db*", "lock", "jobs", "*.sock"),
     )
     (copy / "jobs").mkdir()
     return copy

@@ -305,7 +305,7 @@ def restated(files: Files, key: SigningKey) -> Files:
     rest = {path: data for path, data in files.items() if path != STATEMENT}
     try:
         said = json.loads(base64.b64decode(json.loads(files[STATEMENT])["payload"]))
-    except ValueError:  # it is what was spoilt
+    except (ValueError, KeyError, TypeError):  # it is what was spoilt
         return files
     digests = {path: hashlib.sha256(data).digest() for path, data in rest.items()}
     return rest | {STATEMENT: seal_statement(statement_of(digests, said["predicate"]), key)}
