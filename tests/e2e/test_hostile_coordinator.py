@@ -302,7 +302,12 @@ def test_altered_sums_fail_their_mac_and_are_kept(hostile: Runs) -> None:
     """16, 39: one element more, all doubled, 2^31 - 1 added in a ring of 32 bits; the true sum, told after it, counts."""
     job = hostile.run(document(hostile, "altered-sum"))
     refused = lines(hostile, "de", job, "sum.refused")
-    assert [(line["round"], line["check"]) for line in refused] == [(1, "sum-mac"), (2, "sum-mac"), (3, "sum-mac")]
+    # Each round's at most once. One that comes while the member is still at the round before is not looked at; the machines
+    # are shown each kind in tests/attacks/test_altered_sums.py.
+    rounds = [line["round"] for line in refused]
+    assert rounds
+    assert rounds == sorted(set(rounds) & {1, 2, 3})
+    assert {line["check"] for line in refused} == {"sum-mac"}
     home = hostile.local.nodes["de"].home
     for line in refused:
         path = Path(line["evidence"])
