@@ -82,8 +82,7 @@ def test_the_demo_keeps_its_promises(tmp_path: Path) -> None:
     assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert len(result["accuracy_alone"]) == 5
     assert result["accuracy_joint"] >= max(result["accuracy_alone"].values()) + 0.10
-    # The goal is 0.02, which most runs keep. How the sums are rounded moves the figure by half a point: one scan of 359 is 0.3.
-    assert result["accuracy_joint"] >= result["accuracy_pooled"] - 0.03
+    assert result["accuracy_joint"] >= result["accuracy_pooled"] - 0.02
     assert 2.0 <= result["bytes_up_per_parameter"] < 2.1
     assert processes_about(folder) == []
     config = json.loads((Path(result["release"]) / "config.json").read_text())

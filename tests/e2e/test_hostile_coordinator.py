@@ -298,16 +298,15 @@ def test_a_model_of_the_coordinators_own_is_not_taken(hostile: Runs) -> None:
     unharmed(hostile, job)
 
 
-def test_altered_sums_fail_their_mac_and_are_kept(hostile: Runs) -> None:
-    """16, 39: one element more, all doubled, 2^31 - 1 added in a ring of 32 bits; the true sum, told after it, counts."""
-    job = hostile.run(document(hostile, "altered-sum"))
+@pytest.mark.parametrize("lie", ["altered-sum", "doubled-sum", "wrapped-sum"])
+def test_altered_sums_fail_their_mac_and_are_kept(hostile: Runs, lie: str) -> None:
+    """16, 39: one element more, all doubled, 2^31 - 1 added in a ring of 32 bits; the true sum, told after it, counts.
+
+    One round each: a member that says that it refuses a sum may be left out of the next.
+    """
+    job = hostile.run(document(hostile, lie, rounds=1))
     refused = lines(hostile, "de", job, "sum.refused")
-    # Each round's at most once. One that comes while the member is still at the round before is not looked at; the machines
-    # are shown each kind in tests/attacks/test_altered_sums.py.
-    rounds = [line["round"] for line in refused]
-    assert rounds
-    assert rounds == sorted(set(rounds) & {1, 2, 3})
-    assert {line["check"] for line in refused} == {"sum-mac"}
+    assert [(line["round"], line["check"]) for line in refused] == [(1, "sum-mac")]
     home = hostile.local.nodes["de"].home
     for line in refused:
         path = Path(line["evidence"])
@@ -318,7 +317,7 @@ def test_altered_sums_fail_their_mac_and_are_kept(hostile: Runs) -> None:
         assert shown.code == 0
         for words in (job.name, job.digest.hex(), "check sum-mac", "Close", "inline_sum"):
             assert words in shown.out
-    unharmed(hostile, job, NAMES, NAMES, NAMES)
+    unharmed(hostile, job, NAMES)
 
 
 def test_an_audit_finds_a_tampered_chunk(hostile: Runs) -> None:

@@ -421,21 +421,17 @@ class CraftedModel(Lie):
 
 
 class AlteredSum(Lie):
-    """16, 39: another sum in the place of the true one: doubled, one element more, and, of 32 bits, 2^31 - 1 added."""
+    """16, 39: another sum in the place of the true one, of which the first is told before: here one element more."""
 
     def told(self, member: str, message: Any) -> Iterable[Any]:
-        if isinstance(message, m.Close) and message.round <= 3 and member == VICTIM:
+        if isinstance(message, m.Close) and message.round == 1 and member == VICTIM:
             true = np.frombuffer(self.mouth.sum_of(message), "<u4").copy()
-            if message.round == 1:
-                true[0] += np.uint32(1)
-            elif message.round == 2:
-                true[:10] *= np.uint32(2)
-            else:  # either of them is in range
-                true[0] = np.uint32(
-                    (int(true[0]) + (1 if int(true[0]) >= 1 << 31 else -1) * ((1 << 31) - 1)) % (1 << 32)
-                )
+            self.alter(true)
             yield self.close(message, true.tobytes())
         yield message
+
+    def alter(self, sums: Any) -> None:
+        sums[0] += np.uint32(1)
 
     @staticmethod
     def close(true: m.Close, data: bytes) -> Any:
@@ -446,6 +442,19 @@ class AlteredSum(Lie):
         proto: Any = wire.to_proto(replace(true, sum_blob=hashlib.sha256(data).digest()))
         proto.inline_sum = data
         return proto
+
+
+class DoubledSum(AlteredSum):
+    def alter(self, sums: Any) -> None:
+        sums[:10] *= np.uint32(2)
+
+
+class WrappedSum(AlteredSum):
+    """Of 32 bits, 2^31 - 1 added or taken: what comes of it is in range."""
+
+    def alter(self, sums: Any) -> None:
+        first = int(sums[0])
+        sums[0] = np.uint32((first + (1 if first >= 1 << 31 else -1) * ((1 << 31) - 1)) % (1 << 32))
 
 
 class TamperedChunk(Lie):
@@ -557,6 +566,8 @@ LIES: dict[str, type[Lie]] = {
     "abort-beside-certificate": AbortBesideCertificate,
     "crafted-model": CraftedModel,
     "altered-sum": AlteredSum,
+    "doubled-sum": DoubledSum,
+    "wrapped-sum": WrappedSum,
     "tampered-chunk": TamperedChunk,
     "restarted": Restarted,
     "flood": Flood,
