@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -211,7 +212,7 @@ def _ordered(
     return signed
 
 
-def _followed(calls: HaltCalls, signed: SignedOrder, began: float, lease: float, tell: object) -> Halt:
+def _followed(calls: HaltCalls, signed: SignedOrder, began: float, lease: float, tell: Callable[[str], None]) -> Halt:
     """Shows each answer once; returns when nobody is awaited, or every lease has ended."""
     shown: set[tuple[str, str]] = set()
     last: Halt | None = None
@@ -224,7 +225,7 @@ def _followed(calls: HaltCalls, signed: SignedOrder, began: float, lease: float,
                     say(f"{each.member}/{each.node}: what is said to be its answer does not count: {each.problem}")
                 else:
                     words = f"{each.said.jobs} jobs, {each.said.processes} processes ended"
-                    tell(  # type: ignore[operator]
+                    tell(
                         f"{each.member}/{each.node} {signed.order.level.name} after {passed:.3f} s "
                         f"({each.said.took_microseconds / 1e6:.3f} s at the node; {words})"
                     )

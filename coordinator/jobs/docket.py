@@ -826,6 +826,9 @@ class Docket:
                 self.note(case.digest, key[0], why)
         if case.driver is not None:
             case.driver.amended(roll)
+            for member, node in list(case.driver.members.items()):
+                if (member, node) in out:
+                    case.driver.leave_out(member)
         if case.state == "consulting":
             self._consider(case)
 

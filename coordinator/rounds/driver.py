@@ -185,7 +185,7 @@ class JobDriver:
         self._roll = roll
 
     def leave_out(self, member: str) -> None:
-        """It has taken its consent back. Said again after a start, it changes nothing."""
+        """It has taken its consent back, or was put out by a roll. Said again after a start, it changes nothing."""
         if member not in self.machine.left:
             self.say(events.Left(member))
 
