@@ -94,6 +94,7 @@ def test_a_member_that_is_suspended_while_a_job_runs_is_out_and_the_job_goes_on(
     assert job.state == "finished", job.reason
     last = [item.cohort for item in job.rounds if item.phase == "closed"][-1]
     assert set(last) == set(NAMES) - {"eg"}
+    assert (set(job.roster), job.epoch) == (set(NAMES) - {"eg"}, 2), "the next epoch was formed without it"
     # Every node that may be told has the roll on its disk, and has said so under its own signature.
     for name in NAMES[:4]:
         eventually(lambda name=name: node_roll(five, name).version == 2)
