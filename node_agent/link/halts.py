@@ -16,6 +16,7 @@ from federation.route import Route
 from federation.v1 import halt_pb2, halt_pb2_grpc
 from node_agent.halt.halts import Halts
 from node_agent.link.channel import Credentials, error_of, open_channel, parsing
+from node_agent.link.duplex import duplex
 
 log = structlog.get_logger()
 
@@ -68,28 +69,18 @@ class HaltLink:
             self._halts.new_stream()
             while not self._out.empty():
                 self._out.get_nowait()
-            writer = asyncio.get_running_loop().create_task(self._write(call))
             notices = aiter(call)
             begun = False
-            try:
-                # An answer that stays away for three questions means that nobody is there, whatever TCP thinks.
-                while (notice := await asyncio.wait_for(anext(notices, None), 3 * self._every)) is not None:
-                    if not begun:
-                        begun = True
-                        self._connected()
-                    self._hear(parsed(notice))
-            except TimeoutError:
-                log.warning("halts.silent", seconds=3 * self._every)
-            except asyncio.CancelledError:
-                if not call.cancelled() or asyncio.current_task().cancelling():  # type: ignore[union-attr]
-                    raise
-            finally:
-                writer.cancel()
-                with contextlib.suppress(
-                    asyncio.CancelledError, grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError
-                ):
-                    await writer
-                call.cancel()
+            async with duplex(call, self._write(call)):
+                try:
+                    # An answer that stays away for three questions means that nobody is there, whatever TCP thinks.
+                    while (notice := await asyncio.wait_for(anext(notices, None), 3 * self._every)) is not None:
+                        if not begun:
+                            begun = True
+                            self._connected()
+                        self._hear(parsed(notice))
+                except TimeoutError:
+                    log.warning("halts.silent", seconds=3 * self._every)
 
     @property
     def _every(self) -> float:

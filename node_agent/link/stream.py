@@ -7,7 +7,6 @@ answer alike.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -22,6 +21,7 @@ from federation.parsing import parsed
 from federation.route import Route
 from federation.v1 import blobs_pb2, blobs_pb2_grpc, rounds_pb2, rounds_pb2_grpc
 from node_agent.link.channel import CALL_SECONDS, Credentials, error_of, open_channel, parsing, spoken
+from node_agent.link.duplex import duplex
 from node_agent.rounds.growing import GrowingUpdate
 
 log = structlog.get_logger()
@@ -116,25 +116,16 @@ class Link:
             while not self._out.empty():
                 self._out.get_nowait()
             await call.write(self._hello())
-            writer = asyncio.get_running_loop().create_task(self._write(call))
             try:
-                async for instruction in call:
-                    if not self.connected.is_set():
-                        self.connected.set()
-                        log.info("link.open", route=self.route.sentence)
-                    self._hear(parsed(instruction))
-                    if self._room is not None:
-                        await self._room()
-            except asyncio.CancelledError:
-                if not call.cancelled() or asyncio.current_task().cancelling():  # type: ignore[union-attr]
-                    raise
+                async with duplex(call, self._write(call)):
+                    async for instruction in call:
+                        if not self.connected.is_set():
+                            self.connected.set()
+                            log.info("link.open", route=self.route.sentence)
+                        self._hear(parsed(instruction))
+                        if self._room is not None:
+                            await self._room()
             finally:
-                writer.cancel()
-                with contextlib.suppress(
-                    asyncio.CancelledError, grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError
-                ):
-                    await writer
-                call.cancel()
                 self._channel = self._call = None
 
     async def _write(self, call: object) -> None:
