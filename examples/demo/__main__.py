@@ -22,7 +22,7 @@ from rich.table import Table
 from coordinator.client.release_folder import verify_folder
 from coordinator.client.sdk import Federation
 from coordinator.client.views import Job
-from examples.demo import halted, refused
+from examples.demo import asked, halted, refused
 from examples.demo.board import Board
 from examples.demo.picture import draw
 from examples.demo.release_vote import CHARTER, Voting
@@ -167,8 +167,17 @@ def run(folder: Path, console: Console) -> dict[str, object]:
             local.client() as federation,
         ):
             halt_seconds, halted_state = halted.show_halt(console, local, federation, JOB, folder)
+        asking = PLACES[1][0]
+        with (
+            step(
+                console,
+                f"7. A job that {asking} puts before a person: it waits, and runs when that person has said yes",
+            ),
+            local.client() as federation,
+        ):
+            person = asked.show_person(console, local, federation, JOB, folder, asking)
         release = folder / "release"
-        with step(console, "7. Release: fetched, and verified offline"):
+        with step(console, "8. Release: fetched, and verified offline"):
             local.concord("release", "fetch", name, "--out", release)
     checks = verify_folder(release, trusted_roll=(folder / "roll.json").read_bytes())
     for check in checks.checks:
@@ -176,7 +185,7 @@ def run(folder: Path, console: Console) -> dict[str, object]:
             f"   {'ok' if check.ok else 'FAILED'}  {check.name}: {check.detail}", highlight=False, soft_wrap=True
         )
 
-    with step(console, "8. Was it worth it? Accuracy on held-out scans that no member trained on"):
+    with step(console, "9. Was it worth it? Accuracy on held-out scans that no member trained on"):
         test = partition.held_out(folder / "data")
         joint = baselines.accuracy_of(release / "model.safetensors", test)
         alone = {member: baselines.alone(shards[member], test) for member, _title, _code in PLACES}
@@ -220,6 +229,7 @@ def run(folder: Path, console: Console) -> dict[str, object]:
         "refused_by": refusals,
         "halt_seconds": round(halt_seconds, 3),
         "halted_job": halted_state,
+        "person_consented": person,
         "release": str(release),
         "release_verified": checks.ok,
         "release_gates": config["gates"],

@@ -75,6 +75,9 @@ def test_the_demo_keeps_its_promises(tmp_path: Path) -> None:
     }
     assert 0 < result["halt_seconds"] < 5.0  # the benchmark has the figure; this machine tests other things besides
     assert result["halted_job"] == "stopped"
+    asked = {"member": "fr", "how": "person", "by": "data-officer", "rounds": 2}
+    assert result["person_consented"] == asked, "it waited for a person, and took part when that person had said yes"
+    assert any(re.match(r" +asked +[0-9a-f]{12} +job +lead lead +until ", line) for line in lines), "the inbox"
     assert result["release_verified"] is True
     assert len(result["release_gates"]) == 4
     assert result["release_approved_by"] == ["br", "fr", "in", "jp"], "four of five are two thirds"
