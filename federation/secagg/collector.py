@@ -41,6 +41,7 @@ from federation.secagg.events import (
     Misconduct,
     PhaseChanged,
     ProvideState,
+    Readmitted,
     Reopen,
     Roster,
     RosterFormed,
@@ -227,7 +228,7 @@ class CollectorMachine:
 
     @property
     def left(self) -> frozenset[str]:
-        """Members that have taken back their consent."""
+        """Members that have taken back their consent, or were suspended and have given none since."""
         return frozenset(self._book.left)
 
     @property
@@ -303,6 +304,10 @@ class CollectorMachine:
             return [self._changed("forming", book.invited), *self._form(FIRST_EPOCH, GENESIS, book.invited, now)]
         if isinstance(event, Left):
             return self._leave(event.member, now)
+        if isinstance(event, Readmitted):
+            book.left.discard(event.member)
+            book.tolerated.discard(event.member)
+            return []
         if isinstance(event, Join | Connected) and event.member in book.left:
             return []
         if isinstance(event, Join):

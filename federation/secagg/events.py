@@ -503,7 +503,17 @@ class Left:
     member: str
 
 
-CollectorEvent = Begin | Join | From | Connected | Lost | TaskBroke | StateStored | SumReady | SumFailed | Tick | Left
+@dataclass(frozen=True, slots=True)
+class Readmitted:
+    """The member had left, was taken back, and has consented anew: what it says counts again. ``Join``, which comes after, brings
+    it into the next epoch. Never said of a member that took its own consent back: that is final."""
+
+    member: str
+
+
+CollectorEvent = (
+    Begin | Join | From | Connected | Lost | TaskBroke | StateStored | SumReady | SumFailed | Tick | Left | Readmitted
+)
 """New ones at the end: their order is in what is stored."""
 
 # ---------------------------------------------------------------------------------------- the collector: what comes out

@@ -109,7 +109,8 @@ class Ledger:
     asked_digest: bytes = b""
 
     left: set[str] = field(default_factory=set)
-    """have taken back their consent: out at once, and of no later epoch. The last field: checkpoints of before end without it"""
+    """have taken back their consent, or were suspended: out at once, and of no later epoch unless readmitted. The last field:
+    checkpoints of before end without it"""
 
     def clear_attempt(self) -> None:
         """Forgets what belongs to one attempt, seeds first."""

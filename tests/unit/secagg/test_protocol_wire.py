@@ -84,6 +84,7 @@ EVENTS: list[Any] = [
     events.SumFailed(H, "why"),
     events.Tick(),
     events.Left("a"),
+    events.Readmitted("a"),
 ]
 
 
