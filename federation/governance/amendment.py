@@ -237,7 +237,16 @@ class _Step:
         if before != replace(after, coordinator=before.coordinator):
             words = [
                 name
-                for name in ("tiers", "quorums", "halt", "lease_seconds", "base_policy", "audience", "leads_by")
+                for name in (
+                    "tiers",
+                    "quorums",
+                    "halt",
+                    "lease_seconds",
+                    "base_policy",
+                    "audience",
+                    "leads_by",
+                    "member_metrics",
+                )
                 if getattr(before, name) != getattr(after, name)
             ]
             self._add(f"the charter changes its {', '.join(words)}", "rules")

@@ -22,6 +22,8 @@ Audience = Literal["participants", "members", "public"]
 AUDIENCES: Final[tuple[Audience, ...]] = get_args(Audience)
 LeadsBy = Literal["member", "vote"]
 LEADS_BY: Final[tuple[LeadsBy, ...]] = get_args(LeadsBy)
+MEMBER_METRICS: Final = ("connected", "lastSeen", "contributions", "denials", "violations")
+"""what a coordinator's metrics may say of a member by its name"""
 HALTERS: Final = ("lead", "officer", "operator")
 MINORITY_MAY: Final[frozenset[Action]] = frozenset({"recall"})
 """what less than half of the weight may decide, if the charter says so: it only takes something back"""
@@ -105,6 +107,8 @@ class Charter:
     leads_by: LeadsBy = "member"
     """whether a lead is admitted by the officer of its member alone, or by a vote as well"""
     coordinator: Seat = field(default_factory=Seat)
+    member_metrics: tuple[str, ...] = ()
+    """which of ``MEMBER_METRICS`` the coordinator exports with a member's name; by default none"""
 
     @staticmethod
     def standard() -> Charter:
@@ -134,6 +138,8 @@ class Charter:
 
     def as_document(self) -> dict[str, Any]:
         """As it stands in the roll; ``read_charter`` reads it back."""
+        # Rolls from before there was this word have none, and are read as they were signed.
+        figures = {"memberMetrics": list(self.member_metrics)} if self.member_metrics else {}
         return {
             "tiers": [
                 {"name": tier.name, "votes": tier.votes, "nodes": tier.nodes, "weight": tier.weight}
@@ -154,15 +160,19 @@ class Charter:
                 "ca": None if self.coordinator.ca is None else self.coordinator.ca.hex(),
                 "operators": [key_id(key) for key in self.coordinator.operators],
             },
+            **figures,
         }
 
 
-FIELDS: Final = ("tiers", "quorums", "halt", "leaseSeconds", "basePolicy", "audience", "leadsBy", "coordinator")
+REQUIRED: Final = ("tiers", "quorums", "halt", "leaseSeconds", "basePolicy", "audience", "leadsBy", "coordinator")
+OPTIONAL: Final = ("memberMetrics",)
+FIELDS: Final = (*REQUIRED, *OPTIONAL)
 
 
 def read_charter(document: object) -> Charter:
     """Raises InvalidIdentity for whatever is missing, unknown, or not fair: two thirds of nothing, or a majority that is none."""
-    read = exact(document, "charter", *FIELDS)
+    more = [name for name in OPTIONAL if isinstance(document, dict) and name in document]
+    read = exact(document, "charter", *REQUIRED, *more)
     quorums = exact(read["quorums"], "charter's quorums", *ACTIONS)
     return Charter(
         tiers=_tiers(read["tiers"]),
@@ -173,6 +183,7 @@ def read_charter(document: object) -> Charter:
         audience=_one_of(read["audience"], "charter's audience", AUDIENCES),
         leads_by=_one_of(read["leadsBy"], "charter's leadsBy", LEADS_BY),
         coordinator=_seat(read["coordinator"]),
+        member_metrics=_member_metrics(read.get("memberMetrics", [])),
     )
 
 
@@ -250,6 +261,16 @@ def _seat(value: object) -> Seat:
         ca=None if entry["ca"] is None else hexadecimal(entry["ca"], "charter's ca", 32),
         operators=operators,
     )
+
+
+def _member_metrics(value: object) -> tuple[str, ...]:
+    listed = _list(value, "memberMetrics", len(MEMBER_METRICS))
+    if listed != [word for word in MEMBER_METRICS if word in listed]:
+        raise InvalidIdentity(
+            "The charter's memberMetrics name a figure that there is not, or one twice, or out of order.",
+            hint=f"In this order: {', '.join(MEMBER_METRICS)}.",
+        )
+    return tuple(listed)
 
 
 def _base_policy(value: object) -> bytes | None:

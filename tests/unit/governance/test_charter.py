@@ -22,6 +22,7 @@ WHOLE = replace(
         bytes(range(32)),
         tuple(sorted((key("x").public, key("y").public))),
     ),
+    member_metrics=("connected", "denials"),
 )
 
 
@@ -45,6 +46,12 @@ def test_the_standard_charter_gives_each_member_one_vote_and_asks_for_two_thirds
         "release": "none",
     }
     assert STANDARD.lease_seconds == 30
+
+
+def test_a_charter_that_lists_no_figures_of_members_lets_none_be_exported() -> None:
+    assert STANDARD.member_metrics == ()
+    assert "memberMetrics" not in STANDARD.as_document(), "a roll from before there was this word reads the same"
+    assert read_charter(change(memberMetrics=[])).member_metrics == ()
 
 
 @pytest.mark.parametrize(
@@ -107,6 +114,10 @@ SEAT = WHOLE.as_document()["coordinator"]
         (change(leaseSeconds=30.0), "whole number"),
         (change(audience="everyone"), "none of"),
         (change(leadsBy=["member"]), "none of"),
+        (change(memberMetrics=["accuracy"]), "figure that there is not"),
+        (change(memberMetrics=["denials", "connected"]), "out of order"),
+        (change(memberMetrics=["denials", "denials"]), "twice"),
+        (change(memberMetrics="connected"), "not a list"),
         (change(basePolicy=""), "empty"),
         (change(basePolicy="é" * 20_000), "larger"),
         (change(halt={**change()["halt"], "job": ["anybody"]}), "role"),
