@@ -1,8 +1,9 @@
 """Every metric of the coordinator, declared once.
 
-What records (``metrics``), what reads at each scrape (``survey``) and docs/reference/metrics.md are made from this table. Names have
-the prefix ``concord_`` and base units, counters end in ``_total``. A label is one of the few words below, or the name of a job that has
-not ended, or of a member where the charter allows it: never a digest, a round's number, a node, or a text that somebody sent.
+What records (``metrics``), what reads at each scrape (``survey``) and docs/reference/metrics.md are made from this table. Names
+have the prefix ``concord_`` and base units, counters end in ``_total``. A label is one of the few words below, or the name of a job
+that has not ended, or of a member where the charter allows it: never a digest, a round's number, a node, or a text that somebody
+sent.
 """
 
 from __future__ import annotations
