@@ -15,6 +15,7 @@ roster changes hands. A member that was left out of the roster is told nothing o
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Final, Self
@@ -58,7 +59,7 @@ from federation.secagg.events import (
 from federation.secagg.false_seed import FalseSeed
 from federation.secagg.formation import Formation, FormationBook
 from federation.secagg.formation import Said as SetupSaid
-from federation.secagg.ledger import Ledger
+from federation.secagg.ledger import NOT_YET, Ledger
 from federation.secagg.messages import (
     Abort,
     Ack,
@@ -115,6 +116,7 @@ _PROOF_BYTES: Final = 16 << 20
 """of the proofs that one message shows"""
 _NEVER: Final = float("-inf")
 _NOBODY: Final = codec.encode(set(), set[str])
+_NOT_ASKED: Final = codec.encode(NOT_YET, float) + codec.encode(set(), set[str])
 
 Out = list[CollectorInstruction]
 
@@ -250,11 +252,7 @@ class CollectorMachine:
     ) -> Self:
         """Raises VerificationFailed when the checkpoint is damaged."""
         machine = cls(terms, windows, verify_credential, verify=verify)
-        try:
-            machine._book = codec.decode(data, Ledger)
-        except VerificationFailed:  # of a version before anybody could leave, it may be
-            machine._book = codec.decode(data + _NOBODY, Ledger)
-        book = machine._book
+        machine._book = book = _ledger_of(data)
         if book.before is not None:
             machine._before = machine._bench_of(book.before.roster)
         if book.standing is not None:
@@ -271,8 +269,9 @@ class CollectorMachine:
         book = self._book
         if book.phase == "unmasking":
             return [self._unmask()]
-        if book.asked:
-            return [Tell((book.asked,), ProvideState(self._epoch, book.round, book.asked_digest))]
+        common = self._common
+        if book.asked and common is not None and common[1] == book.asked_digest:
+            return [Tell((book.asked,), ProvideState(self._epoch, common[0], book.asked_digest))]
         return []
 
     def validate(self) -> None:
@@ -317,6 +316,7 @@ class CollectorMachine:
             book.present.add(event.member)
             book.lost_at.pop(event.member, None)
             book.given_up.discard(event.member)
+            book.unhelpful.discard(event.member)
             book.unable.pop(event.member, None)
             book.position[event.member] = (event.round, event.state_digest)
             if self._bench is not None and event.member not in self.index_of:
@@ -368,7 +368,7 @@ class CollectorMachine:
         out = None if step is None else step(now)
         if out is None and self._formation is not None and self._formation.deadline is not None:
             book.deadline = min(self._formation.deadline, book.deadline or self._formation.deadline)
-        return out
+        return self._asked_in_vain(now) if out is None else out
 
     # ---------------------------------------------------------------------------------------------------------- waiting
 
@@ -1154,17 +1154,29 @@ class CollectorMachine:
         """Every void attempt of this round, in order: each binds, less those that are convicted in it."""
         return [Tell((member,), each) for each in self._book.voids if each.round == self._book.round]
 
-    def _behind(self, member: str) -> bool:
-        """Whether the member holds an older state than the certified one, or another, and will not get there by
-        itself."""
+    @property
+    def _common(self) -> tuple[int, bytes, tuple[Receipt, ...]] | None:
+        """The newest state that q members have signed: its round, its digest, their receipts. Until the state of this round
+        is certified it is the one before, from which a member that was away applies the sum itself: its receipt may be one
+        of the q that are missing. None: there is no such state, or members of this epoch cannot go on from it."""
         book = self._book
-        if not book.certified or member not in book.present:
+        if book.certified:
+            return book.round, book.state_digest, book.certified
+        if book.phase in ("gathering", "finishing") and book.closed is not None and self._told_of_close:
+            return book.closed.round, book.closed.readies[0].state_digest, book.closed.receipts
+        return None
+
+    def _behind(self, member: str) -> bool:
+        """Whether the member holds an older state than the newest certified one, or another, and will not get there by
+        itself."""
+        book, common = self._book, self._common
+        if common is None or not common[2] or member not in book.present:
             return False
         held, state_digest = book.position.get(member, (0, b""))
-        if held == book.round:
-            return state_digest != book.state_digest
+        if held == common[0]:
+            return state_digest != common[1]
         applying = book.phase == "gathering" and held == book.round - 1 and self._told_of_close
-        return 0 < held < book.round and not applying
+        return 0 < held < common[0] and not applying
 
     @property
     def _told_of_close(self) -> bool:
@@ -1172,35 +1184,61 @@ class CollectorMachine:
         return self._book.closed is not None and self._book.closed.epoch == self._epoch
 
     def _help_behind(self, only: str | None = None) -> Out:
-        """CatchUp for those that are behind; when the state is not among the blobs, somebody who holds it is asked
-        first."""
-        book = self._book
+        """CatchUp for those that are behind, and with a state of the round before its sum; when the state is not among the
+        blobs, somebody who holds it, or went on from it, is asked first."""
+        book, common = self._book, self._common
         members = tuple(seat.member for seat in self.seats if only in (None, seat.member) and self._behind(seat.member))
-        if not members:
+        if not members or common is None:
             return []
-        blob = book.blobs.get(book.state_digest)
+        round_number, state_digest, receipts = common
+        blob = book.blobs.get(state_digest)
         if blob is not None:
-            book.blobs = {book.state_digest: blob}
+            book.blobs = {state_digest: blob}
             for member in members:
-                book.position[member] = (book.round, book.state_digest)  # told; corrected when it connects again
-            return [Tell(members, CatchUp(self._epoch, book.round, book.state_digest, blob, book.certified))]
-        if book.asked in book.present and book.asked_digest == book.state_digest:
+                book.position[member] = (round_number, state_digest)  # told; corrected when it connects again
+            told: Out = [Tell(members, CatchUp(self._epoch, round_number, state_digest, blob, receipts))]
+            if round_number < book.round:
+                assert book.closed is not None
+                assert book.close is not None
+                told += [Tell(members, book.closed), Tell(members, book.close)]
+            return told
+        if book.asked in book.present and book.asked_digest == state_digest:
             return []
-        for seat in self.seats:
-            if (
-                seat.member in book.present
-                and seat.member not in book.broke
-                and book.position.get(seat.member) == (book.round, book.state_digest)
-            ):
-                book.asked, book.asked_digest = seat.member, book.state_digest
-                return [Tell((seat.member,), ProvideState(self._epoch, book.round, book.state_digest))]
-        return []
+        held = {seat.member: book.position.get(seat.member, (0, b"")) for seat in self.seats}
+        holders = [
+            member
+            for member, (of, digest) in held.items()
+            if member in book.present
+            and member not in book.broke
+            and ((of, digest) == (round_number, state_digest) or round_number < of == book.round)
+        ]
+        if not holders:
+            return []
+        if book.unhelpful.issuperset(holders):
+            book.unhelpful = set()  # each was asked in vain: once more, from the first
+        book.asked = next(member for member in holders if member not in book.unhelpful)
+        book.asked_digest, book.asked_at = state_digest, NOT_YET
+        return [Tell((book.asked,), ProvideState(self._epoch, round_number, state_digest))]
 
     def _ask_another(self, member: str) -> Out:
         if self._book.asked != member:
             return []
         self._book.asked = ""
         return self._help_behind()
+
+    def _asked_in_vain(self, now: float) -> Out | None:
+        """Whoever was asked for a state, and gave none in time: another is."""
+        book = self._book
+        if not book.asked:
+            return None
+        if book.asked_at == NOT_YET:
+            book.asked_at = now
+        until = book.asked_at + self._windows.phase
+        if now < until:
+            book.deadline = min(until, until if book.deadline is None else book.deadline)
+            return None
+        book.unhelpful.add(book.asked)
+        return self._ask_another(book.asked)
 
     # ----------------------------------------------------------------------------------------------------------- inside
 
@@ -1242,3 +1280,13 @@ class CollectorMachine:
 
     def _certain_index(self, member: str) -> int:
         return next(seat.index for seat in self._certain.seats if seat.member == member)
+
+
+def _ledger_of(checkpoint: bytes) -> Ledger:
+    """Also of a version before those that are asked for a state were given a time, or before anybody could leave."""
+    for missing in (b"", _NOT_ASKED):
+        with contextlib.suppress(VerificationFailed):
+            known: Ledger = codec.decode(checkpoint + missing, Ledger)
+            return known
+    first: Ledger = codec.decode(checkpoint + _NOBODY + _NOT_ASKED, Ledger)
+    return first

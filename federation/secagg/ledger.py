@@ -4,6 +4,7 @@ index."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from federation.secagg.events import Lineage, Reopen
 from federation.secagg.formation import FormationBook, Standing
@@ -22,6 +23,8 @@ from federation.secagg.messages import (
     Upload,
     Void,
 )
+
+NOT_YET: Final = float("inf")
 
 
 @dataclass(slots=True, repr=False)
@@ -109,8 +112,11 @@ class Ledger:
     asked_digest: bytes = b""
 
     left: set[str] = field(default_factory=set)
-    """have taken back their consent, or were suspended: out at once, and of no later epoch unless readmitted. The last field:
-    checkpoints of before end without it"""
+    """have taken back their consent, or were suspended: out at once, and of no later epoch unless readmitted. Earlier versions'
+    checkpoints end here, or before"""
+    asked_at: float = NOT_YET
+    unhelpful: set[str] = field(default_factory=set)
+    """asked for a state, and gave none in time: the others are asked first"""
 
     def clear_attempt(self) -> None:
         """Forgets what belongs to one attempt, seeds first."""

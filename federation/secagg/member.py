@@ -481,11 +481,17 @@ class MemberMachine:
             raise violation(
                 "epoch", f"A state is asked for in epoch {event.epoch}, and this member is in {self._epoch}."
             )
-        if (event.round, event.state_digest) != (self._held.round, self._held.state_digest) or (
-            self._seat.round > event.round
-        ):
+        if (event.round, event.state_digest) not in self._given or self._seat.round > event.round:
             return []  # we have moved on: somebody else is asked
         return [PutState(self._epoch, event.round, event.state_digest, self._state_key(self._seat, event))]
+
+    @property
+    def _given(self) -> set[tuple[int, bytes]]:
+        """The states that we give: ours, and the one that we went on from, until q have signed ours. Its key is erased then."""
+        held = self._held
+        given = {(held.round, held.state_digest)}
+        ready = self._votes.latest("ready", self._epoch, held.round - 1)
+        return given if ready is None else given | {(ready.round, ready.state_digest)}
 
     def _hold(self, round_number: int, state_digest: bytes) -> Remember:
         self._applying = None

@@ -195,6 +195,7 @@ class World:
         self.misconduct: list[Misconduct] = []
         self.phases: list[PhaseChanged] = []
         self.kill_before: set[tuple[str, str]] = set()
+        self.gives_no_state: set[str] = set()
         self.cannot_start: set[str] = set()
         self.kill_after: set[tuple[str, str]] = set()
         self.fail_task: set[str] = set()
@@ -353,6 +354,8 @@ class World:
             else:
                 self.tasks.append((name, life, partial(self.deliver, name, StateReady(1, INITIAL))))
         elif isinstance(instruction, PutState):
+            if name in self.gives_no_state:
+                return
             blob = hashlib.sha256(instruction.state_digest + instruction.key).digest()
             self.blobs.add(blob)
             if lab.connected:

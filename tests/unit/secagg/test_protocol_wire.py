@@ -102,15 +102,16 @@ def test_an_empty_ledger_survives() -> None:
     assert codec.decode(codec.encode(Ledger(), Ledger), Ledger) == Ledger()
 
 
-def test_a_checkpoint_of_before_anybody_could_leave_is_read() -> None:
+def test_checkpoints_of_earlier_versions_are_read_and_cut_ones_are_not() -> None:
     data = codec.encode(Ledger(phase="gathering", asked="a"), Ledger)
     terms, windows = terms_of(), Windows(1, 1, 1, 1, 1, 1, 1)
-    for stored in (data, data[:-8]):
+    for stored in (data, data[:-16], data[:-24]):
         machine = CollectorMachine.from_checkpoint(terms, windows, lambda _: pytest.fail("asked"), stored)
         assert (machine.phase, machine.left) == ("gathering", frozenset())
         assert machine.checkpoint() == data
-    with pytest.raises(VerificationFailed):
-        CollectorMachine.from_checkpoint(terms, windows, lambda _: pytest.fail("asked"), data[:-9])
+    for cut in (1, 8, 9, 15, 17, 25):
+        with pytest.raises(VerificationFailed):
+            CollectorMachine.from_checkpoint(terms, windows, lambda _: pytest.fail("asked"), data[:-cut])
 
 
 def malformed() -> list[tuple[str, Any]]:

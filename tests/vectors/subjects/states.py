@@ -24,8 +24,9 @@ def state_file() -> bytes:
     return file_of(state.round, model, {}, state.scales)
 
 
-def file_key(made: Epoch) -> bytes:
-    return expand(made.group(2), t.transcript("state-file", rounds()[NAME].following.digest))
+def file_key(made: Epoch, state: int = 2) -> bytes:
+    of = rounds()[NAME].following if state == 2 else rounds()[NAME].state
+    return expand(made.group(state), t.transcript("state-file", of.digest))
 
 
 def _files() -> list[Document]:
@@ -189,7 +190,11 @@ def _provisions() -> tuple[list[Document], list[Document]]:
         _said("ProvideState", "five", 1, "holds state_1", "who does not yet", asked(), "It says nothing.", key=None),
         _said("ProvideState", "five", 1, "holds state_2", "another state of it", asked(state_digest=bytes(32)), "", key=None),
         _said("ProvideState", "five", 1, "holds state_2", "the state before", asked(round=1, state_digest=earlier),
-              "Its keys are erased.", key=None),
+              "q have not signed state_2 yet.", key=file_key(five, 1)),
+        _said("ProvideState", "five", 1, "holds state_2, certified", "the state before, later",
+              asked(round=1, state_digest=earlier), "Its keys are erased.", key=None),
+        _said("ProvideState", "five", 1, "holds state_2, certified", "who holds it, later", asked(), "The same file.",
+              key=file_key(five), sealed=sealed.file(file_key(five), state_file())),
     ]  # fmt: skip
     invalid = [_said("ProvideState", "five", 1, "holds state_2", "in another epoch", asked(epoch=2), "", check="epoch")]
     return cases, invalid
@@ -203,7 +208,8 @@ def state_document() -> Document:
     return {
         "section": "State",
         "comment": 'After round 1 of "five, attempt 1" in rounds.json. at: seated: it has made the setup (setup.json) and holds no '
-        "state; knows the epoch before: and took LINEAGE; holds state_1; holds state_2: it took part and computed it. key: under "
+        "state; knows the epoch before: and took LINEAGE; holds state_1; holds state_2: it took part and computed it; "
+        "holds state_2, certified: and was shown the receipts, as in the CatchUp of one that holds it already. key: under "
         'which the file is sealed; null: the member does nothing. ref: as in setup.json, of "five".',
         "cases": [*_files(), lineage, *caught, *provided],
         "invalid": [*_lineages(), *refused, *denied],
