@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final
 
 import structlog
@@ -51,8 +49,7 @@ from federation.secagg.messages import (
     Upload,
 )
 from federation.v1 import rounds_pb2
-from federation.weights.layout import Layout
-from federation.weights.state import MAX_FILE, ModelState, file_limit, read_state
+from federation.weights.state import MAX_FILE, ModelState
 from node_agent.consent.decision import plans_of
 from node_agent.consent.standing import ConsentOver
 from node_agent.rounds.disclosure import Disclosure, exact_in
@@ -62,14 +59,14 @@ from node_agent.rounds.lab import Lab
 from node_agent.rounds.refusals import Refusals, kept_as
 from node_agent.rounds.releasing import check_release
 from node_agent.rounds.standing import Door
+from node_agent.rounds.states import States
 from node_agent.rounds.sums import Sums
 from node_agent.rounds.training import Trainer
+from node_agent.rounds.uploads import Uploads
 from node_agent.runner.failure import for_the_lead
 
 log = structlog.get_logger()
 
-INLINE_UPDATE: Final = 512 << 10
-SEND_TRIES: Final = 4
 FIRST_PAUSE: Final = 1.0
 KEPT: Final = 256
 """messages that wait for a halt or a lease"""
@@ -111,20 +108,17 @@ class JobDriver:
         self._room.set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._contributing: dict[bytes, asyncio.Task[None]] = {}
-        self._ahead: dict[bytes, asyncio.Task[None]] = {}
-        """large updates that leave while they are made"""
-        self._fetching = asyncio.Lock()
-        """one file comes at a time: however often it is offered, two never write to one place"""
         self._newest: events.FetchSum | None = None
         self._kept: deque[Any] = deque(maxlen=KEPT)
         """what may not be said now, in order"""
-        self._state: ModelState | None = None
         self._door = Door()
         self._of_before = False
         """whether what is in hand tells of the epoch before"""
         self._log = log.bind(job=manifest.digest.hex()[:12], name=manifest.name)
         self._refusals = Refusals(lab, manifest, self._send, self._log)
         self._sums = Sums(lab, manifest, files, lambda: self.machine.bench)
+        self._states = States(lab.way, files, lambda: self.machine.position, self._log)
+        self._uploads = Uploads(lab, manifest.digest, files, self._spawn, self._log)
         records = lab.journal.records(manifest.digest)
         if records:
             self.machine.restore(records)
@@ -211,7 +205,7 @@ class JobDriver:
         await self._read_data()
         if self.machine.position.round:
             with contextlib.suppress(VerificationFailed):  # said where the state is used
-                self._know(await asyncio.to_thread(self._held))
+                self._know(await asyncio.to_thread(self._states.held))
         while True:
             event, proto = await self._queue.get()
             self._heard(proto)
@@ -308,8 +302,7 @@ class JobDriver:
                             "task.too-late", detail="the round went on without this node; its task was ended"
                         )
                     task.cancel()
-                self._leave_ahead(instruction.context)
-                self._files.update(instruction.context).unlink(missing_ok=True)
+                self._uploads.erase(instruction.context)
             case events.Forgone():
                 if self._terms.privacy is not None:
                     self._spawn(self._forgo(instruction.context))
@@ -317,8 +310,7 @@ class JobDriver:
                 for context in list(self._contributing):
                     if self._contributing[context].done():
                         del self._contributing[context]
-                        self._leave_ahead(context)
-                        self._files.update(context).unlink(missing_ok=True)
+                        self._uploads.erase(context)
                 self._lab.gate.settled(self.manifest.digest)
             case _:
                 raise OutOfOrder(f"The driver does not know {type(instruction).__name__}.")
@@ -347,13 +339,6 @@ class JobDriver:
         """Whether it takes part in a round that has not ended."""
         return bool(self._contributing)
 
-    def _held(self) -> ModelState:
-        """The state that the machine holds. Raises VerificationFailed when the disk does not."""
-        place = self.machine.position
-        if self._state is None or self._state.digest() != place.state_digest:
-            self._state = self._files.load(place.round, place.state_digest)
-        return self._state
-
     # ------------------------------------------------------------------------------------------------------ beside it
 
     async def _initial(self) -> None:
@@ -363,19 +348,20 @@ class JobDriver:
             if self.manifest.snapshot is not None:
                 snapshot = self._files.root / "snapshot.safetensors"
                 await self._lab.way.get_blob(self.manifest.snapshot, snapshot, MAX_FILE)
-            self._state = await self._trainer.initial(snapshot)
+            state = await self._trainer.initial(snapshot)
         except FederationError as error:
             self._failed(error, 1, "initial-model")
             return
-        digest = await asyncio.to_thread(self._state.digest)
-        self._know(self._state)
+        self._states.hold(state)
+        digest = await asyncio.to_thread(state.digest)
+        self._know(state)
         self._own(events.StateReady(1, digest))
 
     async def _contribute(self, task: events.Contribute) -> None:
         context, root = task.plan.context, b""
         try:
             consent = self._check_consent()
-            state = self._held()
+            state = self._states.held()
             await self._read_data()
             self._check_data(consent)
             charge = round_charge(self.manifest, header_only=task.header_only)
@@ -388,7 +374,7 @@ class JobDriver:
             return
         finally:
             if not root:
-                self._leave_ahead(context)
+                self._uploads.leave(context)
         self._lab.count("contributions")
         self._own(events.Encoded(context, root))
 
@@ -474,84 +460,26 @@ class JobDriver:
     async def _begin(self, task: events.Contribute, charge: Charge, update: GrowingUpdate) -> None:
         """What it costs is on disk before the first byte is made, and may leave."""
         await self._charge(task, charge)
-        self._begin_ahead(task.plan.context, update)
-
-    def _begin_ahead(self, context: bytes, update: GrowingUpdate) -> None:
-        if update.size > INLINE_UPDATE:
-            self._ahead[context] = self._spawn(self._send_ahead(context, update))
-
-    async def _send_ahead(self, context: bytes, update: GrowingUpdate) -> None:
-        """The bytes while they are made. What does not arrive goes again, and with a word to the log, before the trailer."""
-        with contextlib.suppress(FederationError, FileNotFoundError):
-            await self._lab.gate.admit(self.manifest.digest, Step.finish)
-            await self._lab.way.put_update(self.manifest.digest, context, update)
-
-    def _leave_ahead(self, context: bytes) -> None:
-        if (task := self._ahead.pop(context, None)) is not None:
-            task.cancel()
+        self._uploads.begin(task.plan.context, update)
 
     async def _send_upload(self, upload: Upload) -> None:
-        """The bytes first (or with it), then the signed trailer; the same bytes however often."""
-        path = self._files.update(upload.context)
-        if (ahead := self._ahead.get(upload.context)) is not None:
-            await asyncio.wait((ahead,))
-        proto = wire.to_proto(upload)
-        await self._lab.gate.admit(self.manifest.digest, Step.finish)
-        for attempt in range(SEND_TRIES):
-            try:
-                size = path.stat().st_size
-                if size <= INLINE_UPDATE:
-                    proto.inline_update = path.read_bytes()  # type: ignore[attr-defined]
-                else:
-                    await self._lab.way.put_update(self.manifest.digest, upload.context, GrowingUpdate.whole(path))
-                break
-            except FileNotFoundError:
-                self._log.info("update.gone", detail="the masked update was erased; this attempt goes on without it")
-                return
-            except Unavailable as error:
-                self._log.warning("update.interrupted", detail=error.message)
-                if attempt == SEND_TRIES - 1:
-                    return
-                await asyncio.sleep(0.2 * 2**attempt)
-            except FederationError as error:
-                self._log.info("update.refused", detail=error.message)
-                return
-        if self._consents():
+        proto = await self._uploads.deliver(upload)
+        if proto is not None and self._consents():
             self._send(proto)
 
-    def _state_limit(self) -> int:
-        """Bytes of a state's file, as far as the model that is here tells."""
-        try:
-            return file_limit(Layout.of(self._held().arrays).size)
-        except VerificationFailed:  # none is here
-            return MAX_FILE
-
     async def _fetch_state(self, wanted: events.FetchState) -> None:
-        path = self._files.root / "fetched.safetensors"
-        try:
-            async with self._fetching:
-                await self._lab.way.get_blob(wanted.state_blob, path, await asyncio.to_thread(self._state_limit))
-                if wanted.key:
-                    path = await asyncio.to_thread(self._files.unsealed, path, wanted.key)
-                state = await asyncio.to_thread(read_state, path)
-                if state.round != wanted.round or await asyncio.to_thread(state.digest) != wanted.state_digest:
-                    raise VerificationFailed("The state that came is not the one that the members certified.")
-                await asyncio.to_thread(self._files.keep, state)
-        except FederationError as error:
-            hint = error.hint or "This node asks for it again. If it stays so, tell the coordinator's operator."
-            self._log.error("state.not-fetched", round=wanted.round, detail=error.message, hint=hint)
-            return
-        self._state = state
-        self._know(state)
-        self._own(events.StateReady(wanted.round, wanted.state_digest))
+        state = await self._states.fetch(wanted)
+        if state is not None:
+            self._know(state)
+            self._own(events.StateReady(wanted.round, wanted.state_digest))
 
     async def _apply(self, fetch: events.FetchSum) -> None:
         close = fetch.close
         said: events.SumApplied | events.SumRefused
         stepped: ModelState | None = None
         try:
-            async with self._fetching:
-                state = self._held()
+            async with self._states.coming:
+                state = self._states.held()
                 stepped, figures = await self._sums.applied(fetch, state)
         except ProtocolViolation as error:
             kept = self._refusals.keep(error, self._sums.as_told(close))
@@ -573,13 +501,13 @@ class JobDriver:
             return  # another sum for this attempt was told meanwhile: the machine waits for what comes of that one
         if stepped is not None:
             self._lab.count("rounds")
-            self._state = stepped
+            self._states.hold(stepped)
             self._know(stepped)
         self._own(said)
 
     async def _provide(self, epoch: int, digest: bytes, key: bytes) -> None:
         """``key``: seals it for the other members alone."""
-        blob = await self._put(digest, key)
+        blob = await self._states.put(digest, key)
         if blob:
             self._send(rounds_pb2.StateStored(epoch=epoch, state_digest=digest, blob=blob))
 
@@ -598,25 +526,10 @@ class JobDriver:
         key = self.machine.release_key(digest)
         if not key:
             return
-        blob = await self._put(digest, key)
+        blob = await self._states.put(digest, key)
         if blob:
             wrapped = wrap(key, recipients, release_purpose(self.manifest.digest, digest))
             self._send(wire.to_proto(self.machine.sealing(digest, blob, wrapped)))
-
-    async def _put(self, digest: bytes, key: bytes) -> bytes:
-        """A state's file among the blobs; empty when it is not here, or could not be put."""
-        path = await asyncio.to_thread(self._files.find, digest)
-        if path is None:
-            return b""
-        try:
-            if key:
-                path = await asyncio.to_thread(self._files.sealed, path, key)
-            blob = await asyncio.to_thread(_digest_of, path)
-            await self._lab.way.put_blob(blob, path)
-        except (FederationError, FileNotFoundError) as error:
-            self._log.warning("state.not-provided", detail=str(error))
-            return b""
-        return blob
 
 
 def _step_of(proto: Any) -> Step:
@@ -626,11 +539,6 @@ def _step_of(proto: Any) -> Step:
 async def _after(before: asyncio.Task[None], work: Coroutine[Any, Any, None]) -> None:
     await before
     await work
-
-
-def _digest_of(path: Path) -> bytes:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").digest()
 
 
 def event_of(job: bytes, proto: Any) -> rounds_pb2.NodeEvent:

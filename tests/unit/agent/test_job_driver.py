@@ -26,7 +26,7 @@ from federation.secagg.messages import Ack, Ready, Receipt, Upload
 from federation.v1 import rounds_pb2
 from federation.weights.layout import Layout
 from federation.weights.state import ModelState, file_limit, read_state, write_state
-from node_agent.rounds import driver, training
+from node_agent.rounds import driver, training, uploads
 from node_agent.rounds.driver import event_of
 from node_agent.store.journal import Journal
 from tests.unit.agent.hall import DATA, JOB, PEOPLE, ROUTE, Bench, Hall, Office, model
@@ -62,7 +62,7 @@ def test_a_large_update_leaves_while_it_is_made_and_again_from_where_it_broke(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One lab's way breaks in the middle, twice: what is sent again are the same bytes, since the hall checks the signed root."""
-    monkeypatch.setattr(driver, "INLINE_UPDATE", 8)
+    monkeypatch.setattr(uploads, "INLINE_UPDATE", 8)
     hall = paced(Hall(tmp_path / "hall", JOB + "  rounds: 1\n"))
     offsets: dict[str, list[int]] = {name: [] for name in PEOPLE}
     signed: set[str] = set()
@@ -82,7 +82,7 @@ def test_a_large_update_leaves_while_it_is_made_and_again_from_where_it_broke(
 
 
 def test_nothing_of_an_update_leaves_when_its_task_fails(hall: Hall, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(driver, "INLINE_UPDATE", 8)
+    monkeypatch.setattr(uploads, "INLINE_UPDATE", 8)
     office = hall.offices[PEOPLE[0]]
     office.worker.trained = lambda arrays: {**arrays, "bias": np.full(4, np.nan, np.float32)}
     hall.play(Hall.run, Hall.settle)
