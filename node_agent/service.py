@@ -47,6 +47,7 @@ from node_agent.catalogue.versions import sealed_versions
 from node_agent.consent.deciding import handlers_of
 from node_agent.consent.decision import Decision, Situation, chosen_data, decide, denied, plans_of, weigh
 from node_agent.consent.inbox import Inbox, given_by, why_denied
+from node_agent.consent.lapses import Lapses
 from node_agent.consent.packs import held_policy
 from node_agent.consent.standing import Standing
 from node_agent.control import Control
@@ -124,6 +125,7 @@ class NodeAgent:
             self._check_lift,
         )
         self.revocations = Revocations(home.revocations)
+        self.lapses = Lapses(journal, self.credential, lambda: self.roll)
         self.inbox = Inbox(journal, _now, self._decided)
         route = route_to(self.membership.places[0], os.environ)
         self.link = Link(route, self._credentials, self._hello, self._hear, self._room)
@@ -176,12 +178,17 @@ class NodeAgent:
         if self.witness.stopped:
             log.error("witness.stopped", detail=self.witness.stopped, hint=HINT)
             self.link.mute(self.witness.stopped)
-        for record in self.journal.jobs():
+        for record in (*self.journal.jobs(), *self.journal.jobs("suspended")):
             if self.carrying_out.ends(record.job, record.manifest):
                 continue
             try:
                 if self.revocations.revoked(record.job):
                     await self._leave_behind(record.job)
+                    continue
+                if why := self.lapses.why(record.job):
+                    self.journal.lapse(record.job, why)
+                if self.lapses.lapsed(record.job):
+                    log.warning("consent.lapsed", job=record.job.hex()[:12], detail=why or record.reason)
                     continue
                 manifest = open_manifest(record.manifest, self.roll)
                 self.roll.require_lead(manifest.lead.id)
@@ -290,7 +297,7 @@ class NodeAgent:
             member=self.settings.member,
             node=self.settings.node,
             offer=offer,
-            positions=[driver.position for driver in self.jobs.values()],
+            positions=[*(driver.position for driver in self.jobs.values()), *self.lapses.positions()],
             version=product_version(),
         )
         return rounds_pb2.NodeEvent(hello=hello)
@@ -362,13 +369,13 @@ class NodeAgent:
             self.link.route = self._turn()
             self.link.redial()
         for job, driver in list(self.jobs.items()):
-            why = self.membership.suspended
             try:
                 self.roll.require_lead(driver.manifest.lead.id)
             except InvalidIdentity as error:
-                why = why or error.message
-            if why:
-                self._end(job, "failed", why)
+                self._end(job, "failed", error.message)
+                continue
+            if why := self.lapses.why(job) or self.membership.suspended:
+                self._lapse(job, why)
 
     async def _consider(self, job: bytes, envelope: bytes) -> None:
         """Decide once, keep the answer on disk, then say it."""
@@ -398,6 +405,7 @@ class NodeAgent:
     async def _reply(self, job: bytes, envelope: bytes) -> rounds_pb2.ConsentReply | rounds_pb2.ConsentRevocation:
         if (over := self.revocations.of(job)) is not None:
             return rounds_pb2.ConsentRevocation(envelope=over)
+        await self.carrying_out.closed(job)
         record, question = self.journal.consent(job), self.journal.question(job)
         if record is not None and record.granted and self.halts.level(job):
             raise Halted(f"It is halted here: {self.halts.reason(job)}.", hint="The node is asked again later.")
@@ -490,6 +498,8 @@ class NodeAgent:
         )
         names = chosen_data(manifest, self.settings.data_sets)
         self.journal.answer(record, envelope, plans_of(manifest, names))
+        if not consent.granted and self.lapses.lapsed(manifest.digest):  # taken back, asked anew, and it says no
+            self.journal.end_job(manifest.digest, "denied", "; ".join(consent.reasons))
         return consent, record
 
     # -------------------------------------------------------------------------------------------------------- revocation
@@ -508,7 +518,7 @@ class NodeAgent:
     def _leave(self, job: bytes, cause: Cause, by: str, words: str) -> bool:
         """On disk when this returns, and from then on nothing is said of the job. False: it was over before."""
         record = self.journal.consent(job)
-        if record is None or not record.granted:
+        if record is None or not (record.granted or self.lapses.lapsed(job)):
             raise NotFound("This lab has not consented to such a job.", hint="See: concord-node consents")
         if self.revocations.revoked(job):
             return False
@@ -527,7 +537,7 @@ class NodeAgent:
         if driver is not None:
             await driver.stop()
         record = self.journal.job(job)
-        if record is not None and record.state == "active":
+        if record is not None and record.state in {"active", "suspended"}:
             envelope = self.revocations.of(job)
             assert envelope is not None
             over = open_revocation(envelope, self.credential)
@@ -634,9 +644,22 @@ class NodeAgent:
                 state, reason = "stopped", self.halts.reason(job)
             log.info("job.ended", job=job.hex()[:12], name=driver.manifest.name, state=state, reason=reason)
             self.carrying_out.closing(job, self._spawn(self._close(driver, job, state, reason)))
+        elif self.lapses.lapsed(job):
+            self.carrying_out.closing(job, self._spawn(self._close(None, job, state, reason)))
 
-    async def _close(self, driver: JobDriver, job: bytes, state: str, reason: str) -> None:
+    def _lapse(self, job: bytes, why: str) -> None:
+        """This lab is out, or was: its worker ends and it says nothing more of the job, until it is taken back and asked anew."""
+        driver = self.jobs.pop(job)
+        log.warning("consent.lapsed", job=job.hex()[:12], name=driver.manifest.name, detail=why)
+        self.carrying_out.closing(job, self._spawn(self._set_aside(driver, job, why)))
+
+    async def _set_aside(self, driver: JobDriver, job: bytes, why: str) -> None:
         await driver.stop()
+        await asyncio.to_thread(self.journal.lapse, job, why)
+
+    async def _close(self, driver: JobDriver | None, job: bytes, state: str, reason: str) -> None:
+        if driver is not None:
+            await driver.stop()
         await asyncio.to_thread(self.journal.end_job, job, state, reason)
         await asyncio.to_thread(self._files(job).erase_work)
 

@@ -19,6 +19,8 @@ class Session:
     queue: asyncio.Queue[bytes | None] = field(default_factory=lambda: asyncio.Queue(QUEUE_LIMIT))
     refusals: int = 0
     """events of this stream that were refused"""
+    held: dict[bytes, rounds_pb2.Position] = field(default_factory=dict)
+    """where the node's hello said that it stands, by job"""
 
     def send(self, data: bytes) -> bool:
         try:

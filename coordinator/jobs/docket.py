@@ -25,7 +25,16 @@ from coordinator.store.blobs import Blobs
 from coordinator.store.database import ConsentRow, Database, JobRow
 from coordinator.store.spool import Spool
 from coordinator.web.metrics import Metrics
-from federation.errors import FederationError, Halted, InvalidManifest, NotFound, PolicyDenied, ProtocolViolation, plain
+from federation.errors import (
+    FederationError,
+    Halted,
+    InvalidIdentity,
+    InvalidManifest,
+    NotFound,
+    PolicyDenied,
+    ProtocolViolation,
+    plain,
+)
 from federation.halt.levels import Level
 from federation.identity.consent import open_consent
 from federation.identity.credential import NodeCredential, verify_credential
@@ -54,6 +63,7 @@ REFUSAL_CODE: Final = re.compile(r"[a-z0-9-]{1,40}(/[a-z0-9-]{1,40})?")
 QUOTATION_MARKS: Final = str.maketrans("“”", "''")
 MIN_PREFIX: Final = 6
 DIGEST_DIGITS: Final = 64
+STATE_DIGEST: Final = 32
 HEX: Final = frozenset("0123456789abcdef")
 
 
@@ -229,7 +239,7 @@ class Docket:
         key = (session.member, session.node)
         if key in case.answers and case.answers[key].state in ANSWERED:
             return
-        if case.state != "consulting" and not self._may_join(case, session.member):
+        if case.state != "consulting" and not self._may_join(case, session.member) and not self._put_out_of(case, key):
             return
         if not is_invited(case.manifest.spec.participants, roll.member(session.member)):
             return
@@ -252,6 +262,12 @@ class Docket:
             and member not in placed
             and len(placed) < case.manifest.spec.participants.max_members
         )
+
+    @staticmethod
+    def _put_out_of(case: Case, key: tuple[str, str]) -> bool:
+        """Whether this node was in the job when a roll put it out, and has not consented anew. Its answer was made void then."""
+        answer = case.answers.get(key)
+        return case.state in UNDER_WAY and key in case.placement and answer is not None and answer.state == UNABLE
 
     def _answer(self, case: Case, answer: ConsentRow) -> None:
         now = self._clock()
@@ -287,6 +303,14 @@ class Docket:
             return  # what was taken back stays so
         if case.state != "consulting" and not self._may_join(case, session.member) and here not in case.placement:
             return
+        if self._put_out_of(case, here):
+            since = consent.binds.roll if consent.binds is not None else b""
+            if why := self._registry.roll().put_out_since(
+                since, session.member, self._credential(session).identity_key
+            ):
+                raise InvalidIdentity(
+                    f"The consent is of before the member was put out. {why}", hint="It is asked anew."
+                )
         state = "granted" if consent.granted else "denied"
         self._answer(case, ConsentRow(consent.member, consent.node, state, consent.reasons, envelope))
         if case.state == "consulting":
@@ -367,7 +391,9 @@ class Docket:
                 change.add_line(case.digest, now, "joins at the next epoch", session.member)
                 change.audit(now, "placement", case.digest)
             driver.seat(*here)
-        driver.say(events.Connected(session.member))
+        else:
+            driver.say(events.Readmitted(session.member))
+        driver.say(self._connection(session, case.manifest.digest))
         driver.say(events.Join(session.member))
 
     def _unable(self, case: Case, session: Session, why: str) -> None:
@@ -544,28 +570,32 @@ class Docket:
 
     def connected(self, session: Session, hello: rounds_pb2.Hello) -> None:
         self._seen(session, "active")
-        held = {position.job: position for position in hello.positions}
+        session.held = held = {position.job: position for position in hello.positions}
         for case in list(self._cases.values()):
             if self._stopped_part(case, session.member, session.node):
                 continue
             self._ask(case, session)
-            if revocations.over(case.answers.get((session.member, session.node))):
+            here = (session.member, session.node)
+            if revocations.over(case.answers.get(here)) or self._put_out_of(case, here):
                 continue
             if case.driver is not None and case.driver.members.get(session.member) == session.node:
-                position = held.get(case.manifest.digest)
-                if position is None and case.driver.takes_members:
+                if case.manifest.digest not in held and case.driver.takes_members:
                     session.send(self._question(case))  # its journal knows nothing of the job: it comes in anew
-                case.driver.say(
-                    events.Connected(session.member, position.round, position.state_digest)
-                    if position is not None and len(position.state_digest) == 32
-                    else events.Connected(session.member)
-                )
+                case.driver.say(self._connection(session, case.manifest.digest))
                 if case.driver.done:
                     self.rounds_over(case.digest)
         for job in held:
             if job.hex() not in self._cases:
                 self._tell_end(session, job)
         self._place_all()
+
+    @staticmethod
+    def _connection(session: Session, job: bytes) -> events.Connected:
+        """With where its hello said that it stands."""
+        position = session.held.get(job)
+        if position is None or len(position.state_digest) != STATE_DIGEST:
+            return events.Connected(session.member)
+        return events.Connected(session.member, position.round, position.state_digest)
 
     def _tell_end(self, session: Session, job: bytes) -> None:
         try:
@@ -820,7 +850,7 @@ class Docket:
             self._fail(case, error.message)
             return
         for key, answer in list(case.answers.items()):
-            if key in out and answer.state != UNABLE:
+            if key in out and answer.state not in {UNABLE} | revocations.OVER:
                 why = f"{out[key]} by the members' roll, version {roll.version}"
                 self._answer(case, replace(answer, state=UNABLE, reasons=(why,)))
                 self.note(case.digest, key[0], why)

@@ -148,6 +148,18 @@ class Roll:
             )
         return found
 
+    def put_out_since(self, digest: bytes, member: str, key: bytes) -> str:
+        """Why this node was no node of the federation under this roll, or under one since the roll of that digest; empty: it always
+        was. Of a digest that is not in this line only this roll is asked."""
+        line = (*self.past, self)
+        since = next((place for place, roll in enumerate(line) if roll.digest == digest), len(line) - 1)
+        for roll in line[since:]:
+            try:
+                roll.require_node(member, key)
+            except InvalidIdentity as error:
+                return error.message
+        return ""
+
     def require_lead(self, identifier: str) -> RollLead:
         """The lead, if it may submit jobs now. Raises InvalidIdentity that says why not."""
         lead = self.lead(identifier)

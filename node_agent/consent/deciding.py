@@ -100,8 +100,9 @@ def revoke(home: Home, job: str, role: str, words: str) -> str:
 
 
 def consented(journal: Journal, wanted: str) -> ConsentRecord:
-    """A consent that was given, by name (the newest), digest or its first digits. Raises NotFound."""
-    known = [record for record in journal.consents() if record.granted]
+    """A consent that was given, by name (the newest), digest or its first digits; also one that has lapsed. Raises NotFound."""
+    lapsed = {record.job for record in journal.jobs("suspended")}
+    known = [record for record in journal.consents() if record.granted or record.job in lapsed]
     found = [record for record in known if record.name == wanted][-1:]
     if not found and len(wanted) >= inbox.MIN_PREFIX and set(wanted) <= inbox.HEX:
         found = [record for record in known if record.job.hex().startswith(wanted)]

@@ -56,12 +56,17 @@ class CarryingOut:
         agent.halts.end_job(job)
         agent.journal.end_job(job, "stopped", agent.halts.reason(job))
         agent._files(job).erase_work()
-        log.warning("job.stopped", job=job.hex()[:12], detail="It was stopped while this node was down.")
+        log.warning("job.stopped", job=job.hex()[:12], detail="It was stopped while it did not run here.")
         return True
 
     def closing(self, job: bytes, task: asyncio.Task[None]) -> None:
         self._closing[job] = task
         task.add_done_callback(lambda _task: self._closing.pop(job, None))
+
+    async def closed(self, job: bytes) -> None:
+        """Returns when what is being closed of the job is closed."""
+        if (task := self._closing.get(job)) is not None:
+            await asyncio.wait({task})
 
     # ------------------------------------------------------------------------------------------------------------- obeying
 
@@ -74,6 +79,8 @@ class CarryingOut:
                 self._stop(job)
             elif level is Level.drain and job not in self._draining:
                 self._drain(job)
+        for record in agent.journal.jobs("suspended"):
+            reached += self.ends(record.job, record.manifest)
         for told in agent.halts.told():
             digest = told.signed.digest
             self._reached[digest] = self._reached.get(digest, 0) + reached

@@ -50,7 +50,7 @@ CREATE TABLE consents (
 ) STRICT;
 
 -- A job that this node works on, by the manifest that its lead signed, verbatim.
--- state: active | finished | failed | withdrawn | superseded | revoked | expired.
+-- state: active | suspended | finished | failed | withdrawn | superseded | revoked | expired | denied.
 CREATE TABLE jobs (
     job      BLOB PRIMARY KEY CHECK (length(job) = 32),
     manifest BLOB NOT NULL,
@@ -317,7 +317,9 @@ class Journal(Ledger, Questions):
             )
             if consent.granted:
                 run(
-                    "INSERT INTO jobs VALUES (?, ?, 'active', '') ON CONFLICT (job) DO NOTHING", (consent.job, manifest)
+                    "INSERT INTO jobs VALUES (?, ?, 'active', '') ON CONFLICT (job) DO UPDATE SET state='active', reason=''"
+                    " WHERE state='suspended'",
+                    (consent.job, manifest),
                 )
                 plan(run, consent.job, consent.name, plans or {})
 
@@ -347,6 +349,14 @@ class Journal(Ledger, Questions):
         with self._asking() as run:
             row = run("SELECT job, manifest, state, reason FROM jobs WHERE job=?", (job,)).fetchone()
         return None if row is None else JobRecord(*row)
+
+    def lapse(self, job: bytes, reason: str) -> None:
+        """The consent holds no more, and the lab is to be asked anew. What the job's machine remembers stays: it has voted, and is
+        held to it if it comes back."""
+        with self._change() as run:
+            run("UPDATE consents SET granted=0, reasons=? WHERE job=?", (reason, job))
+            run("DELETE FROM questions WHERE job=?", (job,))
+            run("UPDATE jobs SET state='suspended', reason=? WHERE job=? AND state='active'", (reason, job))
 
     def end_job(self, job: bytes, state: str, reason: str = "") -> None:
         """The job takes its last state, and everything that its machine remembered is erased."""

@@ -16,6 +16,8 @@ from coordinator.client.sdk import Federation
 from coordinator.client.views import Job
 from examples.local_federation import LocalFederation
 from federation.errors import InvalidIdentity, OutOfOrder, Unavailable
+from federation.identity.consent import read_consent
+from federation.identity.envelope import open_envelope
 from federation.identity.roll import Roll
 from node_agent.settings import Home as NodeHome
 from tests.e2e.commands import eventually, refused, said
@@ -221,3 +223,31 @@ def test_the_coordinator_is_started_again_and_nothing_that_was_decided_is_lost(f
         listed = governing.proposals()
     assert [asked.standing for asked in listed] == ["open", "in-force", "in-force"]
     assert all(asked.tally.yes >= 3 for asked in listed[1:])
+
+
+def test_a_member_that_is_taken_back_comes_into_the_job_that_runs_with_a_fresh_consent(five: Runs) -> None:
+    """Suspended after the first round, out of the next epoch, taken back, asked anew, and in the sums again."""
+    listed = json.loads(officer(five.local, "ar", "proposals", "-o", "json"))
+    vote(five, next(each["proposal"] for each in listed if each["state"] == "open"), "ar", "be", "ch", "dk")
+    path = five.document("put-out-and-back", rounds=60, run_config={"pause": 0.2}, **SPEC)
+    with five.submitted(path) as (client, name):
+        first = consent_of(watch(client, name, until=lambda job: job.rounds_closed >= 1), "eg")
+        vote(five, officer(five.local, "ar", "propose", "suspension", "--suspend", "eg"), "ar", "be", "ch", "dk")
+        without = watch(client, name, until=lambda job: job.epoch == 2 and "eg" not in job.rounds[-1].cohort)
+        assert set(without.roster) == set(NAMES) - {"eg"}
+        vote(five, officer(five.local, "ar", "propose", "admission", "--restore", "eg"), "ar", "be", "ch")
+        again = watch(client, name, until=lambda job: "eg" in job.rounds[-1].cohort and job.epoch == 3)
+        assert set(again.roster) == set(NAMES)
+        second = consent_of(again, "eg")
+        assert first != second, "it was asked anew"
+        assert second == node_roll(five, "eg").digest
+        client.withdraw(name, "seen")
+
+
+def consent_of(job: Job, member: str) -> bytes:
+    """The digest of the roll under which the member has consented."""
+    said = next(each for each in job.consents if each.member == member)
+    assert said.state == "granted"
+    binds = read_consent(open_envelope(said.envelope, "consent")).binds
+    assert binds is not None
+    return binds.roll
