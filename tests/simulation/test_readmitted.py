@@ -36,7 +36,7 @@ def test_who_is_taken_back_is_in_the_sums_again_wherever_it_stood_when_it_was_pu
     n: int, phase: str, blind: bool, soon: bool
 ) -> None:
     """``soon``: before an epoch without it stands."""
-    world = growing(n, n, blind=blind, rounds=8)
+    world = growing(n, n, blind=blind, rounds=12)
     world.run(until=lambda world: world.collector.round == 2 and world.collector.phase == phase)
     suspend(world, "m2")
     if not soon:
@@ -49,7 +49,7 @@ def test_who_is_taken_back_is_in_the_sums_again_wherever_it_stood_when_it_was_pu
     assert world.done is not None, (world.stuck, world.collector.story)
     assert not world.misconduct
     assert members(world.formed[-1]) == world.names
-    assert cohort_names(world, 8) == world.names
+    assert cohort_names(world, 12) == world.names
     assert {lab.machine.position.state_digest for lab in world.labs.values()} == {world.done.state_digest}
 
 
