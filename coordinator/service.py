@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import ssl
 import time
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
@@ -26,6 +27,7 @@ from coordinator.api.node_link import NodeLinkService
 from coordinator.api.releases import add_releases
 from coordinator.api.services import BlobService, EnrolmentService, JobService, add_services
 from coordinator.api.sessions import Sessions
+from coordinator.api.timing import Timing
 from coordinator.audit.book import LogBook
 from coordinator.audit.keys import log_signer
 from coordinator.catalogue.shelf import Shelf
@@ -43,14 +45,18 @@ from coordinator.store.database import Database
 from coordinator.store.spool import Spool
 from coordinator.web.metrics import Metrics
 from coordinator.web.readiness import Readiness
-from coordinator.web.server import WebServer
+from coordinator.web.server import WebServer, tls_of
+from coordinator.web.survey import Sources, Survey, Term
 from federation.errors import InvalidUsage
+from federation.exposure import check_exposure
 from federation.identity.keys import SigningKey
 
 log = structlog.get_logger()
 
 MESSAGE_LIMIT = 4 << 20
 GRACE_SECONDS = 1.0
+SERVER_LIFETIME = timedelta(days=90)
+"""of the certificate that the coordinator makes for itself at each start"""
 OPTIONS: list[tuple[str, int]] = [
     ("grpc.max_receive_message_length", MESSAGE_LIMIT),
     ("grpc.max_send_message_length", 64 << 20),
@@ -79,6 +85,7 @@ def product_version() -> str:
 
 async def serve(home: Home, settings: Settings) -> None:
     """Runs until SIGTERM or SIGINT. Raises InvalidUsage when an address cannot be listened on."""
+    tls = web_tls(home, settings)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -94,13 +101,15 @@ async def serve(home: Home, settings: Settings) -> None:
     book = LogBook(database, settings.federation, signer, registry.roll, time.time, settings.log_head_seconds)
     docket = Docket(database, blobs, spool, sessions, registry, releases, metrics, time.time, book, halts)
     halts.changed, releases.decided = docket.halted, docket.rounds_over
+    halts.carried_out = metrics.halt_carried_out
     assembly = Assembly(registry, [docket.amended], [releases.heard])
-    metrics.observe(docket.states, lambda: _node_states(database, sessions))
     shelf = Shelf(database, registry, time.time)
     ready = Readiness(loop, database.answers)
-    web = WebServer(settings.metrics, metrics.registry, ready, book) if settings.metrics else None
-    server = grpc.aio.server(options=OPTIONS, interceptors=(Parsing(),))
-    server.add_generic_rpc_handlers((NodeLinkService(registry, sessions, docket, spool, shelf, assembly).handler(),))
+    server = grpc.aio.server(options=OPTIONS, interceptors=(Parsing(), Timing(metrics)))
+    link = NodeLinkService(
+        registry, sessions, docket, spool, shelf, assembly, metrics.stream_opened, metrics.update_resumed
+    )
+    server.add_generic_rpc_handlers((link.handler(),))
     CatalogueService(registry, shelf).add_to(server)
     jobs = JobService(registry, database, docket, sessions, releases, JobViews(database, registry))
     add_halts(server, HaltService(registry, halts))
@@ -113,7 +122,12 @@ async def serve(home: Home, settings: Settings) -> None:
     add_governance(server, assembly)
     AuditLogService(registry, book).add_to(server)
     add_releases(server, releases, docket)
-    address = _listen(server, registry.authority, settings.listen)
+    address, good = _listen(server, registry.authority, settings.listen)
+    authority = registry.authority.certificate
+    terms = {"server": good, "authority": Term(authority.not_valid_before_utc, authority.not_valid_after_utc)}
+    sources = Sources(database, registry, sessions, docket, halts, book, spool, terms, time.time)
+    Survey(metrics, sources).register(metrics.registry)
+    web = WebServer(settings.metrics, metrics.registry, ready, book, tls) if settings.metrics else None
     releases.resume()
     docket.resume()
     await server.start()
@@ -134,9 +148,27 @@ async def serve(home: Home, settings: Settings) -> None:
     database.close()
 
 
-def _listen(server: grpc.aio.Server, authority: Authority, listen: str) -> str:
+def web_tls(home: Home, settings: Settings) -> ssl.SSLContext | None:
+    """Raises InvalidUsage for settings that would show this coordinator's figures to the public."""
+    named = [bool(name) for name in (settings.metrics_certificate, settings.metrics_key)]
+    if any(named) and not all(named):
+        raise InvalidUsage(
+            "Of metrics_certificate and metrics_key only one is set.", hint="Set both for TLS, or neither."
+        )
+    check_exposure(
+        settings.metrics,
+        tls=all(named),
+        setting="metrics:",
+        hint="Set metrics_certificate and metrics_key, or listen on 127.0.0.1 or a private address.",
+    )
+    return tls_of(home.root / settings.metrics_certificate, home.root / settings.metrics_key) if all(named) else None
+
+
+def _listen(server: grpc.aio.Server, authority: Authority, listen: str) -> tuple[str, Term]:
+    """The address, and for how long the certificate is good that is shown there."""
     host, _, port = listen.rpartition(":")
-    certificate, key = authority.server(host.strip("[]"), datetime.now(UTC), timedelta(days=90))
+    now = datetime.now(UTC)
+    certificate, key = authority.server(host.strip("[]"), now, SERVER_LIFETIME)
     credentials = grpc.ssl_server_credentials([(key, certificate)], authority.certificate_pem, require_client_auth=True)
     try:
         bound = server.add_secure_port(listen, credentials)
@@ -148,10 +180,4 @@ def _listen(server: grpc.aio.Server, authority: Authority, listen: str) -> str:
         raise InvalidUsage(
             f"{listen} cannot be listened on.", hint="Is another coordinator running? Choose another address."
         )
-    return f"{host}:{bound}"
-
-
-def _node_states(database: Database, sessions: Sessions) -> dict[str, int]:
-    connected = len(sessions.all())
-    with database.transaction() as change:
-        return {"connected": connected, "away": len(change.nodes()) - connected}
+    return f"{host}:{bound}", Term(now, now + SERVER_LIFETIME)

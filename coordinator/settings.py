@@ -26,6 +26,12 @@ class Settings(BaseSettings):
     federation: str = Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
     listen: str = "127.0.0.1:7443"
     metrics: str = "127.0.0.1:9464"
+    """where /metrics, /healthz, /readyz and /log are served; empty: nowhere. Elsewhere than on this machine or a private network
+    only with a certificate"""
+    metrics_certificate: str = ""
+    """PEM file with which they are served over TLS, chain included; from the home"""
+    metrics_key: str = ""
+    """PEM file of its key, readable by nobody else"""
     certificate_hours: float = Field(24.0, gt=0, le=24 * 90)
     max_update_bytes: int = Field(64 << 30, gt=0)
     log_head_seconds: float = Field(5.0, gt=0, le=3600)

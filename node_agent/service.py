@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import signal
+import ssl
 import sys
 import time
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ import structlog
 from cryptography import x509
 
 from federation.errors import FederationError, Halted, InvalidIdentity, InvalidUsage, NotFound, PolicyDenied
+from federation.exposure import check_exposure
 from federation.halt.levels import Level
 from federation.halt.order import SignedLift, SignedOrder
 from federation.halt.powers import check_lift, check_order, lease_seconds
@@ -81,7 +83,9 @@ from node_agent.store.files import write_whole
 from node_agent.store.journal import ConsentRecord, Journal
 from node_agent.store.questions import Question
 from node_agent.store.revocations import Revocations
-from node_agent.telemetry.metrics import MetricsServer, NodeMetrics
+from node_agent.telemetry.lab import survey_of
+from node_agent.telemetry.metrics import NodeMetrics
+from node_agent.telemetry.server import MetricsServer, tls_of
 from node_agent.witness.notebook import Notebook
 from node_agent.witness.watcher import HINT, Me, Witness
 
@@ -133,7 +137,8 @@ class NodeAgent:
         self.bulletin = Bulletin(home, self.key, self.credential, self.link.connected, self.link.send)
         self.carrying_out = CarryingOut(self)
         self.halt_link = HaltLink(lambda: self.link.route, self._credentials, self.halts, self.carrying_out.connected)
-        self.metrics = NodeMetrics(product_version(), self.link.connected.is_set, lambda: len(self.jobs))
+        self.metrics = NodeMetrics(product_version())
+        self.link.count, self.link.sent = self.metrics.count, self.metrics.sent
         self.lab = Lab(
             journal,
             self.key,
@@ -161,6 +166,7 @@ class NodeAgent:
             settings.witness_seconds,
             self.metrics.count,
         )
+        survey_of(self).register(self.metrics.registry)
 
     @property
     def roll(self) -> Roll:
@@ -462,6 +468,8 @@ class NodeAgent:
         async with self._answering:
             consent, record = await asyncio.to_thread(self._answer, manifest, envelope, question, denial)
         self.metrics.count("consents_granted" if consent.granted else "consents_denied")
+        if not consent.granted:
+            self.metrics.denied(consent.reasons)
         log.info(
             "consent.answered",
             job=manifest.digest.hex()[:12],
@@ -526,6 +534,7 @@ class NodeAgent:
             job, consent_digest(record.envelope), self.settings.member, self.settings.node, cause, by, _now()
         )  # fmt: skip
         envelope = self.revocations.put(job, seal_revocation(said, self.key), words)
+        self.metrics.consent_ended(cause)
         log.warning("consent.over", job=job.hex()[:12], name=record.name, cause=cause)
         self.link.send(event_of(job, rounds_pb2.ConsentRevocation(envelope=envelope)))
         self.witness.expect(envelope, "revocation")
@@ -603,6 +612,8 @@ class NodeAgent:
                 self._spec(manifest, consent, files),
                 self.accelerators,
                 gate=self.halts,
+                count=self.metrics.count,
+                took=self.metrics.took,
             ),
             files,
             lambda: tuple(self.versions.of(path) for path in paths),
@@ -707,9 +718,10 @@ async def _serve(home: Home, settings: NodeSettings, journal: Journal) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    tls = metrics_tls(home, settings)
     agent = NodeAgent(home, settings, journal)
     server = (
-        MetricsServer(settings.metrics, agent.metrics.registry, agent.link.connected.is_set)
+        MetricsServer(settings.metrics, agent.metrics.registry, agent.link.connected.is_set, tls)
         if settings.metrics
         else None
     )
@@ -725,6 +737,24 @@ async def _serve(home: Home, settings: NodeSettings, journal: Journal) -> None:
         home.run_file.unlink(missing_ok=True)
         if server is not None:
             server.close()
+
+
+def metrics_tls(home: Home, settings: NodeSettings) -> ssl.SSLContext | None:
+    """Raises InvalidUsage for settings that would show this lab's figures to the public."""
+    named = [name is not None for name in (settings.metrics_certificate, settings.metrics_key)]
+    if any(named) and not all(named):
+        raise InvalidUsage(
+            "Of metricsCertificate and metricsKey only one is set.", hint="Set both for TLS, or neither."
+        )
+    check_exposure(
+        settings.metrics,
+        tls=all(named),
+        setting="metrics:",
+        hint="Set metricsCertificate and metricsKey, or listen on 127.0.0.1 or a private address; empty exports nothing.",
+    )
+    if settings.metrics_certificate is None or settings.metrics_key is None:
+        return None
+    return tls_of(home.root / settings.metrics_certificate, home.root / settings.metrics_key)
 
 
 async def _say_ready(home: Home, agent: NodeAgent, server: MetricsServer | None) -> None:

@@ -106,7 +106,12 @@ class NodeSettings(BaseModel):
     witness_seconds: float = Field(default=30.0, gt=0, le=86_400)
     """how often the public log is looked at when the coordinator tells of nothing new"""
     metrics: str = "127.0.0.1:0"
-    """where /metrics, /healthz and /readyz are served; port 0 takes a free one, empty turns it off"""
+    """where /metrics, /healthz and /readyz are served; port 0 takes a free one, empty turns it off. Elsewhere than on this machine
+    or a private network only with a certificate"""
+    metrics_certificate: str | None = None
+    """PEM file with which they are served over TLS, chain included; from the home"""
+    metrics_key: str | None = None
+    """PEM file of its key, readable by nobody else"""
     data_sets: dict[Name, DataSet] = Field(default_factory=dict)
     lease_seconds: Annotated[float, Field(ge=1, le=3600)] | None = None
     """how long this node goes on without an answer of the coordinator; never longer than the charter says"""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -41,6 +41,10 @@ class NodeLinkService:
     spool: Spool
     shelf: Shelf
     assembly: Assembly
+    opened: Callable[[], None] = lambda: None
+    """metrics: one more stream"""
+    resumed: Callable[[], None] = lambda: None
+    """metrics: one more upload that goes on where it broke off"""
 
     def handler(self) -> grpc.GenericRpcHandler[Any, Any]:
         return grpc.method_handlers_generic_handler(
@@ -81,6 +85,7 @@ class NodeLinkService:
                 raise ProtocolViolation("The stream's Hello is not the certificate's node.", check="hello")
             session = Session(caller.member, caller.node, hello.offer)
             self.sessions.add(session)
+            self.opened()
             roll = self.registry.roll()
             welcome = rounds_pb2.Instruction(welcome=rounds_pb2.Welcome(federation=roll.federation, roll=roll.envelope))
             session.send(welcome.SerializeToString())
@@ -145,6 +150,8 @@ class NodeLinkService:
                     ) from error
                 if not query.job:
                     query, size = part.update, part.size
+                    if part.offset:
+                        self.resumed()
                 # Asked for each part: an upload that goes on when its attempt is over would be kept by nobody.
                 self.docket.driver(query.job, caller.member, caller.node).expected(caller.member, query.context)
                 if not 0 < len(part.data) <= PART:

@@ -51,6 +51,14 @@ class Shown:
     path: tuple[bytes, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a head says of itself."""
+
+    size: int = 0
+    signed: float = 0.0
+
+
 class LogBook:
     """From any thread. ``clock`` gives seconds since 1970; ``stands`` is how long a head is shown before the next is signed."""
 
@@ -69,6 +77,8 @@ class LogBook:
         self._lock = threading.Lock()
         self._head: SignedHead | None = None
         self._shown_at = 0.0
+        self.standing = Standing()
+        """of the head that is shown"""
         self.key: VerifierKey = log_key(federation, key.public)
 
     # ------------------------------------------------------------------------------------------------------------ heads
@@ -89,6 +99,7 @@ class LogBook:
             kept = SignedHead(frontier.size, checkpoint.root, sign_head(checkpoint, self._signer, int(now)))
             change.log.put_head(kept)
         self._head, self._shown_at = kept, now
+        self.standing = Standing(kept.size, now)
         return kept
 
     def note(self) -> bytes:

@@ -64,6 +64,8 @@ class HaltDesk:
     def __init__(self, database: Database, registry: Registry, key: SigningKey, clock: Callable[[], float]) -> None:
         self._database, self._registry, self._key, self._clock = database, registry, key, clock
         self.changed: Callable[[], None] = lambda: None
+        self.carried_out: Callable[[float], None] = lambda _seconds: None
+        """hears how long after its order each node had said that it is carried out"""
         self._attending: dict[tuple[str, str], Attendance] = {}
         self._leases: dict[tuple[str, str], float] = {}
         """when the newest lease of each node was granted: it ends no later than one lease after that"""
@@ -211,8 +213,11 @@ class HaltDesk:
         said = open_acknowledgement(envelope, credential.identity_key)
         if (said.member, said.node) != (attendance.member, attendance.node) or self.book.order(said.order) is None:
             raise InvalidIdentity("The acknowledgement is for another node, or for an order that there is not.")
+        now = self._clock()
         with self._database.transaction() as change:
-            change.halts.answer(AnswerRow(said.order, said.member, said.node, envelope, self._clock()))
+            first = change.halts.answer(AnswerRow(said.order, said.member, said.node, envelope, now))
+        if first and said.order in self._receipts:
+            self.carried_out(now - self._receipts[said.order][1])
         self._wake(said.order)
 
     def _credential(self, member: str, node: str) -> NodeCredential | None:
@@ -228,6 +233,12 @@ class HaltDesk:
         return None if credential is None else credential.identity_key
 
     # ----------------------------------------------------------------------------------------------------------- showing
+
+    def standing(self) -> tuple[HaltOrder, ...]:
+        """Orders that halt something now. From any thread: the book's orders are only ever added to."""
+        lifted = {lift.lifted.digest for lift in self.book.lifts()}
+        orders = self.book.orders()
+        return tuple(each.order for each in orders if each.digest not in lifted and not each.order.drill)
 
     def _wake(self, digest: bytes) -> None:
         self._watchers.pop(digest, asyncio.Event()).set()

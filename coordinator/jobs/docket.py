@@ -79,6 +79,9 @@ class Case:
     driver: JobDriver | None = None
     timer: asyncio.TimerHandle | None = None
     publishing: bool = False
+    progressed: float = 0.0
+    """when it began to run, closed a round, or went on after a halt"""
+    rounds_closed: int = 0
     proposed: bool = False
     """its rounds are over, and its release waits for a vote: it takes no room"""
     remarks: Counter[str] = field(default_factory=Counter)
@@ -129,6 +132,7 @@ class Docket:
         for row in rows:
             manifest = open_manifest(row.manifest, self._registry.roll())
             case = Case(manifest, row.state, row.submitted, placement=placements[row.digest])
+            case.rounds_closed = row.rounds_closed
             case.answers = {(answer.member, answer.node): answer for answer in answers[row.digest]}
             self._cases[row.digest] = case
             if self._level(case) is Level.stop:  # the order was kept, and its effect was cut off
@@ -280,7 +284,7 @@ class Docket:
                 said = f"{case.digest} {answer.member} {answer.node} {answer.state}"
                 change.audit(now, "consent", said, answer.envelope)
         case.answers[answer.member, answer.node] = answer
-        self._metrics.consents(answer.state)
+        self._metrics.consents(answer.state, answer.member, answer.reasons)
         self.changed(case.digest)
 
     def _credential(self, session: Session) -> NodeCredential:
@@ -346,7 +350,9 @@ class Docket:
         if case is None or not taken.new:
             return
         case.answers[session.member, session.node] = taken.answer
-        self._metrics.consents(taken.answer.state)
+        self._metrics.consents(taken.answer.state, session.member)
+        if case.state in UNDER_WAY:
+            self._metrics.consent_ended(taken.answer.state)
         self.changed(job)
         self._leave_out(case)
         if case.state == "ready":
@@ -524,7 +530,7 @@ class Docket:
 
     def _drive(self, case: Case, *, fresh: bool) -> None:
         driver = JobDriver(self._desk, case.manifest, self._registry.roll(), case.placement)
-        case.driver = driver
+        case.driver, case.progressed = driver, self._clock()
         driver.start()
         fresh = fresh or driver.machine.phase == "new"
         if fresh:
@@ -623,7 +629,7 @@ class Docket:
     def garbled(self, session: Session) -> None:
         """Bytes that are no event."""
         self._log_refusal(session, "node.violation", check="malformed-message", detail="Bytes that are no message.")
-        self._metrics.violation("malformed-message")
+        self._metrics.violation("malformed-message", session.member)
 
     def heard(self, session: Session, event: rounds_pb2.NodeEvent) -> None:
         """One event from a node's stream. A bad one is noted against the node and changes nothing."""
@@ -632,7 +638,7 @@ class Docket:
             self._hear(session, event, kind)
         except ProtocolViolation as error:
             self._log_refusal(session, "node.violation", kind=kind, check=error.check, detail=error.message)
-            self._metrics.violation(error.check)
+            self._metrics.violation(error.check, session.member)
             self.note(event.job.hex(), session.member, f"refused {kind} ({error.check}): {error.message}")
         except FederationError as error:
             self._log_refusal(session, "node.refused", kind=kind, code=error.code, detail=error.message)
@@ -712,6 +718,8 @@ class Docket:
             if state != case.state:
                 change.add_line(case.digest, now, f"{state}: {reason}")
                 change.audit(now, "job-state", f"{case.digest} {state}")
+        if state == "running" != case.state:
+            case.progressed = now
         case.state = state
         self.changed(case.digest)
 
@@ -753,16 +761,17 @@ class Docket:
 
     # ------------------------------------------------------------------------------------------------------- driver's ear
 
-    def closed(self, job: str, outcome: str, cohort: int, phases: dict[str, float], received: int) -> None:
+    def closed(self, job: str, outcome: str, cohort: tuple[str, ...], phases: dict[str, float], received: int) -> None:
         case = self._cases.get(job)
         if case is not None and outcome == "closed":
             case.refused = ""  # it stopped nothing
+            case.progressed, case.rounds_closed = self._clock(), case.rounds_closed + 1
         if case is not None and self._level(case) is Level.drain:
             asyncio.get_running_loop().call_soon(self.halted)
         self._metrics.round_over(outcome, cohort, phases, received)
 
     def misconduct(self, job: str, member: str, check: str) -> None:
-        self._metrics.violation(check)
+        self._metrics.violation(check, member)
         log.warning("member.misconduct", job=job[:12], member=member, check=check)
 
     def stuck(self, job: str, reason: str) -> None:
@@ -919,11 +928,9 @@ class Docket:
             raise NotFound(f"{query} fits {len(matching)} jobs.", hint="Give more digits.")
         raise NotFound(f"There is no job {query[:80]!r}.", hint="See: concord get jobs")
 
-    def states(self) -> dict[str, int]:
-        counts: dict[str, int] = {}
-        for case in self._cases.values():
-            counts[case.state] = counts.get(case.state, 0) + 1
-        return counts
+    def cases(self) -> tuple[Case, ...]:
+        """Jobs that have not ended. From any thread."""
+        return tuple(self._cases.values())
 
 
 def _quoted(refusal: rounds_pb2.Refusal) -> str:

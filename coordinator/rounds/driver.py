@@ -57,7 +57,9 @@ class Ear(Protocol):
 
     def changed(self, job: str) -> None: ...
 
-    def closed(self, job: str, outcome: str, cohort: int, phases: dict[str, float], received: int) -> None: ...
+    def closed(
+        self, job: str, outcome: str, cohort: tuple[str, ...], phases: dict[str, float], received: int
+    ) -> None: ...
 
     def rounds_over(self, job: str) -> None:
         """Every round is closed and the final state certified; ``want_release`` has members give it, once they may."""
@@ -370,7 +372,7 @@ class JobDriver:
             case events.PhaseChanged() if instruction.phase in {"closed", "aborted", "void"}:
                 view = self._chronicle.views.views[instruction.round, instruction.attempt]
                 self._desk.ear.closed(
-                    self._job, instruction.phase, len(view.cohort), dict(view.phase_seconds), view.bytes_up
+                    self._job, instruction.phase, tuple(view.cohort), dict(view.phase_seconds), view.bytes_up
                 )
             case events.RoundClosed():
                 self._log.info("round.closed", round=instruction.round, attempt=instruction.attempt)

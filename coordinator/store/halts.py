@@ -51,10 +51,11 @@ class HaltRows:
         rows = self._connection.execute(sa.select(*columns).order_by(table.c.sequence))
         return tuple(HaltRow(*row) for row in rows)
 
-    def answer(self, row: AnswerRow) -> None:
-        """The first acknowledgement of a node stays."""
+    def answer(self, row: AnswerRow) -> bool:
+        """Whether it is the first acknowledgement of this node, which stays."""
         values = {name: getattr(row, name) for name in AnswerRow.__slots__}
-        self._connection.execute(insert(tables.halt_answers).values(values).on_conflict_do_nothing())
+        done = self._connection.execute(insert(tables.halt_answers).values(values).on_conflict_do_nothing())
+        return done.rowcount == 1
 
     def answers(self, halt: bytes) -> tuple[AnswerRow, ...]:
         table = tables.halt_answers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -35,6 +36,15 @@ class Spooled:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         os.close(self._descriptor)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Bytes: of updates that wait, of the file system that they are on, and what is free of it."""
+
+    held: int
+    disk: int
+    free: int
 
 
 class Spool:
@@ -86,6 +96,16 @@ class Spool:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+    def usage(self) -> Usage:
+        """Files that go meanwhile are not counted."""
+        held = 0
+        for folder, _, names in os.walk(self._root):
+            for name in names:
+                with suppress(FileNotFoundError):
+                    held += os.stat(os.path.join(folder, name)).st_size  # noqa: PTH116, PTH118 - one call for each file
+        disk = shutil.disk_usage(self._root)
+        return Usage(held, disk.total, disk.free)
 
     def discard(self, job: bytes, context: bytes) -> None:
         shutil.rmtree(self._root / job.hex() / context.hex(), ignore_errors=True)

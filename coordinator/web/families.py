@@ -85,9 +85,9 @@ RECORDED: Final = (
         "concord_halt_carried_out_seconds", "histogram",
         "From the order of a halt until a node it reaches had said, signed, that it is carried out.", buckets=SECONDS,
     ),
-    Family("concord_rpc_seconds", "histogram", "How long calls took, without streams that stay open.", ("method",),
+    Family("concord_rpc_seconds", "histogram", "How long calls with one answer took.", ("method",),
            buckets=CALL_SECONDS),
-    Family("concord_rpc_failures", "counter", "Calls that were answered with an error.", ("method", "reason")),
+    Family("concord_rpc_failures", "counter", "Calls with one answer that were answered with an error.", ("method", "reason")),
 )  # fmt: skip
 
 SURVEYED: Final = (
@@ -105,7 +105,7 @@ SURVEYED: Final = (
         ("state",), ("consulting", "ready", "running", "held"),
     ),
     Family("concord_job_rounds", "gauge", "Rounds that a job under way asks for.", ("job",)),
-    Family("concord_job_rounds_closed", "gauge", "Rounds of it that are closed.", ("job",)),
+    Family("concord_job_rounds_closed", "gauge", "Rounds of a job under way that are closed.", ("job",)),
     Family("concord_job_phase", "gauge", "1 for the phase in which a job under way is.", ("job", "phase")),
     Family(
         "concord_job_progress_timestamp_seconds", "gauge",
@@ -123,10 +123,10 @@ SURVEYED: Final = (
         "concord_halt_orders", "gauge", "Orders that halt something now, by level.",
         ("level",), ("hold", "drain", "stop"),
     ),
-    Family("concord_halt_level", "gauge", "The highest level of them: 0 none, 1 hold, 2 drain, 3 stop."),
+    Family("concord_halt_level", "gauge", "The highest level of orders that halt something: 0 none, 1 hold, 2 drain, 3 stop."),
     Family("concord_log_entries", "gauge", "Entries of the public log."),
     Family("concord_log_head_entries", "gauge", "Entries under the head that was signed last."),
-    Family("concord_log_head_timestamp_seconds", "gauge", "When that head was signed or found to be still right."),
+    Family("concord_log_head_timestamp_seconds", "gauge", "When the head was signed that was signed last."),
     Family("concord_log_cosigned_entries", "gauge", "Entries under the newest head with a cosignature of a node."),
     Family(
         "concord_certificate_start_timestamp_seconds", "gauge", "From when on a certificate of the coordinator is good.",
@@ -138,7 +138,7 @@ SURVEYED: Final = (
     ),
     Family("concord_spool_bytes", "gauge", "Masked updates on disk that wait for their sum."),
     Family("concord_spool_disk_bytes", "gauge", "Size of the file system that the spool is on."),
-    Family("concord_spool_disk_free_bytes", "gauge", "What is free of it."),
+    Family("concord_spool_disk_free_bytes", "gauge", "What is free of the file system that the spool is on."),
     Family(
         "concord_member_connected", "gauge", "1 while a node of this member has an open stream.", ("member",),
         charter="connected",

@@ -1,67 +1,115 @@
-"""Prometheus metrics of the coordinator: base units, ``_total`` counters, bounded labels (never a digest or a round number)."""
+"""What the coordinator counts as it goes on: the families of ``families.RECORDED``, in a registry that is handed in.
+
+Words that come from elsewhere (checks, rules of policies) become labels of their own up to ``MOST_WORDS``; beyond that they are
+``OTHER``. So the number of series does not grow with jobs, rounds, or a peer's patience.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections import Counter as Tally
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
 
-PHASE_BUCKETS = (0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0, 300.0, 1800.0, 7200.0)
-COHORT_BUCKETS = (3, 4, 5, 7, 10, 20, 50, 100, 200)
+from coordinator.web.families import MOST_WORDS, OTHER, RECORDED, Family
+from federation.policy.vocabulary import BY_NAME
+
+RULE: Final = re.compile(r"(?:rules\.)?([A-Za-z]{1,40}):")
+RULES: Final = frozenset(BY_NAME)
+FORGED: Final = "log-cosignature"
+"""the check that a cosignature of the public log fails"""
 
 
 class Metrics:
     def __init__(self, registry: CollectorRegistry, version: str) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = registry
-        build = Gauge("concord_build_info", "Version of this coordinator.", ["version"], registry=registry)
-        build.labels(version).set(1)
-        self._rounds = Counter(
-            "concord_rounds", "Attempts of rounds that ended, by outcome.", ["outcome"], registry=registry
-        )
-        self._phase = Histogram(
-            "concord_round_phase_seconds",
-            "How long each phase of a round took.",
-            ["phase"],
-            buckets=PHASE_BUCKETS,
-            registry=registry,
-        )
-        self._cohort = Histogram(
-            "concord_cohort_members",
-            "Members in the certified cohort of a closed round.",
-            buckets=COHORT_BUCKETS,
-            registry=registry,
-        )
-        self._bytes = Counter("concord_update_received_bytes", "Masked update bytes received.", registry=registry)
-        self._consents = Counter("concord_consents", "Answers of nodes to jobs.", ["state"], registry=registry)
-        self._ended = Counter("concord_jobs_ended", "Jobs that ended, by state.", ["state"], registry=registry)
-        self._violations = Counter(
-            "concord_protocol_violations", "Messages refused, by check.", ["check"], registry=registry
-        )
-        self._jobs = Gauge("concord_jobs", "Jobs that have not ended, by state.", ["state"], registry=registry)
-        self._nodes = Gauge(
-            "concord_nodes", "Enrolled nodes, by whether their stream is open.", ["state"], registry=registry
-        )
+        self._made: dict[str, Any] = {family.name: made(family, registry) for family in RECORDED}
+        self._words: dict[str, set[str]] = defaultdict(set)
+        self.members: dict[str, Tally[str]] = defaultdict(Tally)
+        """by the charter's word and the member; exported only as far as the charter lists it (``survey``)"""
+        self._made["concord_build_info"].labels(version).set(1)
+        ProcessCollector(namespace="concord", registry=registry)
 
-    def round_over(self, outcome: str, cohort: int, phases: Mapping[str, float], received: int) -> None:
-        self._rounds.labels(outcome).inc()
+    def _word(self, name: str, value: str) -> str:
+        seen = self._words[name]
+        if value not in seen and len(seen) >= MOST_WORDS:
+            return OTHER
+        seen.add(value)
+        return value
+
+    # ------------------------------------------------------------------------------------------------------------ rounds
+
+    def round_over(self, outcome: str, cohort: Iterable[str], phases: Mapping[str, float], received: int) -> None:
+        self._made["concord_rounds"].labels(outcome).inc()
         for phase, seconds in phases.items():
-            self._phase.labels(phase).observe(seconds)
+            self._made["concord_round_phase_seconds"].labels(self._word("phase", phase)).observe(seconds)
+        self._made["concord_update_received_bytes"].inc(received)
         if outcome == "closed":
-            self._cohort.observe(cohort)
-        self._bytes.inc(received)
+            members = tuple(cohort)
+            self._made["concord_cohort_members"].observe(len(members))
+            self._made["concord_contributions"].inc(len(members))
+            self.members["contributions"].update(members)
 
-    def consents(self, state: str) -> None:
-        self._consents.labels(state).inc()
+    def update_resumed(self) -> None:
+        self._made["concord_updates_resumed"].inc()
+
+    def stream_opened(self) -> None:
+        self._made["concord_node_streams"].inc()
+
+    def violation(self, check: str, member: str) -> None:
+        self._made["concord_protocol_violations"].labels(self._word("check", check)).inc()
+        self.members["violations"][member] += 1
+        if check == FORGED:
+            self._made["concord_log_verification_failures"].inc()
+
+    # -------------------------------------------------------------------------------------------------------------- jobs
+
+    def consents(self, state: str, member: str, reasons: Iterable[str] = ()) -> None:
+        """``reasons``: of a denial, in the node's own words, of which the first names a rule or none."""
+        self._made["concord_consents"].labels(state).inc()
+        if state == "denied":
+            self.members["denials"][member] += 1
+            for reason in {rule_of(reason) for reason in reasons} or {OTHER}:
+                self._made["concord_denials"].labels(reason).inc()
+
+    def consent_ended(self, state: str) -> None:
+        """Of a job that is running."""
+        self._made["concord_running_consents_ended"].labels(state).inc()
 
     def job_ended(self, state: str) -> None:
-        self._ended.labels(state).inc()
+        self._made["concord_jobs_ended"].labels(state).inc()
 
-    def violation(self, check: str) -> None:
-        self._violations.labels(check).inc()
+    # ------------------------------------------------------------------------------------------------------- halts, calls
 
-    def observe(self, jobs: Callable[[], Mapping[str, int]], nodes: Callable[[], Mapping[str, int]]) -> None:
-        """Gauges read these at each scrape."""
-        for state in ("consulting", "ready", "running", "held"):
-            self._jobs.labels(state).set_function(lambda state=state: jobs().get(state, 0))  # type: ignore[misc]
-        for state in ("connected", "away"):
-            self._nodes.labels(state).set_function(lambda state=state: nodes().get(state, 0))  # type: ignore[misc]
+    def halt_carried_out(self, seconds: float) -> None:
+        self._made["concord_halt_carried_out_seconds"].observe(max(seconds, 0.0))
+
+    def call(self, method: str, seconds: float) -> None:
+        self._made["concord_rpc_seconds"].labels(self._word("method", method)).observe(seconds)
+
+    def call_failed(self, method: str, reason: str) -> None:
+        method, reason = self._word("method", method), self._word("call-reason", reason)
+        self._made["concord_rpc_failures"].labels(method, reason).inc()
+
+
+def rule_of(reason: str) -> str:
+    """The word of the policy that a reason begins with; ``OTHER`` for any that is not in the vocabulary."""
+    match = RULE.match(reason)
+    return match[1] if match is not None and match[1] in RULES else OTHER
+
+
+def made(family: Family, registry: CollectorRegistry) -> Counter | Gauge | Histogram:
+    metric: Counter | Gauge | Histogram
+    if family.kind == "counter":
+        metric = Counter(family.name, family.help, family.labels, registry=registry)
+    elif family.kind == "gauge":
+        metric = Gauge(family.name, family.help, family.labels, registry=registry)
+    else:
+        metric = Histogram(family.name, family.help, family.labels, buckets=family.buckets, registry=registry)
+    for word in family.words:
+        metric.labels(word)
+    return metric

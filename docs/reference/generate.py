@@ -1,7 +1,7 @@
 """Regenerates the generated pages of this folder: ``python docs/reference/generate.py [OUTPUT]``. A test compares the result.
 
-job.md, policy.md and data-set.md come from the schemas; commands.md from the three command lines, with one example for each. An
-example that a command line would not take is an error here.
+job.md, policy.md and data-set.md come from the schemas; commands.md from the three command lines, with one example for each;
+metrics.md from the tables of metrics and the alerts. An example that a command line would not take is an error here.
 """
 
 from __future__ import annotations
@@ -17,15 +17,18 @@ from typing import Any, Final
 
 import click
 import typer
+import yaml
 from typer.models import ArgumentInfo
 
 from coordinator.client.main import app as concord
 from coordinator.main import app as concord_coordinator
+from coordinator.web import families as coordinators
 from federation.catalogue import page as data_set_page
 from federation.errors import INTERRUPTED_EXIT_CODE, TABLE, NotFound, told
 from federation.manifest import explain
 from federation.policy import page
 from node_agent.main import app as concord_node
+from node_agent.telemetry import families as nodes
 
 HERE: Final = Path(__file__).resolve().parent
 
@@ -147,7 +150,77 @@ def pages() -> dict[str, str]:
         "policy.md": page.reference_page(),
         "data-set.md": data_set_page.reference_page(),
         "commands.md": commands_page(),
+        "metrics.md": metrics_page(),
     }
+
+
+def metrics_page() -> str:
+    lines = [
+        "# Metrics and alerts",
+        "",
+        "Generated from the tables in the code and from `observability/rules` by `docs/reference/generate.py`; a test compares.",
+        "How to watch a federation with them: [observe](../how-to/observe.md).",
+        "",
+        "Units are base units, counters end in `_total`, histograms have `_bucket`, `_sum` and `_count`. No label is ever a",
+        "digest, a round's number, a node, or a text that somebody sent. The series of a job are there while it is under way,",
+        "and gone with it. Beside these each service exports its own process: `concord_process_*`, `concord_node_process_*`.",
+        "",
+        "## The coordinator",
+        "",
+        "Of a member by its name only what the word of the charter's `memberMetrics` in the last column allows is exported; by",
+        "default nothing ([why](../decisions/0033-members-by-name-only-as-the-charter-lists.md)).",
+        "",
+        "| metric | kind | labels | meaning | charter |",
+        "|---|---|---|---|---|",
+        *(
+            f"| {_metric(each)} | {_code(each.charter)} |"
+            for each in sorted(coordinators.FAMILIES.values(), key=lambda family: family.exposed)
+        ),
+        "",
+        "## A node",
+        "",
+        'For the lab that runs it, and nobody else: `metrics: ""` in node.yaml exports nothing.',
+        "",
+        "| metric | kind | labels | meaning |",
+        "|---|---|---|---|",
+        *(f"| {_metric(each)} |" for each in sorted(nodes.FAMILIES.values(), key=lambda family: family.exposed)),
+        "",
+        "## Alerts",
+        "",
+        "In `observability/rules/alerts.yaml`, each with a runbook. The side says whose Prometheus sees it: the coordinator's",
+        "operator's, or a laboratory's own.",
+        "",
+        "| alert | side | severity | fires when |",
+        "|---|---|---|---|",
+        *(_alert(rule) for rule in _rules("alerts.yaml")),
+        "",
+        "## Recorded series",
+        "",
+        "In `observability/rules/recording.yaml`, for dashboards and people:",
+        "",
+        *(f"- `{rule['record']}` = `{' '.join(rule['expr'].split())}`" for rule in _rules("recording.yaml")),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _metric(family: coordinators.Family | nodes.Family) -> str:
+    return f"`{family.exposed}` | {family.kind} | {', '.join(map(_code, family.labels))} | {_cell(family.help)}"
+
+
+def _code(word: str) -> str:
+    return f"`{word}`" if word else ""
+
+
+def _rules(name: str) -> list[dict[str, Any]]:
+    document = yaml.safe_load((HERE.parents[1] / "observability" / "rules" / name).read_text())
+    return [rule for group in document["groups"] for rule in group["rules"]]
+
+
+def _alert(rule: dict[str, Any]) -> str:
+    lasting = f", for {rule['for']}" if "for" in rule else ""
+    link = f"[{rule['alert']}](../runbooks/{rule['alert']}.md)"
+    labels = rule["labels"]
+    return f"| {link} | {labels['side']} | {labels['severity']} | `{' '.join(rule['expr'].split())}`{lasting} |"
 
 
 def commands_page() -> str:

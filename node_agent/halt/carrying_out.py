@@ -135,6 +135,7 @@ class CarryingOut:
             log.info("halt.waits", workers=mine)
             await asyncio.sleep(LOOK_SECONDS)
         took = time.monotonic() - told.began
+        agent.metrics.halt_took(took)
         said = Acknowledgement(
             order=digest,
             member=agent.settings.member,

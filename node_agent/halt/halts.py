@@ -219,6 +219,10 @@ class Halts:
                 "The lease ended while the worker started.", hint="Another is started when it is renewed."
             )
 
+    def workers(self) -> tuple[int, ...]:
+        """The first process of each that runs."""
+        return tuple(ward.pid for ward in self._wards.of())
+
     def halted_workers(self) -> int:
         """Of jobs that are stopped: those that have not ended yet."""
         jobs = {job for job in self._wards.jobs() if self.level(job) is Level.stop}

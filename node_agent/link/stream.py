@@ -60,6 +60,10 @@ class Link:
         self._muted = ""
         self.turn: Callable[[], Route] | None = None
         """where to dial next, after an attempt in vain"""
+        self.count: Callable[[str], None] = lambda _name: None
+        """metrics: one more of ..."""
+        self.sent: Callable[[int], None] = lambda _size: None
+        """metrics: bytes of an update that left"""
 
     def mute(self, why: str) -> None:
         """From now on nothing leaves that is about a job but ``NOES``; uploads raise Halted."""
@@ -76,6 +80,8 @@ class Link:
         if self.connected.is_set():
             try:
                 self._out.put_nowait(event)
+                if event.upload.inline_update:
+                    self.sent(len(event.upload.inline_update))
             except asyncio.QueueFull:
                 self.redial()
 
@@ -108,6 +114,7 @@ class Link:
 
     async def _stream(self) -> None:
         """One stream from Hello to its end."""
+        self.count("link_dials")
         async with open_channel(self.route, self._credentials()) as channel:
             self._channel = channel
             # The stubs are typed for the blocking API: asyncio's stream needs no iterator of requests.
@@ -154,6 +161,8 @@ class Link:
             held = parsed(await stub.HeldUpdate(query, timeout=CALL_SECONDS)).held
             if held == size:
                 return
+            if held:
+                self.count("transfers_resumed")
 
             async def parts() -> AsyncIterator[rounds_pb2.UpdatePart]:
                 with update.path.open("rb", buffering=0) as stream:
@@ -167,6 +176,7 @@ class Link:
                             raise Unavailable("The masked update is shorter than it was.", hint="Its attempt is over.")
                         head = {"update": query, "size": size} if first else {}
                         yield rounds_pb2.UpdatePart(offset=offset, data=data, **head)  # type: ignore[arg-type]
+                        self.sent(len(data))
                         offset, first = offset + len(data), False
 
             receipt = parsed(await stub.PutUpdate(parts(), timeout=TRANSFER_SECONDS))
@@ -197,6 +207,8 @@ class Link:
             if receipt.complete:
                 return
             held = receipt.held
+            if held:
+                self.count("transfers_resumed")
 
             async def parts() -> AsyncIterator[blobs_pb2.BlobPart]:
                 with path.open("rb") as stream:
@@ -223,6 +235,7 @@ class Link:
                 except (Unavailable, VerificationFailed) as error:
                     if attempt == TRIES - 1:
                         raise
+                    self.count("transfers_retried")
                     log.warning("transfer.again", blob=digest.hex()[:16], detail=error.message, hint=error.hint)
                     await asyncio.sleep(FIRST_PAUSE * 2**attempt)
             partial.replace(path)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -55,6 +56,10 @@ class Trainer:
     """those of the node, which all its jobs share"""
     gate: Gate = OPEN
     """asked before each thing that the worker does"""
+    count: Callable[[str], None] = lambda _name: None
+    """metrics: one more of ..."""
+    took: Callable[[str, float], None] = lambda _phase, _seconds: None
+    """metrics: how long a part of a contribution took"""
     _worker: Worker | None = None
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     starts: int = 0
@@ -77,6 +82,7 @@ class Trainer:
             gpus = await self.accelerators.lend(self.manifest.digest, wanted, self.manifest.gpu_memory_bytes)
             self._worker = await Worker.start(replace(self.spec, gpus=gpus) if gpus else self.spec)
             self.starts += 1
+            self.count("worker_starts")
         return self._worker
 
     async def initial(self, snapshot: Path | None) -> ModelState:
@@ -99,8 +105,12 @@ class Trainer:
         out = self.files.updates / f"trained-{task.plan.context.hex()}.safetensors"
         try:
             async with self._turn:
+                began = time.perf_counter()
                 evaluated, trained = await self._surviving(lambda: self._replies(task, state, out))
+            trained_at = time.perf_counter()
             root = await self._encoded(task, state, evaluated, trained, out, begun)
+            self.took("task", trained_at - began)
+            self.took("encode", time.perf_counter() - trained_at)
             out.unlink(missing_ok=True)
         except OSError as error:
             raise Unavailable(
@@ -145,6 +155,7 @@ class Trainer:
                 return await work()
             except Unavailable as error:
                 log.warning("worker.died", detail=error.message, start=start)
+                self.count("worker_restarts")
                 await self._end_worker()
         return await work()
 

@@ -68,6 +68,7 @@ class Uploads:
                 return None
             except Unavailable as error:
                 self._log.warning("update.interrupted", detail=error.message)
+                self._lab.count("transfers_retried")
                 if attempt < SEND_TRIES - 1:
                     await asyncio.sleep(0.2 * 2**attempt)
             except FederationError as error:

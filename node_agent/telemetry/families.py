@@ -15,8 +15,6 @@ Kind = Literal["counter", "gauge", "histogram"]
 SECONDS: Final = (0.01, 0.05, 0.25, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0)
 """of phases and stops: from the tenths of a second of a small model to the hours of a large one"""
 STOP_SECONDS: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0)
-MOST_WORDS: Final = 128
-"""values that one label may take on; whatever comes beyond is counted under ``OTHER``"""
 OTHER: Final = "other"
 
 
@@ -51,7 +49,7 @@ COUNTED: Final = {
     "transfers_resumed": "Transfers that went on where they had broken off.",
     "transfers_retried": "Transfers that were tried again.",
     "worker_starts": "Worker processes that were started.",
-    "worker_restarts": "Of these, those that were started since the one before had died.",
+    "worker_restarts": "Worker processes that were started since the one before had died.",
 }
 """counters without labels, ``concord_node_<name>_total``"""
 
@@ -92,7 +90,7 @@ SURVEYED: Final = (
     ),
     Family(
         "concord_node_privacy_budget_held_ratio", "gauge",
-        "The same with what jobs under way have reserved.", ("data_set",),
+        "Part of a data set's privacy budget that is spent, or reserved by jobs under way.", ("data_set",),
     ),
     Family(
         "concord_node_certificate_start_timestamp_seconds", "gauge", "From when on this node's paper is good.",
@@ -103,13 +101,13 @@ SURVEYED: Final = (
         ("certificate",), ("transport", "credential"),
     ),
     Family("concord_node_spool_bytes", "gauge", "Models and masked updates of jobs on disk."),
-    Family("concord_node_spool_disk_bytes", "gauge", "Size of the file system that they are on."),
-    Family("concord_node_spool_disk_free_bytes", "gauge", "What is free of it."),
+    Family("concord_node_spool_disk_bytes", "gauge", "Size of the file system that the node's home is on."),
+    Family("concord_node_spool_disk_free_bytes", "gauge", "What is free of the file system that the node's home is on."),
     Family("concord_node_workers", "gauge", "Worker processes that run."),
-    Family("concord_node_worker_memory_bytes", "gauge", "Memory that they and their children hold, without mapped files."),
+    Family("concord_node_worker_memory_bytes", "gauge", "Memory that workers and their children hold, without mapped files."),
     Family("concord_node_gpu_utilisation_ratio", "gauge", "How busy a GPU was lately; 1 is all the time.", ("gpu",)),
     Family("concord_node_gpu_memory_bytes", "gauge", "Memory of a GPU.", ("gpu",)),
-    Family("concord_node_gpu_memory_used_bytes", "gauge", "What of it is taken, by whomever.", ("gpu",)),
+    Family("concord_node_gpu_memory_used_bytes", "gauge", "Memory of a GPU that is taken, by whomever.", ("gpu",)),
     Family("concord_node_gpu_temperature_celsius", "gauge", "How warm a GPU is.", ("gpu",)),
 )  # fmt: skip
 

@@ -1,7 +1,10 @@
 """What operators watch: /metrics, /healthz and /readyz of both services, before, during and after a job."""
 
 import json
+import shutil
 import socket
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 
@@ -16,7 +19,11 @@ from tests.e2e.runs import Runs
 
 ROUNDS = 3
 MEMBERS = 3
-ALLOWED_LABELS = {"version", "state", "outcome", "phase", "check", "le"}
+BOUNDED_LABELS = {
+    *("version", "state", "outcome", "phase", "check", "le", "reason", "level", "method", "certificate"),
+    *("job", "data_set", "gpu"),
+}
+"""none of a member: the charter lists no figure"""
 Samples = dict[tuple[str, tuple[str, ...]], float]
 
 
@@ -41,7 +48,7 @@ def samples(service: Service) -> Samples:
         assert family.documentation, f"{family.name} has no help text"
         for sample in family.samples:
             assert sample.name.startswith("concord_")
-            assert set(sample.labels) <= ALLOWED_LABELS, sample
+            assert set(sample.labels) <= BOUNDED_LABELS, sample
             found[sample.name, tuple(value for name, value in sorted(sample.labels.items()))] = sample.value
     return found
 
@@ -84,6 +91,41 @@ def test_what_a_job_does_is_in_the_metrics_of_both_services(three: Runs) -> None
     assert grown(node_before, node_after, "concord_node_contributions_total") == ROUNDS + 1
     assert grown(node_before, node_after, "concord_node_consents_granted_total") == 1
     assert grown(node_before, node_after, "concord_node_refusals_total") == 0
+
+
+def test_promtool_finds_nothing_wrong_with_the_text_of_a_running_federation(three: Runs) -> None:
+    promtool = shutil.which("promtool")
+    assert promtool, "promtool is not installed: `make prometheus`, or sudo apt-get install prometheus"
+    job = three.run(three.document("linted", rounds=1))
+    assert job.state == "finished", job.reason
+    for service in (three.local.coordinator, three.local.nodes["be"]):
+        _, text = fetched(web_address(service), "/metrics")
+        said = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, text=True, check=False)
+        assert (said.returncode, said.stdout, said.stderr) == (0, "", "")
+
+
+def test_figures_are_refused_to_the_public_without_tls(three: Runs) -> None:
+    """At start, in one sentence with a hint; and nothing is listened on."""
+    home = three.local.coordinator.home
+    text = (home / "coordinator.yaml").read_text()
+    spare = home.parent / "spare"
+    shutil.copytree(home, spare, ignore=shutil.ignore_patterns("lock", "run.json", "spool", "blobs"))
+    try:
+        for address in ("0.0.0.0:0", "[::]:0", "concord.example.org:9464", "203.0.113.7:9464", "8.8.8.8:9464"):
+            (spare / "coordinator.yaml").write_text(yaml.safe_dump({**yaml.safe_load(text), "metrics": address}))
+            said = subprocess.run(
+                [sys.executable, "-m", "coordinator.main", "run", "--home", spare],
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=60,
+            )
+            private = address.startswith("203.0.113")  # for documentation, and reached by nobody
+            assert said.returncode == 2
+            assert ("without TLS" in said.stderr) is not private
+            assert private or "metrics_certificate" in said.stderr
+    finally:
+        shutil.rmtree(spare)
 
 
 def test_nothing_else_is_served(three: Runs) -> None:

@@ -6,8 +6,11 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
 from functools import partialmethod
+from pathlib import Path
 from socketserver import BaseServer
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -16,9 +19,15 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
 
-from federation.errors import InvalidUsage
-from node_agent.telemetry import metrics
-from node_agent.telemetry.metrics import COUNTED, MetricsServer, NodeMetrics
+from federation.errors import BudgetExhausted, InvalidUsage
+from federation.policy.vocabulary import BY_NAME
+from federation.privacy.budget import Budget, Entry
+from node_agent.telemetry import server, survey
+from node_agent.telemetry.families import COUNTED, FAMILIES
+from node_agent.telemetry.gpus import Reading
+from node_agent.telemetry.metrics import NodeMetrics
+from node_agent.telemetry.server import MetricsServer
+from node_agent.telemetry.survey import Log, Sources, Survey, Term, Workers
 
 OPEN = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 Series = dict[tuple[str, tuple[tuple[str, str], ...]], float]
@@ -26,16 +35,52 @@ Series = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 @pytest.fixture(autouse=True)
 def _servers_end_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics.ThreadingHTTPServer, "serve_forever", partialmethod(BaseServer.serve_forever, 0.01))
+    monkeypatch.setattr(server.Server, "serve_forever", partialmethod(BaseServer.serve_forever, 0.01))
+
+
+NOW = datetime(2026, 11, 25, tzinfo=UTC)
 
 
 class Node:
-    def __init__(self) -> None:
-        self.connected, self.jobs = False, 0
-        self.metrics = NodeMetrics("1.2.3", lambda: self.connected, lambda: self.jobs)
+    """Its rooms, as far as the survey asks them."""
+
+    def __init__(self, home: Path) -> None:
+        self.connected, self.jobs, self.level = False, 0, 0
+        self.log = Log(0, 0.0, 0, stopped=False)
+        self.entries: tuple[Entry, ...] = ()
+        self.gpus: tuple[Reading, ...] = ()
+        self.metrics = NodeMetrics("1.2.3")
+        term = Term(NOW, NOW + timedelta(hours=24))
+        self.sources = Sources(
+            connected=lambda: self.connected,
+            jobs=lambda: self.jobs,
+            halt_level=lambda: self.level,
+            log=lambda: self.log,
+            ledger=self.ledger,
+            budgets={"hearts": Budget(4.0, 1e-5, "record")},
+            papers=lambda: {"transport": term, "credential": term},
+            home=home,
+            spools=(home / "jobs",),
+            workers=lambda: Workers(1, 5 << 20),
+            gpus=lambda: self.gpus,
+        )
+        Survey(self.sources).register(self.metrics.registry)
+
+    def ledger(self, data_set: str) -> tuple[Entry, ...]:
+        if self.entries is LOST:
+            raise BudgetExhausted("Nobody can say what was spent.")
+        return self.entries
 
     def series(self) -> Series:
         return series(generate_latest(self.metrics.registry).decode())
+
+
+LOST: tuple[Entry, ...] = (Entry(b"l" * 32, "lost", {}, {}, active=False),)
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Node:
+    return Node(tmp_path)
 
 
 def series(text: str) -> Series:
@@ -62,11 +107,11 @@ def get(url: str, **headers: str) -> tuple[int, str, str]:
             return error.code, error.headers["Content-Type"], error.read().decode()
 
 
-def test_the_page_parses_and_says_what_was_counted() -> None:
-    node = Node()
+def test_the_page_parses_and_says_what_was_counted(node: Node) -> None:
     node.metrics.count("rounds")
     node.metrics.count("rounds")
     node.connected, node.jobs = True, 3
+    node.log = Log(40, 1000.0, 2, stopped=True)
     with served(node) as url:
         status, kind, text = get(f"{url}/metrics")
         assert (status, kind.split(";")[0]) == (200, "text/plain")
@@ -75,46 +120,129 @@ def test_the_page_parses_and_says_what_was_counted() -> None:
     assert found["concord_node_task_failures_total", ()] == 0
     assert found["concord_node_connected", ()] == 1
     assert found["concord_node_jobs", ()] == 3
+    assert found["concord_node_log_entries", ()] == 40
+    assert found["concord_node_log_checked_timestamp_seconds", ()] == 1000
+    assert found["concord_node_log_awaited", ()] == 2
+    assert found["concord_node_log_stopped", ()] == 1
     assert found["concord_node_build_info", (("version", "1.2.3"),)] == 1
+    assert found["concord_node_worker_memory_bytes", ()] == 5 << 20
+    ends = found["concord_node_certificate_expiry_timestamp_seconds", (("certificate", "transport"),)]
+    assert ends - found["concord_node_certificate_start_timestamp_seconds", (("certificate", "transport"),)] == 86_400
     families = list(parse(text))
     assert all(family.documentation for family in families)
     assert all(family.name.startswith("concord_node_") for family in families)
 
 
-def test_openmetrics_is_spoken_to_who_asks_for_it() -> None:
-    with served(Node()) as url:
+def test_every_family_is_exported_as_it_is_declared(node: Node) -> None:
+    node.gpus = (Reading(0, 0.5, 80 << 30, 20 << 30, 41.0),)
+    node.metrics.denied(["rules.maxRounds: too many"])
+    exported = {family.name: family for family in node.metrics.registry.collect()}
+    for family in FAMILIES.values():
+        assert exported[family.name].type == family.kind
+        assert exported[family.name].documentation == family.help
+        labels = {name for sample in exported[family.name].samples for name in sample.labels} - {"le"}
+        assert labels == set(family.labels), family.name
+    others = set(exported) - set(FAMILIES)
+    assert all(name.startswith("concord_node_process_") for name in others)
+
+
+def test_openmetrics_is_spoken_to_who_asks_for_it(node: Node) -> None:
+    with served(node) as url:
         _, kind, text = get(f"{url}/metrics", Accept=OPEN)
     assert kind.startswith("application/openmetrics-text")
     assert {f"concord_node_{name}" for name in COUNTED} <= {family.name for family in parse_openmetrics(text)}
 
 
+reasons = st.sampled_from(["rules.maxRounds: 500", "privacyFloor: none", "tasks: no"]) | st.text(max_size=30)
+
+
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.sampled_from(sorted(COUNTED)), max_size=60), st.booleans(), st.integers(0, 10_000))
-def test_no_work_adds_a_series_or_a_label(counted: list[str], connected: bool, jobs: int) -> None:
-    node = Node()
+@given(
+    st.lists(st.sampled_from(sorted(COUNTED)), max_size=60), st.booleans(), st.integers(0, 10_000), st.lists(reasons)
+)
+def test_no_work_adds_a_series_beyond_the_words_of_the_policies(
+    tmp_path_factory: pytest.TempPathFactory, counted: list[str], connected: bool, jobs: int, said: list[str]
+) -> None:
+    node = Node(tmp_path_factory.getbasetemp())
     before = node.series()
     for name in counted:
         node.metrics.count(name)
     node.connected, node.jobs = connected, jobs
+    for reason in said:
+        node.metrics.denied([reason])
     after = node.series()
-    assert set(after) == set(before)
-    assert {labels for _, labels in after} == {(), (("version", "1.2.3"),)}
+    new = set(after) - set(before)
+    assert {name for name, _ in new} <= {"concord_node_denials_total"}
+    assert {value for _, labels in new for _, value in labels} <= {*BY_NAME, "other"}
     for name in COUNTED:
         assert after[f"concord_node_{name}_total", ()] == counted.count(name)
 
 
 @given(st.text(max_size=20).filter(lambda name: name not in COUNTED))
 @settings(max_examples=30, deadline=None)
-def test_what_is_not_on_the_list_cannot_be_counted(name: str) -> None:
-    node = Node()
-    before = node.series()
+def test_what_is_not_on_the_list_cannot_be_counted(tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
+    node = Node(tmp_path_factory.getbasetemp())
+    before = set(node.series())
     with pytest.raises(KeyError):
         node.metrics.count(name)
-    assert node.series() == before
+    assert set(node.series()) == before
 
 
-def test_ready_follows_the_link_and_health_does_not() -> None:
-    node = Node()
+def test_a_budget_is_reckoned_again_only_when_its_ledger_has_changed(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reckoned = []
+    standing = SimpleNamespace(spent=1.0, held=3.0)
+    monkeypatch.setattr(survey, "account", lambda entries, *_rest: reckoned.append(entries) or standing)
+    hearts = (("data_set", "hearts"),)
+    spent, held = "concord_node_privacy_budget_spent_ratio", "concord_node_privacy_budget_held_ratio"
+    assert node.series()[spent, hearts] == 0
+    assert reckoned == [], "an empty ledger needs no reckoning"
+    node.entries = (Entry(b"j" * 32, "hearts", {}, {}, active=True),)
+    for _ in range(3):
+        found = node.series()
+        assert (found[spent, hearts], found[held, hearts]) == (0.25, 0.75)
+    assert len(reckoned) == 1
+    node.entries = (*node.entries, Entry(b"k" * 32, "hearts", {}, {}, active=True))
+    node.series()
+    assert len(reckoned) == 2
+
+
+def test_a_budget_of_which_nobody_can_say_what_was_spent_counts_as_spent(node: Node) -> None:
+    node.entries = LOST
+    assert node.series()["concord_node_privacy_budget_spent_ratio", (("data_set", "hearts"),)] == 1
+
+
+def test_gpus_are_there_as_far_as_they_tell_and_absent_without_one(node: Node) -> None:
+    assert not [name for name, _ in node.series() if "_gpu_" in name]
+    node.gpus = (Reading(0, 0.25, 80 << 30, 8 << 30, 41.0), Reading(1, None, 80 << 30, 0, None))
+    found = {key: value for key, value in node.series().items() if "_gpu_" in key[0]}
+    assert found["concord_node_gpu_utilisation_ratio", (("gpu", "0"),)] == 0.25
+    assert found["concord_node_gpu_memory_used_bytes", (("gpu", "1"),)] == 0
+    assert found["concord_node_gpu_temperature_celsius", (("gpu", "0"),)] == 41
+    assert ("concord_node_gpu_utilisation_ratio", (("gpu", "1"),)) not in found
+
+
+def test_what_lies_in_the_jobs_folders_is_counted_without_following_links(node: Node, tmp_path: Path) -> None:
+    updates = tmp_path / "jobs" / "j" / "updates"
+    updates.mkdir(parents=True)
+    (updates / "one").write_bytes(b"x" * 1000)
+    (tmp_path / "large").write_bytes(b"x" * 100_000)
+    (updates / "link").symlink_to(tmp_path / "large")
+    assert 1000 <= node.series()["concord_node_spool_bytes", ()] < 2000
+
+
+def test_a_survey_that_fails_is_an_error_of_the_page_and_not_of_the_node(node: Node, tmp_path: Path) -> None:
+    for path in sorted(tmp_path.rglob("*"), reverse=True):
+        path.unlink()
+    tmp_path.rmdir()
+    with served(node) as url:
+        assert get(f"{url}/metrics")[0] == 500
+        assert get(f"{url}/healthz")[0] == 200
+    tmp_path.mkdir()
+
+
+def test_ready_follows_the_link_and_health_does_not(node: Node) -> None:
     with served(node) as url:
         for connected in (False, True, False):
             node.connected = connected
@@ -125,8 +253,7 @@ def test_ready_follows_the_link_and_health_does_not() -> None:
         assert (status, text) == (404, "/metrics, /healthz, /readyz\n")
 
 
-def test_an_address_that_cannot_be_listened_on_says_what_to_do() -> None:
-    node = Node()
+def test_an_address_that_cannot_be_listened_on_says_what_to_do(node: Node) -> None:
     with served(node) as url:
         taken = url.removeprefix("http://")
         for address in (taken, "metrics", "127.0.0.1:http", "127.0.0.1:99999", "203.0.113.1:0"):
