@@ -56,7 +56,9 @@ class States:
                     raise VerificationFailed("The state that came is not the one that the members certified.")
                 await asyncio.to_thread(self._files.keep, state)
         except FederationError as error:
-            hint = error.hint or "It, or a later one, is offered again. If it stays so, tell the coordinator's operator."
+            hint = (
+                error.hint or "It, or a later one, is offered again. If it stays so, tell the coordinator's operator."
+            )
             self._log.error("state.not-fetched", round=wanted.round, detail=error.message, hint=hint)
             return None
         self.hold(state)
