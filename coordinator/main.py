@@ -20,17 +20,25 @@ import click
 import structlog
 import typer
 
+from coordinator.audit.keys import check_named, make_log_key
 from coordinator.registry.authority import Authority
 from coordinator.registry.enrolment import principal_for
 from coordinator.service import open_registry, product_version, serve
 from coordinator.settings import Home, Settings, write_private
 from coordinator.store.database import Database
+from federation.audit.checkpoint import log_key
+from federation.audit.named_key import log_key_of
 from federation.errors import INTERRUPTED_EXIT_CODE, InvalidIdentity, InvalidUsage, NotFound, exit_code, told
 from federation.identity.keys import SigningKey
 from federation.identity.names import checked_label
+from federation.identity.roll import Roll
 from federation.manifest.yaml_source import write_yaml
 
 app = typer.Typer(name="concord-coordinator", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=True)
+UNNAMED: Final = (
+    "warning: the members' charter names no key for the public log: every node believes the first that it is shown. "
+    "The members name it by vote: concord propose coordinator --log-key log.key.pub"
+)
 EVERYWHERE: Final = frozenset({"0.0.0.0", "[::]", "*"})  # noqa: S104 - told apart, not listened on
 HomeOption = Annotated[
     Path, typer.Option("--home", help="The coordinator's home folder.", envvar="CONCORD_COORDINATOR_HOME")
@@ -53,7 +61,7 @@ def init(
         str, typer.Option(help="Host and port for /metrics, /healthz and /readyz; empty: none.")
     ] = "127.0.0.1:9464",
 ) -> None:
-    """Make the home: settings, the transport authority's key, the release key."""
+    """Make the home: settings, the transport authority's key, the release key, and the key of the public log."""
     place = Home(home)
     checked_label(federation, "federation")
     _checked_address(listen, "--listen")
@@ -66,9 +74,14 @@ def init(
     write_private(place.key("ca"), authority.key.to_pem())
     write_private(place.key("release"), SigningKey.generate().to_pem())
     write_private(place.ca_certificate, authority.certificate_pem)
+    make_log_key(place, federation)
     document = {"federation": federation, "listen": listen, "metrics": metrics}
     write_private(place.settings, write_yaml(document).encode())
-    typer.echo(f"made {home}; next: concord-coordinator found --home {home} --roll roll.json", err=True)
+    typer.echo(
+        f"made {home}; whoever drafts the roll names the log's key: concord roll draft --log-key {place.log_key}",
+        err=True,
+    )
+    typer.echo(f"then: concord-coordinator found --home {home} --roll roll.json", err=True)
 
 
 @app.command()
@@ -84,6 +97,8 @@ def found(home: HomeOption, roll: Annotated[Path, typer.Option(help="The roll th
     except OSError as error:
         raise InvalidUsage(f"{roll} cannot be read: {error.strerror}.", hint="Name the signed roll.") from error
     try:
+        if (named := log_key_of(Roll.open(data))) is not None:
+            check_named(log_key(settings.federation, SigningKey.from_pem(place.read_key("log")).public), named)
         accepted = open_registry(place, settings, Database(place.database)).found(data)
     except InvalidIdentity as error:
         hint = error.hint or "Name the roll as the members signed it; `concord roll verify` tells more."
@@ -92,6 +107,8 @@ def found(home: HomeOption, roll: Annotated[Path, typer.Option(help="The roll th
         f"federation {accepted.federation}: {len(accepted.members)} members, roll {accepted.digest.hex()[:16]}",
         err=True,
     )
+    if named is None:
+        typer.echo(UNNAMED, err=True)
 
 
 @app.command()

@@ -47,7 +47,9 @@ from coordinator.web.metrics import Metrics
 from coordinator.web.readiness import Readiness
 from coordinator.web.server import WebServer, tls_of
 from coordinator.web.survey import Sources, Survey, Term
-from federation.errors import InvalidUsage
+from federation.audit.checkpoint import VerifierKey
+from federation.audit.named_key import log_key_of
+from federation.errors import InvalidUsage, NotFound
 from federation.exposure import check_exposure
 from federation.identity.keys import SigningKey
 
@@ -76,6 +78,14 @@ def open_registry(home: Home, settings: Settings, database: Database) -> Registr
     return Registry(database, authority, timedelta(hours=settings.certificate_hours), time.time)
 
 
+def _named_log_key(registry: Registry) -> VerifierKey | None:
+    """By the members' charter; None before the founding, too."""
+    try:
+        return log_key_of(registry.roll())
+    except NotFound:
+        return None
+
+
 def product_version() -> str:
     try:
         return version("concord-federation")
@@ -96,13 +106,13 @@ async def serve(home: Home, settings: Settings) -> None:
     key = SigningKey.from_pem(home.read_key("release"))
     releases = ReleaseDesk(database, registry, Publisher(database, blobs, key, time.time))
     metrics = Metrics(CollectorRegistry(), product_version())
-    signer = log_signer(home, settings.federation, database)
+    signer = log_signer(home, settings.federation, database, _named_log_key(registry))
     halts = HaltDesk(database, registry, signer, time.time)
     book = LogBook(database, settings.federation, signer, registry.roll, time.time, settings.log_head_seconds)
     docket = Docket(database, blobs, spool, sessions, registry, releases, metrics, time.time, book, halts)
     halts.changed, releases.decided = docket.halted, docket.rounds_over
     halts.carried_out = metrics.halt_carried_out
-    assembly = Assembly(registry, [docket.amended], [releases.heard])
+    assembly = Assembly(registry, [docket.amended, book.amended], [releases.heard])
     shelf = Shelf(database, registry, time.time)
     ready = Readiness(loop, database.answers)
     server = grpc.aio.server(options=OPTIONS, interceptors=(Parsing(), Timing(metrics)))

@@ -220,6 +220,7 @@ class LocalFederation:
             *("lead", "init", "--home", self.lead_home, "--id", LEAD, "--member", self.members[0].id),
             *("--name", "Research lead", "--out", lead_card),
         )
+        draft += ["--log-key", self.coordinator.home / "log.key.pub"]
         run_command(concord_app, *draft, "--lead", lead_card)
         for member in self.members:
             run_command(concord_app, "roll", "sign", "--home", self.officer_home(member.id), "--roll", roll)

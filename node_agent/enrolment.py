@@ -131,8 +131,9 @@ def join(home: Home, *, ticket_file: Path, credential_file: Path, roll_file: Pat
     check_certificate(joined.certificate_pem, transport, settings)
     log_key = {}
     if joined.log_key:
-        key = checked_key(home.witness, settings.federation, joined.log_key)
-        log_key = {key_file(private_folder(home.witness)): f"{key}\n".encode()}
+        key = checked_key(home.witness, roll, joined.log_key)
+        if not (home.witness / "head").exists():  # what a head is signed with changes with the next head
+            log_key = {key_file(private_folder(home.witness)): f"{key}\n".encode()}
     write_together(
         {
             **log_key,

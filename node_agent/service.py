@@ -23,6 +23,7 @@ from typing import Any
 import structlog
 from cryptography import x509
 
+from federation.audit.named_key import log_key_of, log_keys_of
 from federation.errors import FederationError, Halted, InvalidIdentity, InvalidUsage, NotFound, PolicyDenied
 from federation.exposure import check_exposure
 from federation.halt.levels import Level
@@ -87,7 +88,7 @@ from node_agent.telemetry.lab import survey_of
 from node_agent.telemetry.metrics import NodeMetrics
 from node_agent.telemetry.server import MetricsServer, tls_of
 from node_agent.witness.notebook import Notebook
-from node_agent.witness.watcher import HINT, Me, Witness
+from node_agent.witness.watcher import HINT, NAME_IT, UNNAMED, Me, Witness
 
 log = structlog.get_logger()
 
@@ -156,7 +157,7 @@ class NodeAgent:
             gate=self.halts,
         )
         self.witness = Witness(
-            Notebook(home.witness),
+            Notebook(home.witness, log_keys_of(self.roll)),
             Me(settings.federation, settings.member, settings.node, self.key),
             lambda: self.roll,
             AuditLink(self.link),
@@ -177,8 +178,7 @@ class NodeAgent:
     async def run(self, stop: asyncio.Event) -> None:
         log.info("node.route", route=self.link.route.sentence)
         log.info("node.sandbox", sandbox=self.sandbox.kind, reason=self.sandbox.reason, hint=self.sandbox.hint)
-        if (log_key := Notebook(self.home.witness).key) is not None:
-            self.halts.folder.keep_coordinator_key(log_key.public, known=True)
+        self._keep_log_key()
         self.halts.start()
         self.carrying_out.begin()
         if self.witness.stopped:
@@ -366,9 +366,18 @@ class NodeAgent:
         if adoption is not None:
             self._amended()
 
+    def _keep_log_key(self) -> None:
+        """The log's key also signs the coordinator's receipts for halts."""
+        named = log_key_of(self.roll)
+        if named is None:
+            log.warning("witness.key-unnamed", detail=UNNAMED, hint=NAME_IT)
+        if (key := named or self.witness.notebook.key) is not None:
+            self.halts.folder.keep_coordinator_key(key.public, known=True)
+
     def _amended(self) -> None:
         """A new roll is on disk: jobs that may not go on under it end here, whatever the coordinator says; and the node goes
         where the members have put the coordinator."""
+        self._keep_log_key()
         seat = self.roll.charter.coordinator
         moved = seat.ca is not None and seat.ca != fingerprint_of(self.home.read(self.home.ca))
         if moved or self.link.route.address not in self.membership.places:

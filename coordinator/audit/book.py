@@ -28,6 +28,7 @@ from federation.audit.checkpoint import (
     sign_head,
     witness_key,
 )
+from federation.audit.named_key import log_key_of
 from federation.audit.proof import Inclusion
 from federation.audit.tiles import Part
 from federation.audit.tree import MAX_SIZE, consistency_path, inclusion_path
@@ -122,6 +123,17 @@ class LogBook:
                     way = consistency_path(at, head.size, change.log.node)
                     seen.append(Shown(other.note + b"".join(sorted(by_size[at])), way))
             return Shown(head.note, path), tuple(seen)
+
+    def amended(self, _old: Roll, roll: Roll) -> None:
+        """A new roll is in force: when it names another key for the log, no node believes this log's heads from now on."""
+        named = log_key_of(roll)
+        if named is not None and named != self.key:
+            log.warning(
+                "log.key-moved",
+                named=str(named),
+                key=str(self.key),
+                hint="Stop this coordinator, and start the one that has the named key on a copy of this database.",
+            )
 
     async def announce(self, sessions: Sessions) -> None:
         """Until cancelled: tells every connected node of each new head."""

@@ -10,16 +10,19 @@ from typing import Annotated
 import typer
 
 from coordinator.client import audit_source as sources
+from coordinator.client.examined import Examined
 from coordinator.client.files import PUBLIC_FILE, check_absent, read_file, write_file, write_new_file
 from coordinator.client.home import Home
+from coordinator.client.log_keys import KEY_FILE, trusted_key
 from coordinator.client.options import DEFAULT_HOME_PATH, FormatOption, HomeOption
 from coordinator.client.sdk import Federation
 from coordinator.client.terminal import Format, data, fields, progress, say, show, table
 from federation.audit.checkpoint import VerifierKey
 from federation.audit.entry import Entry
 from federation.audit.history import MAX_EVIDENCE, open_evidence
+from federation.audit.named_key import log_key_of, log_keys_of, open_head_under
 from federation.audit.proof import MAX_PROOF, Inclusion, verify_inclusion
-from federation.audit.verify import Verified, fetch_log, verify_log
+from federation.audit.verify import fetch_log, verify_log
 from federation.errors import InvalidUsage, VerificationFailed
 from federation.identity.roll import Roll
 
@@ -45,21 +48,25 @@ def audit_verify(
 ) -> None:
     """Compute the whole log again from its entries: every hash, the signed head, and an older head that you kept."""
     with sources.opened(folder, url, home) as source:
-        found, trusted, whence = _verified(source, key, since, roll, Home.at(home), [])
-    rows = [("ok", sentence) for sentence in found.checks]
+        done = _verified(source, key, since, roll, Home.at(home), [])
+    found, trust = done.found, done.trust
+    rows = [("ok", sentence) for sentence in done.checks] + [("not checked", sentence) for sentence in done.unchecked]
     document = {
         "verified": True,
-        "log": str(trusted),
+        "log": str(trust.key),
+        "keyNamedByCharter": trust.named,
+        "keyIs": trust.whence,
         "size": found.head.size,
         "root": found.head.root.hex(),
         "signed": _moment(found.head.time * 1000),
         "kinds": dict(sorted(found.kinds.items())),
         "witnesses": {name: _moment(when * 1000) for name, when in sorted(found.witnesses.items())},
         "continues": found.older,
-        "checks": list(found.checks),
+        "checks": list(done.checks),
+        "unchecked": list(done.unchecked),
     }
     show(document, output, lambda: table(("RESULT", "CHECK"), rows))
-    say(f"the log's key is {trusted}, {whence}")
+    say(f"the log's key is {trust.key}, {trust.whence}")
 
 
 @audit_app.command("fetch")
@@ -73,8 +80,9 @@ def audit_fetch(
         folder.mkdir(parents=True, exist_ok=True)
         if source.roll is not None:
             write_file(folder / "roll.json", source.roll)
-        if source.key:
-            write_file(folder / sources.KEY_FILE, f"{VerifierKey.parse(source.key)}\n".encode())
+        named = None if source.roll is None else log_key_of(Roll.open(source.roll))
+        if named is not None or source.key:
+            write_file(folder / KEY_FILE, f"{named or VerifierKey.parse(source.key)}\n".encode())
         credentials = [each.decode(errors="replace") for each in source.credentials()]
         write_file(folder / sources.WITNESSES_FILE, json.dumps({"credentials": credentials}).encode())
 
@@ -100,9 +108,10 @@ def audit_prove(
     check_absent(out, what="a file")
     with Federation.connect(home) as federation:
         source = sources.from_coordinator(federation)
-        trusted, _ = sources.chosen_key(key, source, federation.home)
+        held = sources.trusted_roll(None, source, federation.home, key)
+        trust = sources.trusted(key, source, federation.home, held)
         proof = sources.prove(federation, document, number)
-        proved = verify_inclusion(proof, trusted, sources.witness_keys(source, federation.home.roll(), trusted))
+        proved = verify_inclusion(proof, trust.key, sources.witness_keys(source, held, trust.key))
     if (document and proved.entry.document != document) or (not document and proved.index != number):
         raise VerificationFailed("The coordinator proves another entry than was asked for.", hint="Tell the members.")
     write_new_file(out, proof.encode(), PUBLIC_FILE, what="a file")
@@ -119,21 +128,30 @@ def audit_check(
 ) -> None:
     """Check a proof offline. Cosignatures count with --folder and --roll: a copy has the nodes' credentials."""
     source = sources.from_folder(folder) if folder is not None else sources.Source("nobody", _nothing, tuple, None, "")
-    trusted, whence = sources.chosen_key(key, source, Home.at(home))
-    keys = sources.witness_keys(source, _roll(roll, source), trusted)
-    proved = verify_inclusion(Inclusion.decode(read_file(proof, MAX_PROOF, what="The proof")), trusted, keys)
+    held = sources.trusted_roll(roll, source, Home.at(home), key)
+    trust = sources.trusted(key, source, Home.at(home), held)
+    read = Inclusion.decode(read_file(proof, MAX_PROOF, what="The proof"))
+    signed = open_head_under(read.note, (trust.key, *trust.earlier))[
+        1
+    ]  # a proof may be from before the key was changed
+    proved = verify_inclusion(read, signed, sources.witness_keys(source, held, trust.key))
     _say_proved(proved.entry, proved.index, proved.head.size, proved.witnesses)
-    say(f"the log's key is {trusted}, {whence}")
+    say(
+        f"the log's key is {trust.key}, {trust.whence}" + ("" if signed == trust.key else f"; this head bears {signed}")
+    )
 
 
 @audit_app.command("fork")
 def audit_fork(
     file: Annotated[Path, typer.Argument(help="Evidence that a node's witness kept: a .fork file.")],
     key: KeyOption = "",
+    roll: RollOption = None,
 ) -> None:
-    """Check evidence that a log was rewritten: two heads that its own key signed."""
-    named = sources.chosen_key(key, sources.Source("", _nothing, tuple, None, ""), None)[0] if key else None
-    evidence = open_evidence(read_file(file, MAX_EVIDENCE, what="The evidence"), named)
+    """Check evidence that a log was rewritten: two heads that its own key signed, or its key and the one before it."""
+    held = None if roll is None else Roll.open(read_file(roll, what="The roll"))
+    named = trusted_key(key, held).key if key or (held is not None and log_key_of(held) is not None) else None
+    known = () if held is None else log_keys_of(held)
+    evidence = open_evidence(read_file(file, MAX_EVIDENCE, what="The evidence"), named, known)
     if evidence.finding == "unreconciled":
         raise VerificationFailed(
             "Both heads are signed by the log, and nothing in the file proves that they contradict one another: "
@@ -170,12 +188,12 @@ def audit_report(
         raise InvalidUsage("The report needs a form.", hint="Give --html FILE, or --json.")
     entries: list[tuple[int, Entry]] = []
     with sources.opened(folder, url, home) as source:
-        found, trusted, whence = _verified(source, key, since, roll, Home.at(home), entries)
+        done = _verified(source, key, since, roll, Home.at(home), entries)
     if as_json:
-        data(json.dumps(document_of(found, trusted, entries, job), indent=1, sort_keys=True))
+        data(json.dumps(document_of(done, entries, job), indent=1, sort_keys=True))
     if html is not None:
-        write_file(html, page(found, trusted, whence, entries, job).encode())
-        say(f"{html}: {found.head.size} entries, verified")
+        write_file(html, page(done, entries, job).encode())
+        say(f"{html}: {done.found.head.size} entries, verified")
 
 
 def _verified(
@@ -185,25 +203,20 @@ def _verified(
     roll: Path | None,
     home: Home,
     entries: list[tuple[int, Entry]],
-) -> tuple[Verified, VerifierKey, str]:
-    trusted, whence = sources.chosen_key(given, source, home)
-    keys = sources.witness_keys(source, _roll(roll, source), trusted)
+) -> Examined:
+    held = sources.trusted_roll(roll, source, home, given)
+    trust = sources.trusted(given, source, home, held)
+    keys = sources.witness_keys(source, held, trust.key)
     with progress("files of the log", counted=True) as step:
         found = verify_log(
             source.fetch,
-            trusted,
-            older=sources.older_head(since, trusted),
+            trust.key,
+            older=sources.older_head(since, trust),
             witnesses=keys,
             visit=lambda number, entry: entries.append((number, entry)),
             progress=step,
         )
-    return found, trusted, whence
-
-
-def _roll(path: Path | None, source: sources.Source) -> Roll | None:
-    if path is not None:
-        return Roll.open(read_file(path, what="The roll"))
-    return None if source.roll is None else Roll.open(source.roll)
+    return Examined(found, trust, len(keys))
 
 
 def _which(entry: str) -> tuple[bytes, int]:

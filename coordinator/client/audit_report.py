@@ -11,9 +11,8 @@ from datetime import UTC, datetime
 from importlib.resources import files
 from typing import Any, Final
 
-from federation.audit.checkpoint import VerifierKey
+from coordinator.client.examined import Examined
 from federation.audit.entry import Entry
-from federation.audit.verify import Verified
 
 SECTIONS: Final = (
     (
@@ -30,14 +29,18 @@ SECTIONS: Final = (
 SHORT: Final = 16
 
 
-def document_of(found: Verified, key: VerifierKey, entries: Sequence[tuple[int, Entry]], job: str) -> dict[str, Any]:
+def document_of(done: Examined, entries: Sequence[tuple[int, Entry]], job: str) -> dict[str, Any]:
     """What ``--json`` prints."""
+    found = done.found
     return {
-        "log": str(key),
+        "log": str(done.trust.key),
+        "keyNamedByCharter": done.trust.named,
+        "keyIs": done.trust.whence,
         "size": found.head.size,
         "root": found.head.root.hex(),
         "signed": moment(found.head.time * 1000),
-        "checks": list(found.checks),
+        "checks": list(done.checks),
+        "unchecked": list(done.unchecked),
         "witnesses": sorted(found.witnesses),
         "job": job,
         "entries": [
@@ -53,24 +56,24 @@ def document_of(found: Verified, key: VerifierKey, entries: Sequence[tuple[int, 
     }
 
 
-def page(found: Verified, key: VerifierKey, whence: str, entries: Sequence[tuple[int, Entry]], job: str) -> str:
+def page(done: Examined, entries: Sequence[tuple[int, Entry]], job: str) -> str:
     """The HTML page."""
     from jinja2 import Environment, StrictUndefined
 
-    rows = chosen(entries, job)
+    rows, found = chosen(entries, job), done.found
     source = files("coordinator.client").joinpath("audit_report.html").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     sections = [
         (title, [_row(number, entry) for number, entry in rows if entry.kind in kinds]) for title, kinds in SECTIONS
     ]
     return environment.from_string(source).render(
-        key=str(key),
-        whence=whence,
+        key=str(done.trust.key),
+        whence=done.trust.whence,
         size=found.head.size,
         root=found.head.root.hex(),
         signed=moment(found.head.time * 1000),
-        checks=found.checks,
-        witnesses=sorted(found.witnesses),
+        checks=done.checks,
+        unchecked=done.unchecked,
         job=job,
         shown=len(rows),
         sections=[(title, lines, Counter(line["kind"] for line in lines)) for title, lines in sections if lines],

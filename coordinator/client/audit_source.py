@@ -17,8 +17,9 @@ from typing import Final
 from coordinator.client.channel import UNARY_SECONDS, spoken_errors
 from coordinator.client.files import read_file
 from coordinator.client.home import Home
+from coordinator.client.log_keys import KEY_FILE, Trusted, log_name, trusted_key
 from coordinator.client.sdk import Federation
-from federation.audit.checkpoint import Head, VerifierKey, log_key, open_head, witness_key
+from federation.audit.checkpoint import Head, VerifierKey, log_key, origin_of, witness_key
 from federation.audit.proof import Inclusion
 from federation.audit.verify import Fetch
 from federation.errors import FederationError, InvalidUsage, NotFound, Unavailable, VerificationFailed
@@ -31,7 +32,6 @@ HTTP_SECONDS: Final = 30.0
 WITNESSES_FILE: Final = "witnesses.json"
 WITNESSES_LIMIT: Final = 16 << 20
 DOCUMENT_LIMIT: Final = 64 << 20
-KEY_FILE: Final = "log.key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,26 +157,21 @@ def document(federation: Federation, digest: bytes) -> bytes:
 # ---------------------------------------------------------------------------------------------------------------------- keys
 
 
-def chosen_key(given: str, source: Source, home: Home | None) -> tuple[VerifierKey, str]:
-    """(the log's key, where it comes from). The reader's own first; a key that the log's own server names proves little.
-
-    ``given``: the key itself, or a file that holds it.
-    """
-    if given:
-        text = given if given.count("+") >= 2 and not Path(given).exists() else _read_key(Path(given))
-        return VerifierKey.parse(text), "as you named it"
-    if home is not None and (pinned := home.path / KEY_FILE).exists():
-        return VerifierKey.parse(_read_key(pinned)), f"as {pinned} has it"
-    if source.key:
-        return VerifierKey.parse(source.key), f"as {source.name} names it"
-    raise InvalidUsage(
-        "Nobody has named the log's key.",
-        hint="Give --key: the line in the coordinator's log.key.pub, or a node's log.key.",
-    )
+def trusted_roll(path: Path | None, source: Source, home: Home, given: str) -> Roll | None:
+    """Whose charter and officers count: the roll that the reader names; else the one of their home, if it is of this federation;
+    else the one that came with a copy. ``given``: the key that the reader names; the home may know nothing of that log."""
+    if path is not None:
+        return Roll.open(read_file(path, what="The roll"))
+    came, own = None if source.roll is None else Roll.open(source.roll), home.roll()
+    if own is None or (came is not None and came.federation != own.federation):
+        return came
+    foreign = given and log_name(given) != origin_of(own.federation)
+    return came if foreign else own
 
 
-def _read_key(path: Path) -> str:
-    return read_file(path, 1000, what="The key").decode(errors="replace").strip()
+def trusted(given: str, source: Source, home: Home, roll: Roll | None) -> Trusted:
+    """The log's key, and who names it."""
+    return trusted_key(given, roll, home.path / KEY_FILE, (source.name, source.key))
 
 
 def witness_keys(source: Source, roll: Roll | None, key: VerifierKey) -> list[VerifierKey]:
@@ -193,6 +188,6 @@ def witness_keys(source: Source, roll: Roll | None, key: VerifierKey) -> list[Ve
     return found
 
 
-def older_head(path: Path | None, key: VerifierKey) -> Head | None:
-    """A head that somebody kept: a `checkpoint` or a node's `head`."""
-    return None if path is None else open_head(read_file(path, what="The head"), key)
+def older_head(path: Path | None, trust: Trusted) -> Head | None:
+    """A head that somebody kept: a `checkpoint` or a node's `head`. It may be from before the members named another key."""
+    return None if path is None else trust.open_older(read_file(path, what="The head"))

@@ -13,6 +13,7 @@ import typer
 from coordinator.client.charter_file import read_charter_file
 from coordinator.client.files import PUBLIC_FILE, about, check_absent, read_file, write_file, write_new_file
 from coordinator.client.home import Home, Profile
+from coordinator.client.log_keys import read_log_key
 from coordinator.client.options import DEFAULT_HOME_PATH, HomeOption
 from coordinator.client.signing import locked_pem, to_be_signed
 from coordinator.client.terminal import data, say
@@ -129,9 +130,15 @@ def roll_draft(
     tier: Annotated[
         list[str] | None, typer.Option(help="MEMBER=TIER; else the charter's first tier with a vote.")
     ] = None,
+    log_key: Annotated[
+        Path | None,
+        typer.Option(help="log.key.pub of the coordinator's home: the key that the public log is signed with."),
+    ] = None,
 ) -> None:
     """Put the cards and the charter together as a roll for the founding members to sign."""
     agreed = read_charter_file(charter) if charter is not None else Charter.standard()
+    if log_key is not None:
+        agreed = replace(agreed, coordinator=replace(agreed.coordinator, log=read_log_key(log_key)))
     cards = [_opened(path, "The member's card", open_member_card) for path in member]
     members = [replace(card, tier=name) for card, name in tiers_of(cards, tier, agreed)]
     leads = [_opened(path, "The lead's card", open_lead_card) for path in lead or ()]
@@ -139,6 +146,8 @@ def roll_draft(
     write_new_file(out, seal(document, "roll", ()), PUBLIC_FILE, what="a roll")
     parts = f"{_count(len(members), 'member')} and {_count(len(leads), 'lead')}"
     say(f"drafted the roll of {federation}, version {version}, with {parts}: {out}; now each member's officer signs it")
+    if agreed.coordinator.log is None:
+        say("it names no key for the public log: every node will believe the first that it is shown. Better: --log-key")
 
 
 @roll_app.command("sign")
@@ -240,6 +249,7 @@ def lines_of(roll: Roll) -> Iterator[str]:
     if seat.addresses or seat.ca is not None:
         ca = f", CA {seat.ca.hex()[:16]}" if seat.ca is not None else ""
         yield f"  coordinator: {' '.join(seat.addresses) or 'as its tickets say'}{ca}"
+    yield f"  public log: {seat.log or 'no key is named, and every node believes the first that it is shown'}"
 
 
 def _opened(path: Path, what: str, opener: Callable[[bytes], Document]) -> Document:

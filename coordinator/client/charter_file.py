@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from coordinator.client.files import read_file
 from federation.errors import InvalidIdentity, InvalidManifest, InvalidUsage
-from federation.governance.charter import FIELDS, Charter, read_charter
+from federation.governance.charter import FIELDS, Charter, Seat, read_charter
 from federation.manifest.yaml_source import read_yaml
 
 LIMIT: Final = 1 << 20
@@ -43,6 +44,15 @@ def read_charter_file(path: Path) -> Charter:
         return read_charter({**standard, **written})
     except InvalidIdentity as error:
         raise InvalidIdentity(f"{path}: {error.message}", hint=error.hint) from None
+
+
+def kept_seat(new: Charter, held: Charter) -> Charter:
+    """A file that says nothing of the coordinator leaves it where it is; one that names no log key leaves that."""
+    if new.coordinator == Seat():
+        return replace(new, coordinator=held.coordinator)
+    if new.coordinator.log is None:
+        return replace(new, coordinator=replace(new.coordinator, log=held.coordinator.log))
+    return new
 
 
 def charter_document(charter: Charter) -> dict[str, Any]:

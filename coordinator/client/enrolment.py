@@ -101,8 +101,7 @@ def login(home: Home, ticket: Ticket, pinned_roll: bytes | None, environment: Ma
             f"The roll is that of {roll.federation}, the ticket of {ticket.endpoint.federation}.",
             hint="Tell the operator.",
         )
-    if reply.log_key:
-        home.trust_log_key(reply.log_key)
+    about_log = home.trust_log_key(reply.log_key, roll) if reply.log_key else ""
     home.remember_connection(
         ticket.endpoint.address, ticket.endpoint.federation, ticket.endpoint.ca_pem, reply.certificate_pem
     )
@@ -113,7 +112,7 @@ def login(home: Home, ticket: Ticket, pinned_roll: bytes | None, environment: Ma
         route.sentence,
         roll,
         _certificate(reply.certificate_pem).not_valid_after_utc,
-        tuple(_warnings(home, ticket.principal, roll)),
+        (*_warnings(home, ticket.principal, roll), *([about_log] if about_log else [])),
     )
 
 

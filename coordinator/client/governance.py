@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, TypeVar, get_args
 import typer
 
 from coordinator.client.ceremony import lines_of, member_app, roll_app, tiers_of
-from coordinator.client.charter_file import charter_document, read_charter_file
+from coordinator.client.charter_file import charter_document, kept_seat, read_charter_file
 from coordinator.client.files import PUBLIC_FILE, SECRET_FILE, about, read_file, write_file, write_new_file
 from coordinator.client.governing import (
     Asked,
@@ -26,13 +26,14 @@ from coordinator.client.governing import (
     vote_bytes,
 )
 from coordinator.client.home import Home
+from coordinator.client.log_keys import read_log_key
 from coordinator.client.options import DEFAULT_HOME_PATH, FormatOption, HomeOption
 from coordinator.client.sdk import Federation
 from coordinator.client.signing import locked_pem, to_be_signed
 from coordinator.client.terminal import Format, as_yaml, data, plain, say, show, table
 from federation.errors import InvalidIdentity, InvalidUsage
 from federation.governance.amendment import changes_of, needed
-from federation.governance.charter import Action, Charter, Seat
+from federation.governance.charter import Action, Charter
 from federation.governance.history import amendments_of
 from federation.governance.proposal import CHOICES, read_proposal
 from federation.identity.credential import open_node_request
@@ -174,7 +175,7 @@ def roll_amend(
 ) -> None:
     """Draft the next roll. It says what it would need: signatures (`concord roll sign`), and votes (`concord propose`)."""
     held = _roll_of(roll) if roll is not None else Home.at(home).required_roll()
-    agreed = read_charter_file(charter) if charter is not None else held.charter
+    agreed = kept_seat(read_charter_file(charter), held.charter) if charter is not None else held.charter
     cards = [_card(path) for path in admit or ()]
     own = [word for word in tier or () if word.partition("=")[0] in {card.id for card in cards}]
     wanted = Wanted(
@@ -256,6 +257,9 @@ def propose(
     charter: Annotated[Path | None, typer.Option(help="The new charter (YAML).")] = None,
     address: Annotated[list[str] | None, typer.Option(help="Where the coordinator will be: host:port.")] = None,
     ca: Annotated[Path | None, typer.Option(help="The CA certificate of that coordinator (PEM).")] = None,
+    log_key: Annotated[
+        Path | None, typer.Option(help="log.key.pub of that coordinator: the public log goes on under this key.")
+    ] = None,
     subject: Annotated[
         str, typer.Option(help="What else is decided: its SHA-256 in hex (release, recall, lift).")
     ] = "",
@@ -281,7 +285,7 @@ def propose(
                 restore=tuple(restore or ()),
                 suspend_leads=tuple(suspend_lead or ()),
                 restore_leads=tuple(restore_lead or ()),
-                charter=_moved(held.charter, charter, address, ca),
+                charter=_moved(held.charter, charter, address, ca, log_key),
             )
             new = next_roll(held, wanted)
         with about(draft or Path("the next roll")):
@@ -461,17 +465,19 @@ def _needs(held: Roll, draft: bytes) -> list[str]:
     return [*(change.what for change in changes), vote]
 
 
-def _moved(charter: Charter, file: Path | None, address: list[str] | None, ca: Path | None) -> Charter | None:
-    new = read_charter_file(file) if file is not None else charter
-    if file is not None and new.coordinator == Seat():
-        new = replace(new, coordinator=charter.coordinator)
-    if address or ca is not None:
-        seat = Seat(
-            addresses=tuple(address or new.coordinator.addresses),
-            ca=fingerprint_of(read_file(ca, what="The CA certificate")) if ca is not None else new.coordinator.ca,
-            operators=new.coordinator.operators,
-        )
-        new = replace(new, coordinator=seat)
+def _moved(
+    charter: Charter, file: Path | None, address: list[str] | None, ca: Path | None, log_key: Path | None
+) -> Charter | None:
+    """The next charter: of a file, or the present one, with another seat. What a file leaves out of the seat stays."""
+    new = kept_seat(read_charter_file(file), charter) if file is not None else charter
+    seat = new.coordinator
+    if address:
+        seat = replace(seat, addresses=tuple(address))
+    if ca is not None:
+        seat = replace(seat, ca=fingerprint_of(read_file(ca, what="The CA certificate")))
+    if log_key is not None:
+        seat = replace(seat, log=read_log_key(log_key))
+    new = replace(new, coordinator=seat)
     return new if new != charter else None
 
 

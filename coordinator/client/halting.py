@@ -266,9 +266,10 @@ def _is_logged(federation: Federation, signed: SignedOrder) -> bool:
     document = hashlib.sha256(signed.envelope).digest()
     try:
         source = sources.from_coordinator(federation)
-        key, _ = sources.chosen_key("", source, federation.home)
+        roll = federation.home.roll()
+        key = sources.trusted("", source, federation.home, roll).key
         proof = sources.prove(federation, document, 0)
-        proved = verify_inclusion(proof, key, sources.witness_keys(source, federation.home.roll(), key))
+        proved = verify_inclusion(proof, key, sources.witness_keys(source, roll, key))
         if (proved.entry.kind, proved.entry.document) != ("halt", document):
             raise VerificationFailed("The coordinator proves another entry.")
     except FederationError as error:

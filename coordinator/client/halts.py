@@ -20,7 +20,6 @@ from coordinator.client.files import make_private_folder, read_file, write_file
 from coordinator.client.home import Home
 from coordinator.client.sdk import Federation
 from coordinator.client.terminal import plain
-from federation.audit.checkpoint import VerifierKey
 from federation.errors import FederationError, InvalidUsage, NotFound
 from federation.halt.acknowledgement import Acknowledgement, open_acknowledgement
 from federation.halt.levels import Level
@@ -194,10 +193,8 @@ class HaltCalls:
 
     def _log_key(self) -> bytes | None:
         """Under which receipts are signed, too; None in a home that logged in before there was a log."""
-        path = self._federation.home.path / "log.key"
-        if not path.exists():
-            return None
-        return VerifierKey.parse(read_file(path, what="The log's key").decode(errors="replace").strip()).public
+        key = self._federation.home.log_key()
+        return None if key is None else key.public
 
     def lift(self, lift: SignedLift) -> None:
         with spoken_errors(self._federation.route):

@@ -30,8 +30,10 @@ from coordinator.client.files import (
     write_file,
     write_new_file,
 )
+from coordinator.client.log_keys import KEY_FILE, UNNAMED, trusted_key
 from coordinator.client.signing import opened_key
 from federation.audit.checkpoint import VerifierKey
+from federation.audit.named_key import log_key_of
 from federation.errors import InvalidIdentity, InvalidUsage, NotFound, ProtocolViolation
 from federation.governance.history import succeeds
 from federation.identity.keys import SigningKey
@@ -227,9 +229,23 @@ class Home:
             write_file(self.roll_path, envelope)
         return roll
 
-    def trust_log_key(self, named: str) -> None:
-        """The key of the public log, as the coordinator names it at the first login. Raises InvalidIdentity for another later."""
-        path, key = self.path / "log.key", VerifierKey.parse(named)
+    def trust_log_key(self, named: str, roll: Roll | None = None) -> str:
+        """The key of the public log, as the coordinator names it at a login: where the charter names one, that one counts, and
+        nothing is kept; else the first one is, and no other is accepted later.
+
+        A warning, or nothing. Raises InvalidIdentity for another key than the one that was kept.
+        """
+        path, key = self.path / KEY_FILE, VerifierKey.parse(named)
+        charter = log_key_of(roll) if roll is not None else None
+        if charter is not None:
+            return (
+                ""
+                if key == charter
+                else (
+                    f"the coordinator signs the public log with another key ({key}) than the members' charter names ({charter}): "
+                    "believe nothing that it shows of the log, and tell the members"
+                )
+            )
         if not path.exists():
             write_file(path, f"{key}\n".encode())
         elif read_file(path, 1000).decode(errors="replace").strip() != str(key):
@@ -237,6 +253,14 @@ class Home:
                 f"The coordinator names another key for the public log than {path}.",
                 hint="Ask the federation's members which is right, and move the file away if the new one is.",
             )
+        return "" if roll is None else f"the log's key was believed as the coordinator named it first, {key}. {UNNAMED}"
+
+    def log_key(self) -> VerifierKey | None:
+        """The key of the public log that this home believes; None where it knows none."""
+        try:
+            return trusted_key("", self.roll(), self.path / KEY_FILE).key
+        except InvalidUsage:
+            return None
 
     def remember_connection(self, address: str, federation: str, ca_pem: bytes, certificate_pem: bytes) -> None:
         write_file(self.path / "ca.pem", ca_pem)

@@ -167,6 +167,11 @@ class LogRows:
         row = self._connection.execute(sa.select(table).where(table.c.size == size)).one_or_none()
         return None if row is None else SignedHead(row.size, row.root, row.note)
 
+    def heads(self) -> tuple[SignedHead, ...]:
+        """Every head that is kept, the smallest first."""
+        rows = self._connection.execute(sa.select(tables.log_heads).order_by(tables.log_heads.c.size))
+        return tuple(SignedHead(row.size, row.root, row.note) for row in rows)
+
     def shown(self) -> bool:
         """Whether any head was ever signed."""
         return self._connection.execute(sa.select(tables.log_heads.c.size).limit(1)).first() is not None

@@ -202,6 +202,17 @@ def open_head(note: bytes, key: VerifierKey) -> Head:
     return Head(checkpoint, time, note)
 
 
+def dated(note: bytes, name: str) -> int:
+    """The time of the signature that ``name`` made with its time, unchecked: of a note from one's own disk.
+
+    Raises VerificationFailed when there is none.
+    """
+    for signature in Note.parse(note).signatures:
+        if signature.name == name and len(signature.data) == 8 + SIGNATURE_BYTES:
+            return int.from_bytes(signature.data[:8], "big")
+    raise VerificationFailed(f"The head bears no signature of {name} with a time.")
+
+
 def cosign(checkpoint: Checkpoint, name: str, key: Signer, time: int) -> bytes:
     """The signature line of a witness, or of the log itself. ``time``: seconds since 1970."""
     signer = VerifierKey(name, COSIGNATURE, key.public)

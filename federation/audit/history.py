@@ -29,6 +29,8 @@ class Evidence:
     first: Head
     second: Head
     path: tuple[bytes, ...] = ()
+    before: VerifierKey | None = None
+    """the key of ``first``, where the members have named another since"""
 
     @property
     def finding(self) -> Finding:
@@ -58,18 +60,21 @@ class Evidence:
         }[self.finding]
 
     def encode(self) -> bytes:
-        document = {
+        document: dict[str, object] = {
             "format": FORMAT,
             "log": str(self.key),
             "first": self.first.note.decode(),
             "second": self.second.note.decode(),
             "path": [node.hex() for node in self.path],
         }
+        if self.before is not None:
+            document["before"] = str(self.before)
         return json.dumps(document, indent=1, ensure_ascii=False).encode() + b"\n"
 
 
-def open_evidence(data: bytes, key: VerifierKey | None = None) -> Evidence:
-    """Checks the log's signatures on both heads; ``key``: the log that it must be about, when the reader knows it.
+def open_evidence(data: bytes, key: VerifierKey | None = None, known: Sequence[VerifierKey] = ()) -> Evidence:
+    """Checks the log's signatures on both heads; ``key``: the log that it must be about, when the reader knows it; ``known``: every
+    key that its members have named (``named_key.log_keys_of``).
 
     Raises VerificationFailed when it is no evidence, or about another log. Whether it convicts says ``finding``.
     """
@@ -78,9 +83,10 @@ def open_evidence(data: bytes, key: VerifierKey | None = None) -> Evidence:
             raise ValueError
         document: Any = json.loads(data)
         names = {"format", "log", "first", "second", "path"}
-        if set(document) != names or document["format"] != FORMAT or len(document["path"]) > 128:
+        if set(document) - {"before"} != names or document["format"] != FORMAT or len(document["path"]) > 128:
             raise ValueError
         named = VerifierKey.parse(document["log"])
+        before = VerifierKey.parse(document["before"]) if "before" in document else None
         first, second = document["first"].encode(), document["second"].encode()
         path = tuple(bytes.fromhex(text) for text in document["path"])
         if any(len(node) != HASH_BYTES for node in path):
@@ -89,17 +95,25 @@ def open_evidence(data: bytes, key: VerifierKey | None = None) -> Evidence:
         raise VerificationFailed("This is no evidence about a log.", hint="Name a file that a witness kept.") from error
     if key is not None and named != key:
         raise VerificationFailed(f"The evidence is about the log {named}, and not {key}.", hint="Whose key is right?")
-    return Evidence(named, open_head(first, named), open_head(second, named), path)
+    if before is not None and not {named, before} <= set(known):
+        raise VerificationFailed(
+            f"The first head is signed with another key ({before}) than the second, and nothing says that both were this log's.",
+            hint="A roll says so whose charter has named both: add --roll.",
+        )
+    return Evidence(named, open_head(first, before or named), open_head(second, named), path, before)
 
 
-def follow(key: VerifierKey, held: Head | None, shown: Head, path: Sequence[bytes]) -> Evidence | None:
+def follow(
+    key: VerifierKey, held: Head | None, shown: Head, path: Sequence[bytes], before: VerifierKey | None = None
+) -> Evidence | None:
     """None when ``shown`` continues ``held``, which ``path`` (``tree.consistency_path``) must show; else the evidence.
 
-    ``shown`` must have been asked for after ``held`` was taken: a smaller head is a log that took entries back.
+    ``shown`` must have been asked for after ``held`` was taken: a smaller head is a log that took entries back. ``before``: the key
+    of ``held``, where the members have named another since; the tree goes on under it.
     """
     if held is None:
         return None
-    evidence = Evidence(key, held, shown, tuple(path))
+    evidence = Evidence(key, held, shown, tuple(path), before if before != key else None)
     try:
         verify_consistency(held.size, held.root, shown.size, shown.root, path)
     except VerificationFailed:

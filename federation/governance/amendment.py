@@ -5,7 +5,7 @@ admission              a new member (who signs the roll, too); a member taken ba
                        a new key for a member that lost its own; a lead taken back; a revoked node taken back
 suspension             a member or lead suspended, a node revoked (unless its own officer does it); a tier that takes something away
 rules                  the charter, all but
-coordinator            where the coordinator is
+coordinator            where the coordinator is, and the key of its public log
 
 needs no vote          a member's new key, signed with its old and its new one; a lead's new key, likewise; a lead added, renamed,
                        suspended or given a new key by the officer of its member, in good standing (new leads and their new
@@ -232,8 +232,7 @@ class _Step:
 
     def charter(self) -> None:
         before, after = self.old.charter, self.new.charter
-        if before.coordinator != after.coordinator:
-            self._add(f"the coordinator is now {_place(after.coordinator)}", "coordinator")
+        self._seat(before.coordinator, after.coordinator)
         if before != replace(after, coordinator=before.coordinator):
             words = [
                 name
@@ -250,6 +249,18 @@ class _Step:
                 if getattr(before, name) != getattr(after, name)
             ]
             self._add(f"the charter changes its {', '.join(words)}", "rules")
+
+    def _seat(self, before: Seat, after: Seat) -> None:
+        if before.log is not None and after.log is None:
+            raise InvalidIdentity(
+                "The charter does not name the key of the public log any more.",
+                hint="It can be changed and never taken away: whoever reads the log would believe any key. Name one.",
+            )
+        if before.log != after.log and after.log is not None:
+            again = " from now on; the log itself goes on" if before.log is not None else ""
+            self._add(f"the public log is signed with the key {after.log}{again}", "coordinator")
+        if before != replace(after, log=before.log):
+            self._add(f"the coordinator is now {_place(after)}", "coordinator")
 
     def strangers(self) -> None:
         known = {member.officer_key for roll in (self.old, self.new) for member in roll.members}

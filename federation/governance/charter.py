@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, get_args
 
+from federation.audit.checkpoint import ED25519, VerifierKey
 from federation.errors import InvalidIdentity
 from federation.identity.fields import exact, hexadecimal, text, whole
 from federation.identity.keys import key_id, public_of
@@ -91,6 +92,17 @@ class Seat:
     """SHA-256 of the transport CA's certificate (DER)"""
     operators: tuple[bytes, ...] = ()
     """Ed25519 keys of people who run it; they have no vote"""
+    log: VerifierKey | None = None
+    """origin and key of the public log. None: each node and reader believes the first key that it is shown"""
+
+    def as_document(self) -> dict[str, Any]:
+        document: dict[str, Any] = {
+            "addresses": list(self.addresses),
+            "ca": None if self.ca is None else self.ca.hex(),
+            "operators": [key_id(key) for key in self.operators],
+        }
+        # Rolls from before the log's key was named have no such word, and are read as they were signed.
+        return document if self.log is None else {**document, "log": str(self.log)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,11 +167,7 @@ class Charter:
             "basePolicy": None if self.base_policy is None else self.base_policy.decode(),
             "audience": self.audience,
             "leadsBy": self.leads_by,
-            "coordinator": {
-                "addresses": list(self.coordinator.addresses),
-                "ca": None if self.coordinator.ca is None else self.coordinator.ca.hex(),
-                "operators": [key_id(key) for key in self.coordinator.operators],
-            },
+            "coordinator": self.coordinator.as_document(),
             **figures,
         }
 
@@ -243,7 +251,8 @@ def _halt(value: object) -> HaltPowers:
 
 
 def _seat(value: object) -> Seat:
-    entry = exact(value, "charter's coordinator", "addresses", "ca", "operators")
+    log = ("log",) if isinstance(value, dict) and "log" in value else ()
+    entry = exact(value, "charter's coordinator", "addresses", "ca", "operators", *log)
     addresses = tuple(text(item, "address", 300) for item in _list(entry["addresses"], "addresses", MAX_ADDRESSES))
     for address in addresses:
         if not ADDRESS.fullmatch(address) or not 0 < int(address.rpartition(":")[2]) <= 65_535:
@@ -260,6 +269,7 @@ def _seat(value: object) -> Seat:
         addresses=addresses,
         ca=None if entry["ca"] is None else hexadecimal(entry["ca"], "charter's ca", 32),
         operators=operators,
+        log=_log(entry["log"]) if log else None,
     )
 
 
@@ -271,6 +281,18 @@ def _member_metrics(value: object) -> tuple[str, ...]:
             hint=f"In this order: {', '.join(MEMBER_METRICS)}.",
         )
     return tuple(listed)
+
+
+def _log(value: object) -> VerifierKey:
+    """As `log.key.pub` has it, and in no other way."""
+    written = text(value, "charter's log", 400)
+    key = VerifierKey.parse(written)
+    if key.kind != ED25519 or str(key) != written:
+        raise InvalidIdentity(
+            "The charter's log is not the key of a log.",
+            hint="It is the line in log.key.pub of the coordinator's home, and nothing around it.",
+        )
+    return key
 
 
 def _base_policy(value: object) -> bytes | None:

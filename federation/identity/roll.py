@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
+from federation.audit.checkpoint import origin_of
 from federation.errors import InvalidIdentity
 from federation.governance.charter import Charter, Tier, read_charter
 from federation.identity.envelope import Opened, open_envelope, seal
@@ -404,6 +405,12 @@ def _check(roll: Roll) -> None:
             raise InvalidIdentity(f"The revoked node {entry.node} belongs to {entry.member}, which is not on the roll.")
     for member in roll.members:
         roll.tier_of(member)
+    log = roll.charter.coordinator.log
+    if log is not None and log.name != origin_of(roll.federation):
+        raise InvalidIdentity(
+            f"The charter names the public log {log.name}, and that of {roll.federation} is {origin_of(roll.federation)}.",
+            hint="Take the line from log.key.pub of this federation's coordinator.",
+        )
     if not roll.voters:
         raise InvalidIdentity(
             "Nobody on the membership roll has a vote: it could never be changed.",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from federation.audit.tree import MAX_PATH
-from federation.errors import NotFound, VerificationFailed
+from federation.errors import NotFound, Unavailable, VerificationFailed
 from federation.parsing import parsed
 from federation.v1 import audit_pb2, audit_pb2_grpc
 from node_agent.link.channel import CALL_SECONDS, parsing, spoken
@@ -72,6 +72,10 @@ class AuditLink:
         return tuple(found)
 
     def _stub(self) -> audit_pb2_grpc.AuditLogAsyncStub:
+        if not self._link.connected.is_set():  # the members' roll, which names the log's key, comes first
+            raise Unavailable(
+                "The coordinator has not said which roll it holds.", hint="The node looks again by itself."
+            )
         stub: audit_pb2_grpc.AuditLogAsyncStub = audit_pb2_grpc.AuditLogStub(parsing(self._link.channel()))
         return stub
 

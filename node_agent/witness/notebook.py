@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from federation.audit.checkpoint import ED25519, MAX_NOTE, Head, VerifierKey, open_head, origin_of
+from federation.audit.checkpoint import ED25519, MAX_NOTE, Head, VerifierKey, origin_of
+from federation.audit.named_key import named_key, open_head_under
 from federation.errors import FederationError, InvalidIdentity, InvalidUsage
+from federation.identity.roll import Roll
 from node_agent.store.files import private_folder, write_together, write_whole
 
 STATE_LIMIT: Final = 4 << 20
@@ -53,8 +56,9 @@ class State:
 class Notebook:
     """Raises InvalidUsage when a file is damaged: a witness that has forgotten says so, and does not begin anew by itself."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, named: Sequence[VerifierKey] = ()) -> None:
+        """``named``: the keys that the charter names and has named. With them a crash between head and key is no damage."""
+        self.folder, self._named = folder, tuple(named)
         private_folder(folder)
         self.key = self._read_key()
         self.head = self._read_head()
@@ -68,16 +72,17 @@ class Notebook:
     def _state_file(self) -> Path:
         return self.folder / "state.json"
 
-    def pin(self, federation: str, named: str) -> VerifierKey:
-        """The key that every head must be signed with from now on. Raises InvalidIdentity."""
-        self.key = checked_key(self.folder, federation, named)
+    def pin(self, roll: Roll, named: str) -> VerifierKey:
+        """Under a charter that names no key: the one that every head must be signed with from now on. Raises InvalidIdentity."""
+        self.key = checked_key(self.folder, roll, named)
         write_whole(key_file(self.folder), f"{self.key}\n".encode())
         return self.key
 
-    def keep_head(self, head: Head) -> None:
-        """On disk when this returns, before anything is signed. From any thread."""
-        write_whole(self._head_file, head.note)
-        self.head = head
+    def keep_head(self, head: Head, key: VerifierKey) -> None:
+        """On disk when this returns, before anything is signed. ``key``: the one that the head is signed with. From any thread."""
+        changed = {key_file(self.folder): f"{key}\n".encode()} if key != self.key else {}
+        write_together({self._head_file: head.note, **changed})
+        self.head, self.key = head, key
 
     def touch(self) -> None:
         """The log was looked at, and continues."""
@@ -115,9 +120,8 @@ class Notebook:
         if data is None:
             return None
         try:
-            if self.key is None:
-                raise InvalidUsage("There is a head, and no key.")
-            return open_head(data, self.key)
+            head, self.key = open_head_under(data, [*([self.key] if self.key is not None else []), *self._named])
+            return head
         except FederationError as error:
             raise self._damaged(self._head_file) from error
 
@@ -167,14 +171,23 @@ def key_file(folder: Path) -> Path:
     return folder / "log.key"
 
 
-def checked_key(folder: Path, federation: str, named: str) -> VerifierKey:
-    """The log's key, which the coordinator names when the node joins.
+def checked_key(folder: Path, roll: Roll, named: str) -> VerifierKey:
+    """The log's key, which the coordinator names when the node joins: the one that the members' charter names; where it names none,
+    the first.
 
-    Raises InvalidIdentity when it is none of this federation's log, or another than the one that was written down before.
+    Raises InvalidIdentity when it is none of this federation's log, another than the charter's, or, without one, another than the
+    one that was written down before.
     """
-    key = VerifierKey.parse(named)
-    if key.kind != ED25519 or key.name != origin_of(federation):
+    key, charter = VerifierKey.parse(named), named_key(roll)
+    if key.kind != ED25519 or key.name != origin_of(roll.federation):
         raise InvalidIdentity("The key that the coordinator names is not of this federation's log.")
+    if charter is not None:
+        if key != charter.key:
+            raise InvalidIdentity(
+                f"The coordinator signs the public log with the key {key}, and the members' charter names {charter.key}.",
+                hint="Nothing was stored. Tell your member's officer and the coordinator's operator; only a vote changes the key.",
+            )
+        return key
     file = key_file(folder)
     if file.exists() and file.read_text().strip() != str(key):
         raise InvalidIdentity(

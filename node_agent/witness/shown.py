@@ -5,20 +5,27 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 
+from federation.audit.named_key import log_keys_of, named_key
 from federation.errors import InvalidUsage
+from federation.identity.roll import Roll
+from node_agent.membership import ROLL_LIMIT
 from node_agent.settings import Home
 from node_agent.witness.notebook import Notebook, reset
+from node_agent.witness.watcher import NAME_IT, UNNAMED
 
 
 def print_state(home: Home, output: str) -> None:
     """Raises InvalidUsage for another form, or a damaged file."""
     if output not in {"table", "json"}:
         raise InvalidUsage(f"There is no form {output[:40]!r}.", hint="It is table or json.")
-    book = Notebook(home.witness)
+    roll = _roll(home)
+    charter = None if roll is None else named_key(roll)
+    book = Notebook(home.witness, () if roll is None else log_keys_of(roll))
     state, head = book.state, book.head
     if output == "json":
         document = {
             "key": None if book.key is None else str(book.key),
+            "charterKey": None if charter is None else str(charter.key),
             "size": None if head is None else head.size,
             "root": None if head is None else head.root.hex(),
             "checked": _moment(book.checked),
@@ -43,6 +50,12 @@ def print_state(home: Home, output: str) -> None:
             print(f"evidence   {book.folder / state.stop.evidence}   (concord audit fork checks it)")
         print("go on      concord-node witness reset --yes, then start the node again")
     print(f"log        {'none seen yet' if book.key is None else book.key}")
+    if charter is None:
+        print(f"WARNING    {UNNAMED} {NAME_IT}")
+    elif book.key in {charter.key, None}:
+        print(f"key        {charter.sentence}: {charter.key}")
+    else:
+        print(f"WARNING    the head was signed before; the key is {charter.sentence}: {charter.key}")
     if head is not None:
         print(
             f"head       {head.size} entries, root {head.root.hex()}, signed {_moment(head.time)}, in {book.folder / 'head'}"
@@ -65,7 +78,18 @@ def begin_anew(home: Home, *, yes: bool, new_key: bool) -> None:
             hint="Look first: `concord-node witness show`. Keep the evidence, tell the other members, and then add --yes.",
         )
     with locked(home):
+        roll = _roll(home) if new_key else None
+        if roll is not None and (charter := named_key(roll)) is not None:
+            raise InvalidUsage(
+                f"The log's key is {charter.sentence}, and no node chooses another: {charter.key}.",
+                hint="Leave out --new-key. Only a vote of the members changes the key: concord propose coordinator --log-key.",
+            )
         reset(home.witness, new_key=new_key)
+
+
+def _roll(home: Home) -> Roll | None:
+    """None before the node has joined."""
+    return Roll.open(home.read(home.roll, ROLL_LIMIT)) if home.roll.exists() else None
 
 
 def _moment(seconds: float) -> str:

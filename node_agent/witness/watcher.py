@@ -29,6 +29,7 @@ from federation.audit.checkpoint import (
 )
 from federation.audit.entry import open_entry
 from federation.audit.history import Evidence, follow
+from federation.audit.named_key import log_key_of, log_keys_of
 from federation.audit.tree import leaf_hash, verify_inclusion
 from federation.errors import FederationError, Halted, InvalidIdentity, Unavailable, VerificationFailed
 from federation.identity.credential import verify_credential
@@ -45,6 +46,8 @@ LATE_SECONDS: Final = 120.0
 BLIND_SECONDS: Final = 600.0
 """how long the log may be out of reach before the node says so"""
 HINT: Final = "Look at it with `concord-node witness show`; go on with `concord-node witness reset --yes`."
+UNNAMED: Final = "The members' charter names no key for the public log: this node believes the first that it was shown."
+NAME_IT: Final = "The members name it by vote: `concord propose coordinator --log-key log.key.pub`."
 FUTURE_SECONDS: Final = 3600
 """how far ahead of this machine's clock a head's time may be: a rollback is convicted by a later time"""
 
@@ -125,35 +128,58 @@ class Witness:
         """One look at the log. Raises Unavailable, or VerificationFailed for what no honest log shows."""
         held = self.notebook.head
         answer = await _reached(self._calls.head(0 if held is None else held.size))
-        key = self._pinned(answer.key)
-        shown = open_head(answer.head.note, key)
+        key = self._believed(answer.key)
+        shown = self._signed(answer.head.note, key)
         if shown.time > self._clock() + FUTURE_SECONDS:
             raise Unavailable(
                 f"The head of the log is dated {shown.time - self._clock():.0f} s ahead of this machine's clock.",
                 hint="Is this machine's clock right? If so, tell the operator and the other members.",
             )
-        evidence = follow(key, held, shown, answer.head.path)
+        evidence = follow(key, held, shown, answer.head.path, self.notebook.key)
         if evidence is None:
             evidence = await self._compare(key, shown, answer.seen)
         if evidence is not None:
             self._convict(evidence)
             return
         now = self._clock()
-        if held is None or (held.size, held.root) != (shown.size, shown.root):
-            await asyncio.to_thread(self.notebook.keep_head, shown)
+        if held is None or (held.size, held.root) != (shown.size, shown.root) or key != self.notebook.key:
+            await asyncio.to_thread(self.notebook.keep_head, shown, key)
         self.notebook.touch()
         line = cosign(shown.checkpoint, self._own.name, self._me.key, int(now))
         self._send(rounds_pb2.NodeEvent(log_cosignature=audit_pb2.LogCosignature(size=shown.size, line=line)))
         self._blind_since, self._said_blind = now, False
         await self._look_for_own(shown)
 
-    def _pinned(self, named: str) -> VerifierKey:
-        """The log's key; what the coordinator names, the first time."""
+    def _believed(self, named: str) -> VerifierKey:
+        """The key that every head must be signed with: the charter's. Where it names none, what the coordinator named first."""
+        if (charter := log_key_of(self._roll())) is not None:
+            return charter
         if self.notebook.key is not None:
             return self.notebook.key
-        key = self.notebook.pin(self._me.federation, named)
-        log.info("witness.key-pinned", key=str(key))
+        key = self.notebook.pin(self._roll(), named)
+        log.warning("witness.key-pinned", key=str(key), detail=UNNAMED, hint=NAME_IT)
         return key
+
+    def _signed(self, note: bytes, key: VerifierKey) -> Head:
+        """Raises Unavailable for a head under the key from before the members named another: it is not believed, and may be an
+        operator who is late. VerificationFailed for any other that is not signed with ``key``."""
+        try:
+            return open_head(note, key)
+        except VerificationFailed as error:
+            roll = self._roll()
+            earlier = {*log_keys_of(roll), self.notebook.key} - {key, None}
+            if any(_opens(note, each) for each in earlier if each is not None):
+                raise Unavailable(
+                    f"The coordinator signs the public log with the key from before: the members' charter names {key} since "
+                    f"version {roll.version} of the roll at the latest. Nothing under the old one is believed.",
+                    hint="Its operator puts the new key in place, or stops the old coordinator.",
+                ) from error
+            if log_key_of(roll) is None:
+                raise
+            raise VerificationFailed(
+                f"{error.message} The members' charter names that key, and no other is believed.",
+                hint="The coordinator shows another log: keep this node stopped, and tell the members by another way.",
+            ) from error
 
     # ------------------------------------------------------------------------------------------------------ other nodes
 
@@ -265,6 +291,14 @@ async def _reached(call: Awaitable[T]) -> T:
         return await call
     except FederationError as error:
         raise Unavailable(error.message, hint=error.hint) from error
+
+
+def _opens(note: bytes, key: VerifierKey) -> bool:
+    try:
+        open_head(note, key)
+    except VerificationFailed:
+        return False
+    return True
 
 
 def _signatures(note: bytes) -> tuple[NoteSignature, ...]:

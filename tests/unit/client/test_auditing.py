@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from coordinator.client.audit_report import SECTIONS, chosen, page, sentence
+from coordinator.client.examined import Examined
 from coordinator.client.home import Home
+from coordinator.client.log_keys import Trusted
 from federation.audit.entry import SHAPES, Entry, entry_of, open_entry
 from federation.audit.history import Evidence
 from federation.audit.verify import verify_log
@@ -167,7 +169,11 @@ def test_hostile_texts_stay_texts(log, hostile):
     found = verify_log(fetching(log.files()), log.key)
     entries = [(0, Entry(kind, NOW, dict.fromkeys(shape.fields, hostile), None)) for kind, shape in SHAPES.items()]
     plain, evil = (
-        page(found, log.key, words, [(number, entry) for number, entry in entries if words == hostile], job)
+        page(
+            Examined(found, Trusted(log.key, words), 0),
+            [(number, entry) for number, entry in entries if words == hostile],
+            job,
+        )
         for words, job in (("fine", "fine"), (hostile, ""))
     )
     assert ("{{ 7*7 }}" in evil) == (hostile == "{{ 7*7 }}")
