@@ -69,8 +69,11 @@ def join(
 ) -> None:
     """Enter the federation: exchange a ticket for a transport certificate, and check the membership roll."""
     from node_agent.enrolment import join as enter
+    from node_agent.witness.shown import about_key
 
     address = enter(Home(home), ticket_file=ticket, credential_file=credential, roll_file=roll)
+    if warning := about_key(Home(home)):
+        say(f"warning: {warning}")
     say(f"Joined by {address}. Start the node with `concord-node run --home {home}`.")
 
 

@@ -68,6 +68,12 @@ def print_state(home: Home, output: str) -> None:
         print(f"{word}    {each.what} of {_moment(each.said)}, document {each.document}")
 
 
+def about_key(home: Home) -> str:
+    """A warning when nobody but the coordinator vouches for the log's key; else nothing."""
+    roll = _roll(home)
+    return "" if roll is None or named_key(roll) is not None else f"{UNNAMED} {NAME_IT}"
+
+
 def begin_anew(home: Home, *, yes: bool, new_key: bool) -> None:
     """Raises InvalidUsage unless it was said twice and the node is not running."""
     from node_agent.service import locked

@@ -38,6 +38,8 @@ DECIDED: Final = "tests/e2e/test_governance.py"
 YAML: Final = _A + "yaml_documents.py"
 LOG: Final = _A + "rewritten_log.py"
 WITNESS: Final = "tests/e2e/test_public_log.py"
+NODE_WITNESS: Final = "tests/unit/agent/test_witness.py"
+AUDITING: Final = "tests/unit/client/test_auditing.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -458,6 +460,16 @@ ATTACKS: Final[tuple[Attack, ...]] = (
             "what_people_do_not_see_is_refused_with_its_line_also_in_a_comment",
             "a_plain_number_is_the_same_number_to_another_reader_or_is_refused",
         ),
+    ),
+    Attack(
+        56, "sovereignty", "shows the public log under another key than the charter's, at first sight or later",
+        "no node cosigns it, and each stops; no reader who holds the roll believes it; only a vote changes the key, and the tree goes on",
+        _at(
+            NODE_WITNESS, "log_key_swapped_by_the_coordinator", "without_a_name_in_the_charter_the_first_sight_decides",
+            "a_key_without_a_vote_is_not_waited_for", "a_new_key_does_not_cover_a_rewritten_history",
+        )
+        + _at(AUDITING, "a_log_under_another_key_than_the_charters_is_refused")
+        + _at(WITNESS, "log_key_swapped_by_the_coordinator"),
     ),
 )  # fmt: skip
 

@@ -235,3 +235,18 @@ def test_entry_removed(lying: Runs) -> None:
     tell(lying, "removed")
     grown(lying, "removed")
     convicted(lying, {"other-history", "two-roots", "taken-back"})
+    looked_at(lying)
+
+
+def test_log_key_swapped_by_the_coordinator(lying: Runs) -> None:
+    """Attack 56: the true entries under another key than the charter's. No node cosigns, and no reader believes it."""
+    tell(lying, "swapped")
+    grown(lying, "swapped")
+    for name, _ in PLACES:
+        stop = stop_of(lying, name)
+        assert (stop.finding, "charter names that key" in stop.sentence) == ("unverifiable", True)
+    looked_at(lying)
+    assert (
+        "named by the members' charter since version 1"
+        in said("concord-node", "witness", "show", "--home", lying.local.nodes["ar"].home).out
+    )

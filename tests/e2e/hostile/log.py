@@ -2,7 +2,8 @@
 
 The file that CONCORD_LIE names says which lie is told from now on: ``fork MEMBER`` shows that member's nodes a history whose newest
 entry is another one, and passes their cosignatures on to the others; ``rollback`` shows everybody an older history; ``removed`` one
-without an entry. An empty file: the truth. Every head is signed with the log's real key.
+without an entry. An empty file: the truth. Every head is signed with the log's real key, but under ``swapped``: then the true entries
+are shown under another key, which the answers name.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from coordinator.api.calls import Context, admitted, caller_of, unary
 from coordinator.api.sessions import Session
 from coordinator.audit.book import LogBook
 from coordinator.main import app
-from federation.audit.checkpoint import Checkpoint, origin_of, sign_head
+from federation.audit.checkpoint import Checkpoint, log_key, origin_of, sign_head
 from federation.audit.tree import consistency_path
+from federation.identity.keys import SigningKey
 from federation.v1 import audit_pb2
 from tests.plain import log as plain
 
@@ -34,11 +36,13 @@ def lie() -> list[str]:
 class History:
     """Entries, true or not, signed by the log."""
 
-    def __init__(self, book: LogBook, entries: Sequence[bytes]) -> None:
+    def __init__(self, book: LogBook, entries: Sequence[bytes], key: SigningKey | None = None) -> None:
         self.entries = list(entries)
+        signer = key or book._signer
+        self.key = str(log_key(book._federation, signer.public))
         text = Checkpoint(origin_of(book._federation), len(self.entries), plain.root(self.entries))
         # A log is rolled back some time after it was seen: its heads are dated to the second.
-        self.note = sign_head(text, book._signer, int(time.time()) + 2)
+        self.note = sign_head(text, signer, int(time.time()) + 2)
 
     def path(self, size: int) -> tuple[bytes, ...]:
         if size > len(self.entries):
@@ -48,6 +52,9 @@ class History:
             return plain.root(self.entries[place << height : (place + 1) << height])
 
         return consistency_path(size, len(self.entries), node)
+
+
+SWAPPED = SigningKey.generate()
 
 
 class LyingBook(LogBook):
@@ -70,6 +77,8 @@ class LyingBook(LogBook):
                 return History(self, self.entries()[:-4])
             case ["removed"]:
                 return History(self, self.entries()[1:])
+            case ["swapped"]:
+                return History(self, self.entries(), SWAPPED)
         return None
 
     def cosigned(self, session: Session, size: int, line: bytes) -> None:
@@ -89,7 +98,7 @@ class LyingAuditLog(AuditLogService):
         member = caller_of(context).member
         history = self.book.history_for(member)
         if history is not None:
-            return audit_pb2.HeadReply(note=history.note, path=history.path(request.size), key=str(self.book.key))
+            return audit_pb2.HeadReply(note=history.note, path=history.path(request.size), key=history.key)
         head, seen = self.book.head_since(request.size)
         true = History(self.book, self.book.entries()[: int(head.note.split(b"\n")[1])])
         shown = [audit_pb2.SeenHead(note=other.note, path=other.path) for other in seen]

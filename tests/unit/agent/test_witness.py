@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from structlog.testing import capture_logs
@@ -11,17 +11,22 @@ from structlog.testing import capture_logs
 from federation.audit.checkpoint import check_cosignature, cosign, open_head, witness_key
 from federation.audit.entry import entry_of
 from federation.audit.history import open_evidence
-from federation.errors import Halted, InvalidIdentity, InvalidUsage, NotFound, Unavailable
+from federation.audit.named_key import log_keys_of
+from federation.errors import Halted, InvalidIdentity, InvalidUsage, NotFound, Unavailable, VerificationFailed
 from federation.identity.keys import SigningKey
 from node_agent.link.audit import HeadAnswer, ProofAnswer, Shown
 from node_agent.settings import Home
 from node_agent.witness import notebook as notes
 from node_agent.witness.notebook import Notebook
-from node_agent.witness.shown import begin_anew, print_state
+from node_agent.witness.shown import about_key, begin_anew, print_state
 from node_agent.witness.watcher import BLIND_SECONDS, LATE_SECONDS, Me, Witness
 from tests.plain import log as plain
 from tests.unit.audit.logs import JOB, NOW, MadeLog, MadeWitness, some_entries
+from tests.unit.governance.members import founded
 from tests.unit.identity.parties import found
+
+ATLAS = founded()
+"""whose charter names no key"""
 
 
 @dataclass
@@ -62,13 +67,13 @@ class Node:
         self.key = SigningKey.generate()
         self.now = float(NOW)
         self.sent, self.stops, self.counts = [], [], []
-        self.roll = None
+        self.roll = ATLAS.roll
         self.restart()
 
     def restart(self):
         self.witness = Witness(
-            Notebook(self.folder / "witness"), Me("atlas", "br", "br-1", self.key), lambda: self.roll, self.coordinator,
-            self.sent.append, self.stops.append, lambda: self.now, 30.0, self.counts.append,
+            Notebook(self.folder / "witness", log_keys_of(self.roll)), Me("atlas", "br", "br-1", self.key),
+            lambda: self.roll, self.coordinator, self.sent.append, self.stops.append, lambda: self.now, 30.0, self.counts.append,
         )  # fmt: skip
 
     def poll(self):
@@ -205,11 +210,148 @@ def test_a_key_of_another_federation_is_not_pinned(node, tmp_path):
     assert node.witness.notebook.key is None
     for named in ("", "x+y+z", str(MadeWitness("br").key)):
         with pytest.raises(InvalidIdentity):
-            notes.checked_key(tmp_path / "pins", "atlas", named)
+            notes.checked_key(tmp_path / "pins", ATLAS.roll, named)
     book, key = Notebook(tmp_path / "pins"), MadeLog([]).key
-    assert book.pin("atlas", str(key)) == book.pin("atlas", str(key)) == key
+    assert book.pin(ATLAS.roll, str(key)) == book.pin(ATLAS.roll, str(key)) == key
     with pytest.raises(InvalidIdentity, match="another key"):
-        book.pin("atlas", str(MadeLog([]).key))
+        book.pin(ATLAS.roll, str(MadeLog([]).key))
+
+
+# ------------------------------------------------------------------------------------------------- keys that a charter names
+
+
+def naming(key, federation=ATLAS):
+    """The members vote for the log's key."""
+    charter = federation.roll.charter
+    moved = replace(charter, coordinator=replace(charter.coordinator, log=key))
+    return federation.amended(("br", "fr", "in", "jp"), "coordinator", charter=moved)
+
+
+@pytest.fixture
+def named(tmp_path):
+    """A node under a charter that names the log's key."""
+    node = Node(tmp_path, Coordinator(MadeLog(some_entries(5))))
+    node.members = naming(node.coordinator.log.key)
+    node.roll = node.members.roll
+    return node
+
+
+def rekeyed(node, entries=None):
+    """The log goes on under a new key."""
+    before = node.coordinator.log
+    node.coordinator.log = MadeLog(entries or [*before.entries, *some_entries(9)[5:]])
+    node.coordinator.time += 5
+    node.members = naming(node.coordinator.log.key, node.members)
+
+
+def test_log_key_swapped_by_the_coordinator(named):
+    """Attack 56: at first sight, and later, also over the very tree that the node holds."""
+    theirs = named.coordinator.log
+    named.coordinator.log = MadeLog(theirs.entries)
+    named.run()
+    assert (named.sent, named.witness.notebook.head, named.witness.notebook.key) == ([], None, None)
+    assert "charter names that key" in named.witness.stopped
+    notes.reset(named.folder / "witness", new_key=True)
+    named.restart()
+    named.coordinator.log = theirs
+    named.poll()
+    assert named.cosigned() == 5
+    named.coordinator.log = MadeLog(theirs.entries)
+    named.run()
+    assert len(named.sent) == 1, "nothing under another key is cosigned"
+    assert named.witness.notebook.state.stop.finding == "unverifiable"
+
+
+def test_without_a_name_in_the_charter_the_first_sight_decides(named):
+    """What the name is for: the same swap is believed by a node that has seen nothing yet."""
+    named.roll = ATLAS.roll
+    named.coordinator.log = MadeLog(named.coordinator.log.entries)
+    named.poll()
+    assert named.cosigned() == 5
+
+
+def test_a_vote_changes_the_key_and_the_tree_goes_on(named):
+    named.poll()
+    old = named.coordinator.log
+    rekeyed(named)
+    named.roll = named.members.roll
+    named.poll()
+    assert named.cosigned() == 9
+    named.restart()
+    assert (named.witness.notebook.key, named.witness.notebook.head.size) == (named.coordinator.log.key, 9)
+    named.coordinator.log, named.coordinator.time = old, NOW + 10
+    with pytest.raises(Unavailable, match="the key from before"):
+        named.poll()
+    assert not named.witness.stopped, "an operator who is late stops nobody; and nothing is cosigned"
+    assert len(named.sent) == 2
+
+
+def test_the_same_tree_under_the_new_key_is_kept_under_it(named):
+    named.poll()
+    rekeyed(named, named.coordinator.log.entries)
+    named.roll = named.members.roll
+    named.poll()
+    named.restart()
+    assert (named.witness.notebook.key, named.witness.notebook.head.size) == (named.coordinator.log.key, 5)
+
+
+def test_a_key_without_a_vote_is_not_waited_for(named):
+    """The coordinator signs with a new key, and says that the members have voted; this node holds no such roll."""
+    named.poll()
+    rekeyed(named)
+    named.run()
+    assert "charter names that key" in named.witness.stopped
+
+
+@pytest.mark.parametrize(("size", "finding"), [(9, "other-history"), (5, "two-roots"), (3, "unreconciled")])
+def test_a_new_key_does_not_cover_a_rewritten_history(named, size, finding):
+    """The evidence holds one head under each key, and convicts with a roll whose charter has named both."""
+    named.poll()
+    before = named.coordinator.log.key
+    rekeyed(named, [*named.coordinator.log.entries[:2], *some_entries(9, b"!")[2:]])
+    named.roll, named.coordinator.size, named.coordinator.time = named.members.roll, size, NOW - 5
+    named.run()
+    (file,) = (named.folder / "witness").glob("*.fork")
+    known = log_keys_of(named.roll)
+    evidence = open_evidence(file.read_bytes(), named.coordinator.log.key, known)
+    assert (evidence.finding, evidence.before) == (finding, before)
+    with pytest.raises(VerificationFailed, match="nothing says that both were this log's"):
+        open_evidence(file.read_bytes(), named.coordinator.log.key, known[:1])
+
+
+def test_a_crash_between_the_new_head_and_its_key_is_no_damage(named):
+    named.poll()
+    old = (named.folder / "witness" / "log.key").read_bytes()
+    rekeyed(named)
+    named.roll = named.members.roll
+    named.poll()
+    (named.folder / "witness" / "log.key").write_bytes(old)
+    named.restart()
+    assert named.witness.notebook.key == named.coordinator.log.key
+    with pytest.raises(InvalidUsage, match="damaged"):
+        Notebook(named.folder / "witness")
+
+
+def test_a_lab_sees_who_names_the_key_and_cannot_choose_another(tmp_path, capsys):
+    home = Home(tmp_path / "home")
+    home.root.mkdir()
+    home.roll.write_bytes(ATLAS.roll.envelope)
+    print_state(home, "table")
+    assert "WARNING" in (told := capsys.readouterr().out)
+    assert "concord propose coordinator --log-key" in told
+    assert about_key(home) in told, "as `concord-node join` says it"
+    key = MadeLog([]).key
+    home.roll.write_bytes(naming(key).roll.envelope)
+    print_state(home, "table")
+    told = capsys.readouterr().out
+    assert "WARNING" not in told
+    assert about_key(home) == ""
+    assert f"named by the members' charter since version 2 of the roll: {key}" in told
+    with pytest.raises(InvalidUsage, match="no node chooses another"):
+        begin_anew(home, yes=True, new_key=True)
+    with pytest.raises(InvalidIdentity, match="the members' charter names"):
+        notes.checked_key(home.witness, naming(key).roll, str(MadeLog([]).key))
+    assert notes.checked_key(home.witness, naming(key).roll, str(key)) == key
 
 
 def test_a_head_from_the_future_is_not_believed(node):

@@ -33,12 +33,17 @@ class Cast:
         return concord("lead", "init", *words, "--out", self.card(who))
 
     def draft(
-        self, members: tuple[str, ...] = tuple(MEMBERS), leads: tuple[str, ...] = ("ana",), version: int = 1
+        self,
+        members: tuple[str, ...] = tuple(MEMBERS),
+        leads: tuple[str, ...] = ("ana",),
+        version: int = 1,
+        log_key: Path | None = None,
     ) -> Said:
         cards = [word for who in members for word in ("--member", self.card(who))]
         cards += [word for who in leads for word in ("--lead", self.card(who))]
         options = ("--federation", "atlas", "--version", str(version), "--out", self.roll)
-        return concord("roll", "draft", *options, *cards)
+        named = ("--log-key", log_key) if log_key is not None else ()
+        return concord("roll", "draft", *options, *cards, *named)
 
     def sign(self, who: str, roll: Path | None = None) -> Said:
         return concord("roll", "sign", "--home", self.home(who), "--roll", roll or self.roll)

@@ -1,6 +1,8 @@
 """`concord audit` over a copy of the log: it checks what it says, refuses what was altered, and its page runs nobody's script."""
 
 import json
+from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,13 +12,16 @@ from coordinator.client.audit_report import SECTIONS, chosen, page, sentence
 from coordinator.client.examined import Examined
 from coordinator.client.home import Home
 from coordinator.client.log_keys import Trusted
+from federation.audit.checkpoint import VerifierKey
 from federation.audit.entry import SHAPES, Entry, entry_of, open_entry
 from federation.audit.history import Evidence
 from federation.audit.verify import verify_log
 from federation.errors import InvalidIdentity, InvalidUsage, NotFound, VerificationFailed
+from federation.governance.charter import Charter, Seat
 from tests.unit.audit.logs import JOB, NOW, MadeLog, fetching, some_entries
 from tests.unit.audit.test_entries import sample
 from tests.unit.client.typed import concord, done, refused, typed
+from tests.unit.governance.members import founded
 
 OTHER_JOB = "cd" * 32
 
@@ -54,6 +59,8 @@ def test_a_copy_is_verified_and_says_what_was_checked(log, folder, tmp_path):
     assert (document["verified"], document["size"]) == (True, len(log.entries))
     assert document["kinds"]["consent"] == 1
     assert len(document["checks"]) == 3
+    assert [sentence.split()[0] for sentence in document["unchecked"]] == ["The", "Whether", "Cosignatures:"]
+    assert document["keyNamedByCharter"] is False
     assert str(log.key) in answer.err
     key = tmp_path / "log.key"
     key.write_text(f"{log.key}\n")
@@ -202,3 +209,78 @@ def test_the_key_of_the_first_login_is_kept_and_no_other_is_accepted(log, folder
     assert "log.key has it" in answer.err
     (folder / "log.key").write_text(f"{MadeLog([]).key}\n")
     done(concord("audit", "verify", "--folder", folder, "--home", home.path))  # the home's own comes first
+
+
+# --------------------------------------------------------------------------------------------------- keys that a charter names
+
+
+def chartered(*keys: VerifierKey) -> bytes:
+    """A roll that named these, one after the other."""
+    first, *later = (replace(Charter.standard(), coordinator=Seat(log=key)) for key in keys)
+    members = founded(charter=first)
+    for charter in later:
+        members = members.amended(("br", "fr", "in", "jp"), "coordinator", charter=charter)
+    return members.roll.envelope
+
+
+def test_the_charter_names_the_key_and_the_report_says_so(log, folder, tmp_path):
+    """Without a node, a login or a key: a roll is enough."""
+    (tmp_path / "roll.json").write_bytes(chartered(log.key))
+    words = ("--folder", folder, "--roll", tmp_path / "roll.json", "--home", tmp_path / "none")
+    document = json.loads(done(concord("audit", "verify", *words, "-o", "json")).out)
+    assert document["keyNamedByCharter"] is True
+    said = f"The log's key {log.key} is named by the members' charter since version 1 of the roll."
+    assert document["checks"][0] == said
+    out = tmp_path / "log.html"
+    done(concord("audit", "report", *words, "--html", out))
+    text = unescape(out.read_text())
+    assert said in text
+    assert "What was not checked" in text
+    assert all(sentence in text for sentence in (*document["checks"], *document["unchecked"]))
+    done(concord("audit", "report", *words, "--html", out, "--since", folder / "checkpoint"))
+    assert "name one that you kept" not in out.read_text()
+
+
+def test_a_log_under_another_key_than_the_charters_is_refused(log, folder, tmp_path):
+    """Attack 56: neither what the copy brings along nor what a home kept at its first login stands against the charter."""
+    right = MadeLog([]).key
+    (tmp_path / "roll.json").write_bytes(chartered(right))
+    (folder / "log.key").write_text(f"{log.key}\n")
+    home = Home.at(tmp_path / "home")
+    home.trust_log_key(str(log.key))
+    words = ("--folder", folder, "--roll", tmp_path / "roll.json", "--home", home.path)
+    refused(concord("audit", "verify", *words), VerificationFailed, f"with the key {right.id.hex()}")
+    refused(concord("audit", "verify", *words, "--key", str(log.key)), VerificationFailed, "charter names", str(right))
+    home.trust_roll(chartered(right))
+    refused(concord("audit", "verify", "--folder", folder, "--home", home.path), VerificationFailed, "not signed")
+    assert "another key" in home.trust_log_key(str(log.key), home.roll()), "a login says it"
+    assert home.trust_log_key(str(right), home.roll()) == ""
+    assert home.log_key() == right
+
+
+def test_what_was_kept_from_before_a_vote_for_another_key_is_still_of_use(log, folder, tmp_path):
+    """A head and a proof that bear the key from before; and evidence over both keys."""
+    before = MadeLog(log.entries[:9])
+    (tmp_path / "roll.json").write_bytes(chartered(before.key, log.key))
+    (tmp_path / "head").write_bytes(before.note())
+    words = ("--folder", folder, "--roll", tmp_path / "roll.json", "--home", tmp_path / "none")
+    answer = done(concord("audit", "verify", *words, "--since", tmp_path / "head"))
+    assert "since version 2" in answer.out
+    assert "continues the older head of 9" in answer.out
+    (tmp_path / "x.tlog-proof").write_bytes(before.inclusion(3).encode())
+    answer = done(concord("audit", "check", tmp_path / "x.tlog-proof", *words))
+    assert f"this head bears {before.key}" in answer.err
+    other = MadeLog([*log.entries[:3], *some_entries(9)], signing=log.signing)
+    (tmp_path / "x.fork").write_bytes(
+        Evidence(log.key, before.head(5), other.head(9), other.path(5, 9), before.key).encode()
+    )
+    assert "other-history" in done(concord("audit", "fork", tmp_path / "x.fork", "--roll", tmp_path / "roll.json")).out
+    refused(concord("audit", "fork", tmp_path / "x.fork"), VerificationFailed, "nothing says that both", "--roll")
+
+
+def test_a_home_of_another_federation_says_nothing_about_this_log(log, folder, tmp_path):
+    other = MadeLog(log.entries, federation="other")
+    copy = written(other, tmp_path / "other")
+    home = Home.at(tmp_path / "home")
+    home.trust_roll(chartered(log.key))
+    done(concord("audit", "verify", "--folder", copy, "--key", str(other.key), "--home", home.path))

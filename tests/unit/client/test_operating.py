@@ -9,7 +9,10 @@ import pytest
 
 from coordinator.client.enrolment import read_ticket
 from coordinator.main import main
+from federation.audit.checkpoint import VerifierKey
+from federation.audit.named_key import log_key_of
 from federation.errors import FederationError, InvalidIdentity, InvalidUsage, NotFound
+from federation.identity.roll import Roll
 from tests.unit.client.founding import Cast
 from tests.unit.client.typed import BIN, Said, done, inside, mode, refused, tree, typed
 
@@ -78,6 +81,31 @@ def test_a_roll_that_is_not_signed_by_all_is_not_taken(founded: Path, tmp_path: 
     refused(operator(tmp_path, "found", "--home", "c", "--roll", "text"), InvalidIdentity, "text: ")
 
 
+def test_the_founding_members_name_the_logs_key_and_another_coordinator_cannot_take_their_roll(tmp_path: Path) -> None:
+    cast = Cast(tmp_path)
+    cast.found()
+    cast.roll.unlink()
+    for home in ("c", "other"):
+        done(operator(tmp_path, "init", "--home", home, "--federation", "atlas"))
+    key = (tmp_path / "c" / "log.key.pub").read_text().strip()
+    done(cast.draft(log_key=tmp_path / "c" / "log.key.pub"))
+    for member in ("br", "in", "ke"):
+        assert key in done(cast.sign(member)).err, "who signs sees which key"
+    refused(
+        operator(tmp_path, "found", "--home", "other", "--roll", "roll.json"),
+        InvalidUsage, "names another key for the public log", "by vote",
+    )  # fmt: skip
+    assert "warning" not in done(operator(tmp_path, "found", "--home", "c", "--roll", "roll.json")).err
+    assert log_key_of(Roll.open(cast.roll.read_bytes())) == VerifierKey.parse(key)
+
+
+def test_a_roll_that_names_no_key_is_taken_with_a_warning(tmp_path: Path) -> None:
+    cast = Cast(tmp_path)
+    cast.found()
+    done(operator(tmp_path, "init", "--home", "c", "--federation", "atlas"))
+    assert "believes the first" in done(operator(tmp_path, "found", "--home", "c", "--roll", "roll.json")).err
+
+
 def test_a_ticket_is_for_its_reader_alone_and_names_an_address_that_others_reach(founded: Path) -> None:
     words = ("ticket", "--home", "c", "--lead", "ana", "--out", "ana-ticket.json")
     refused(operator(founded, *words), InvalidUsage, "listens on every address", "--address")
@@ -118,7 +146,13 @@ def test_a_folder_that_is_no_home(tmp_path: Path) -> None:
 def test_the_installed_command_makes_a_home(tmp_path: Path) -> None:
     words = ("init", "--home", "c", "--federation", "atlas")
     made = done(typed("concord-coordinator", *words, folder=tmp_path))
-    assert made == Said(0, "", "made c; next: concord-coordinator found --home c --roll roll.json\n")
+    assert made == Said(
+        0,
+        "",
+        "made c; whoever drafts the roll names the log's key: concord roll draft --log-key c/log.key.pub\n"
+        "then: concord-coordinator found --home c --roll roll.json\n",
+    )
+    assert (tmp_path / "c" / "log.key.pub").read_text().startswith("concord/atlas+")
     refused(typed("concord-coordinator", *words, folder=tmp_path), InvalidUsage, "is a coordinator's home already")
 
 

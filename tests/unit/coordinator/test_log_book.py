@@ -3,19 +3,21 @@
 import hashlib
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
 
 from coordinator.api.sessions import Session
 from coordinator.audit.book import LogBook
-from coordinator.audit.keys import log_signer
+from coordinator.audit.keys import log_signer, make_log_key
 from coordinator.settings import Home, write_private
 from coordinator.store.database import Database, NodeRow
 from coordinator.store.log import HEADS_KEPT
 from coordinator.web.server import WebServer
-from federation.audit.checkpoint import cosign, cosigned_by, open_head, witness_key
+from federation.audit.checkpoint import cosign, cosigned_by, log_key, open_head, witness_key
 from federation.audit.history import follow
 from federation.audit.proof import verify_inclusion
 from federation.audit.verify import verify_log
@@ -222,3 +224,54 @@ def test_the_key_is_made_once(tmp_path, hall):
     home.key("log").chmod(0o640)
     with pytest.raises(FederationError):
         log_signer(home, FEDERATION, hall.database)
+
+
+def test_a_key_that_the_charter_does_not_name_signs_nothing(tmp_path, hall):
+    home = Home(tmp_path / "home")
+    named = make_log_key(home, FEDERATION)
+    assert log_key(FEDERATION, log_signer(home, FEDERATION, hall.database, named).public) == named
+    other = log_key(FEDERATION, SigningKey.generate().public)
+    with pytest.raises(InvalidUsage, match="names another key") as refused:
+        log_signer(home, FEDERATION, hall.database, other)
+    assert "by vote" in refused.value.hint
+    home.key("log").unlink()
+    with pytest.raises(InvalidUsage, match="charter names it"):
+        log_signer(home, FEDERATION, hall.database, named)
+    assert not home.key("log").exists(), "no other is made in its place"
+
+
+def test_a_log_goes_on_under_another_key_only_where_the_charter_names_it(tmp_path, hall):
+    """The database came along to another home. Heads from before are signed again, each with the time that it had."""
+    hall.grow(3)
+    before = [hall.book.head_since(0)[0].note]
+    hall.cosign("br", hall.book.head())
+    hall.now += 10
+    hall.grow(4)
+    before.append(hall.book.head_since(0)[0].note)
+    home = Home(tmp_path / "there")
+    named = make_log_key(home, FEDERATION)
+    with pytest.raises(InvalidUsage, match="another key than this coordinator's"):
+        log_signer(home, FEDERATION, hall.database)
+    old, key = hall.book.key, log_signer(home, FEDERATION, hall.database, named)
+    hall.signing = key
+    hall.book = hall.reopened()
+    head, seen = hall.book.head_since(3)
+    held, shown = open_head(before[0], old), open_head(head.note, named)
+    assert follow(named, held, shown, head.path, old) is None
+    assert (shown.size, shown.time) == (7, open_head(before[1], old).time)
+    assert [open_head(each.note, named).size for each in seen] == [3], (
+        "what others have cosigned is shown under the new key"
+    )
+    assert open_head(seen[0].note, named).time == held.time, (
+        "a later time on fewer entries would convict the log itself"
+    )
+    assert log_signer(home, FEDERATION, hall.database, named).public == key.public
+
+
+def test_a_vote_for_another_key_is_told_to_the_operator(hall):
+    charter = hall.roll.charter
+    for key, said in ((hall.book.key, 0), (log_key(FEDERATION, SigningKey.generate().public), 1)):
+        moved = replace(hall.roll, charter=replace(charter, coordinator=replace(charter.coordinator, log=key)))
+        with capture_logs() as logs:
+            hall.book.amended(hall.roll, moved)
+        assert [line["event"] for line in logs] == ["log.key-moved"] * said

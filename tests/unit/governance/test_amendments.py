@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from federation.audit.checkpoint import VerifierKey, log_key
+from federation.audit.named_key import NamedKey, log_key_of, log_keys_of, named_key
 from federation.errors import InvalidIdentity, ProtocolViolation
 from federation.governance.amendment import changes_of
 from federation.governance.charter import Charter, Quorum, Seat
@@ -244,6 +246,34 @@ def test_the_coordinator_moves_by_its_own_quorum() -> None:
     assert ATLAS.actions(ATLAS.signed(charter=moved)) == {"coordinator"}
     both = replace(moved, lease_seconds=10)
     assert ATLAS.actions(ATLAS.signed(charter=both)) == {"coordinator", "rules"}
+
+
+def test_the_key_of_the_public_log_is_changed_by_the_quorum_for_the_coordinator_and_never_taken_away() -> None:
+    first, second = (log_key("atlas", key(name).public) for name in ("log", "next log"))
+
+    def seat(log: VerifierKey | None) -> Charter:
+        return replace(Charter.standard(), coordinator=Seat(log=log))
+
+    federation = founded(charter=seat(first))
+    assert named_key(federation.roll) == NamedKey(first, 1)
+    assert federation.actions(federation.signed(charter=seat(second))) == {"coordinator"}
+    with pytest.raises(InvalidIdentity, match="no decision"):
+        federation.amended((), "coordinator", key("br"), charter=seat(second))
+    with pytest.raises(InvalidIdentity, match="lacks its quorum"):
+        federation.amended(("br", "fr"), "coordinator", charter=seat(second))
+    with pytest.raises(InvalidIdentity, match="does not name the key of the public log any more"):
+        federation.actions(federation.signed(charter=seat(None)))
+    with pytest.raises(InvalidIdentity, match="names the public log concord/other"):
+        founded(charter=seat(log_key("other", bytes(32))))
+    moved = federation.amended(FOUR, "coordinator", charter=seat(second))
+    later = moved.amended(FOUR, "rules", charter=replace(seat(second), lease_seconds=10))
+    assert named_key(later.roll) == NamedKey(second, 2)
+    assert log_keys_of(later.roll) == (second, first)
+
+
+def test_a_roll_from_before_the_logs_key_was_named_is_read_as_it_was_signed() -> None:
+    assert "log" not in ATLAS.draft()["charter"]["coordinator"]  # type: ignore[index]
+    assert (named_key(ATLAS.roll), log_key_of(ATLAS.roll), log_keys_of(ATLAS.roll)) == (None, None, ())
 
 
 def test_a_name_or_a_jurisdiction_is_not_a_members_own_to_change() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from federation.audit.checkpoint import log_key, witness_key
 from federation.errors import InvalidIdentity
 from federation.governance.charter import ACTIONS, Charter, Quorum, Seat, Tier, read_charter
 from federation.identity.envelope import canonical
@@ -21,6 +22,7 @@ WHOLE = replace(
         ("concord.example:7443", "[2001:db8::1]:7443"),
         bytes(range(32)),
         tuple(sorted((key("x").public, key("y").public))),
+        log_key("atlas", key("log").public),
     ),
     member_metrics=("connected", "denials"),
 )
@@ -129,6 +131,13 @@ SEAT = WHOLE.as_document()["coordinator"]
         (change(coordinator={**SEAT, "addresses": ["a:1", "a:1"]}), "twice"),
         (change(coordinator={**SEAT, "ca": "00"}), "hex"),
         (change(coordinator={**SEAT, "operators": SEAT["operators"][::-1]}), "sorted"),
+        (change(coordinator={**SEAT, "log": None}), "not a text"),
+        (change(coordinator={**SEAT, "log": SEAT["log"] + "\n"}), "not the key of a log"),
+        (change(coordinator={**SEAT, "log": SEAT["log"][:-4] + "AAA="}), "no key of a log"),
+        (
+            change(coordinator={**SEAT, "log": str(witness_key("atlas", "br", "br-1", bytes(32)))}),
+            "not the key of a log",
+        ),
     ],
 )
 def test_a_charter_that_misleads_is_refused(document: dict[str, Any], match: str) -> None:
