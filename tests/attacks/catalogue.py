@@ -463,7 +463,7 @@ ATTACKS: Final[tuple[Attack, ...]] = (
     ),
     Attack(
         56, "sovereignty", "shows the public log under another key than the charter's, at first sight or later",
-        "no node cosigns it, and each stops; no reader who holds the roll believes it; only a vote changes the key, and the tree goes on",
+        "each node stops, none cosigns it, no reader with the roll believes it; only a vote changes the key, and the tree goes on",
         _at(
             NODE_WITNESS, "log_key_swapped_by_the_coordinator", "without_a_name_in_the_charter_the_first_sight_decides",
             "a_key_without_a_vote_is_not_waited_for", "a_new_key_does_not_cover_a_rewritten_history",

@@ -2,8 +2,8 @@
 
 The file that CONCORD_LIE names says which lie is told from now on: ``fork MEMBER`` shows that member's nodes a history whose newest
 entry is another one, and passes their cosignatures on to the others; ``rollback`` shows everybody an older history; ``removed`` one
-without an entry. An empty file: the truth. Every head is signed with the log's real key, but under ``swapped``: then the true entries
-are shown under another key, which the answers name.
+without an entry. An empty file: the truth. Every head is signed with the log's real key. ``swapped``: the true entries are shown
+under another key, which the answers name.
 """
 
 from __future__ import annotations
