@@ -88,7 +88,7 @@ from node_agent.telemetry.lab import survey_of
 from node_agent.telemetry.metrics import NodeMetrics
 from node_agent.telemetry.server import MetricsServer, tls_of
 from node_agent.witness.notebook import Notebook
-from node_agent.witness.watcher import HINT, NAME_IT, UNNAMED, Me, Witness
+from node_agent.witness.watcher import CONSENT, HINT, NAME_IT, UNNAMED, Me, Witness
 
 log = structlog.get_logger()
 
@@ -135,7 +135,10 @@ class NodeAgent:
         route = route_to(self.membership.places[0], os.environ)
         self.link = Link(route, self._credentials, self._hello, self._hear, self._room)
         self.link.turn = self._turn
-        self.bulletin = Bulletin(home, self.key, self.credential, self.link.connected, self.link.send)
+        self.bulletin = Bulletin(
+            home, self.key, self.credential, self.link.connected, self.link.send,
+            lambda digest: self.witness.expect_document(digest, "catalogue"), lambda digest: self.witness.forget(digest),
+        )  # fmt: skip
         self.carrying_out = CarryingOut(self)
         self.halt_link = HaltLink(lambda: self.link.route, self._credentials, self.halts, self.carrying_out.connected)
         self.metrics = NodeMetrics(product_version())
@@ -155,6 +158,7 @@ class NodeAgent:
             {name: held.budget for name, held in settings.data_sets.items() if held.budget is not None},
             over=self._over,
             gate=self.halts,
+            expect=lambda document, what, job: self.witness.expect_document(document, what, job),
         )
         self.witness = Witness(
             Notebook(home.witness, log_keys_of(self.roll)),
@@ -399,7 +403,7 @@ class NodeAgent:
             reply = await self._reply(job, envelope)
             self.link.send(event_of(job, reply))
             if isinstance(reply, rounds_pb2.ConsentReply) and reply.envelope:
-                self.witness.expect(reply.envelope, "consent", job)
+                self.witness.expect(reply.envelope, CONSENT, job)
         except FederationError as error:
             log.error("consent.refused", job=job.hex()[:12], code=error.code, detail=error.message)
             text = self.lab.discreet(f"{error.message} {error.hint}")[:1000]
@@ -462,7 +466,7 @@ class NodeAgent:
             check_may_submit(manifest, self.roll)
         record = await self._conclude(manifest, question.manifest, question)
         self.link.send(event_of(manifest.digest, rounds_pb2.ConsentReply(envelope=record.envelope)))
-        self.witness.expect(record.envelope, "consent", manifest.digest)
+        self.witness.expect(record.envelope, CONSENT, manifest.digest)
         if question.state == "granted" and not record.granted:
             raise PolicyDenied(
                 f"The lab's rules do not allow {question.name} any more: it is denied.",

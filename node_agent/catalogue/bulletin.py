@@ -33,6 +33,14 @@ class Bulletin:
     credential: NodeCredential
     connected: asyncio.Event
     send: Callable[[rounds_pb2.NodeEvent], None]
+    expect: Callable[[bytes], None] = lambda _digest: None
+    """the public log must name this catalogue before long"""
+    forget: Callable[[bytes], None] = lambda _digest: None
+    """it need not: it was refused, or another was sent in its place before anybody said to hold it"""
+    _sent: bytes = b""
+    """digest of the catalogue that was sent last"""
+    _owed: bool = False
+    """whether it is awaited, and nobody has said to hold it"""
     _held: bytes = b""
     """digest of the catalogue that the coordinator has said to hold"""
     _pause: float = PAUSE_SECONDS
@@ -70,16 +78,31 @@ class Bulletin:
             self._settled, self._due = stamp(self.home), now + LOOK_ANYWAY
             return
         self.send(rounds_pb2.NodeEvent(catalogue=rounds_pb2.CatalogueStatement(envelope=envelope)))
+        self._await(digest_of(envelope))
 
     def answered(self, held: rounds_pb2.CatalogueHeld) -> None:
         """What the coordinator says it holds: its word, since whoever reads the catalogue sees for themselves."""
         self._again = bool(held.problem)
         if held.problem:
+            if self._owed:
+                self.forget(self._sent)
+            self._sent, self._owed = b"", False
             self._problem(held.problem[:1000], "Nothing else of this node depends on it.")
             return
+        if held.digest == self._sent:
+            self._owed = False
         if held.digest != self._held:
             log.info("catalogue.published", digest=held.digest.hex()[:12])
         self._held, self._pause, self._said = held.digest, PAUSE_SECONDS, ""
+
+    def _await(self, digest: bytes) -> None:
+        """Once for each catalogue, however often it is sent."""
+        if digest == self._sent:
+            return
+        if self._owed:
+            self.forget(self._sent)
+        self._sent, self._owed = digest, True
+        self.expect(digest)
 
     def _problem(self, detail: str, hint: str) -> None:
         self._pause = min(2 * self._pause, LONGEST_PAUSE)

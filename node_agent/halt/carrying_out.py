@@ -173,3 +173,7 @@ class CarryingOut:
                 link.send(halt_pb2.HaltReport(order=signed.envelope))
                 if lift is not None:
                     link.send(halt_pb2.HaltReport(lift=lift.envelope))
+                if signed.order.by == self._agent.own_hand.by:  # this node's own word: the log must have it
+                    self._agent.witness.expect(signed.envelope, "halt")
+                    if lift is not None:
+                        self._agent.witness.expect(lift.envelope, "lift")

@@ -56,6 +56,7 @@ from node_agent.rounds.disclosure import Disclosure, exact_in
 from node_agent.rounds.files import JobFiles
 from node_agent.rounds.growing import GrowingUpdate
 from node_agent.rounds.lab import Lab
+from node_agent.rounds.logged import Logged
 from node_agent.rounds.refusals import Refusals, kept_as
 from node_agent.rounds.releasing import check_release
 from node_agent.rounds.standing import Door
@@ -119,6 +120,7 @@ class JobDriver:
         self._sums = Sums(lab, manifest, files, lambda: self.machine.bench)
         self._states = States(lab.way, files, lambda: self.machine.position, self._log)
         self._uploads = Uploads(lab, manifest.digest, files, self._spawn, self._log)
+        self._logged = Logged(lambda document, what: lab.expect(document, what, manifest.digest))
         records = lab.journal.records(manifest.digest)
         if records:
             self.machine.restore(records)
@@ -224,6 +226,7 @@ class JobDriver:
                     "member.out-of-order", event=type(event).__name__, detail=error.message, story=error.story
                 )
                 continue
+            self._logged.took(event, instructions)
             await self._perform(instructions, proto)
 
     def _know(self, state: ModelState) -> None:
@@ -520,6 +523,7 @@ class JobDriver:
             self._log.warning("release.refused", detail=error.message, hint=error.hint or error.remedy)
             self._send(rounds_pb2.Refusal(code=error.code, text=error.message))
             return
+        self._logged.final(tuple(wire.from_proto(receipt) for receipt in proto.receipts))
         if not recipients:
             await self._provide(self.machine.position.epoch, digest, b"")
             return

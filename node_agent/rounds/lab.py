@@ -63,6 +63,8 @@ class Lab:
     """asked before each step of a job"""
     over: Callable[[bytes, Cause], None] = lambda _job, _cause: None
     """the lab's consent to a job has ended: the job is left"""
+    expect: Callable[[bytes, str, bytes], None] = lambda _document, _what, _job: None
+    """the public log must hold an entry about a document (SHA-256), of this kind, of this job"""
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     @property

@@ -43,6 +43,8 @@ class Expected:
     job: str
     said: float
     late: bool = False
+    missed: float = 0.0
+    """when the log was first seen without it; 0: not looked for yet"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,10 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 LATE_SECONDS: Final = 120.0
-"""how long a statement of this node may be missing from the log before the node says so"""
+"""how long a statement of this node may be missing from a log that is read before the node says so"""
+LOOKED_FOR: Final = 64
+"""statements that are looked for at one look"""
+CONSENT: Final = "consent"
 BLIND_SECONDS: Final = 600.0
 """how long the log may be out of reach before the node says so"""
 HINT: Final = "Look at it with `concord-node witness show`; go on with `concord-node witness reset --yes`."
@@ -88,6 +91,8 @@ class Witness:
         self._clock, self._every, self._count = clock, every, count
         self._own = witness_key(me.federation, me.member, me.node, me.key.public)
         self._others: dict[str, VerifierKey] = {}
+        self._fresh: dict[str, Expected] = {}
+        """what is awaited, and not yet written down"""
         self._wake = asyncio.Event()
         self._blind_since = clock()
         self._said_blind = False
@@ -215,25 +220,46 @@ class Witness:
     # ---------------------------------------------------------------------------------------------------- own statements
 
     def expect(self, envelope: bytes, what: str, job: bytes = b"") -> None:
-        """This node has said ``envelope``, which the log must hold before long."""
-        state, document = self.notebook.state, hashlib.sha256(envelope).hexdigest()
-        if any(each.document == document for each in state.expected) or len(state.expected) >= EXPECTED_KEPT:
-            return
-        said = Expected(document, what, job.hex(), self._clock())
-        self.notebook.keep(replace(state, expected=(*state.expected, said)))
+        """This node has said ``envelope``, which the log must hold before long. On disk when this returns."""
+        self.expect_document(hashlib.sha256(envelope).digest(), what, job)
+        self._write_down()
+
+    def expect_document(self, document: bytes, what: str, job: bytes = b"") -> None:
+        """The log must hold an entry about ``document`` before long. Written down at the next look: of what a node says in each
+        round a crash may forget the last half minute."""
+        name = document.hex()
+        known = {each.document for each in self.notebook.state.expected} | set(self._fresh)
+        if name not in known and len(known) < EXPECTED_KEPT:
+            self._fresh[name] = Expected(name, what, job.hex(), self._clock())
+
+    def forget(self, document: bytes) -> None:
+        """It was refused, or another took its place: no entry is owed."""
+        self._write_down()
+        self._drop(lambda each: each.document == document.hex())
 
     def settle(self, job: bytes) -> None:
-        """The job is over; what was said too late for it is in no log."""
+        """The job is over: a consent that was said too late for it is in no log. What was said in its rounds is still owed."""
+        self._write_down()
+        self._drop(lambda each: bool(job) and each.job == job.hex() and each.what == CONSENT)
+
+    def _drop(self, over: Callable[[Expected], bool]) -> None:
         state = self.notebook.state
-        left = tuple(each for each in state.expected if each.job != job.hex() or not job)
+        left = tuple(each for each in state.expected if not over(each))
         if left != state.expected:
             self.notebook.keep(replace(state, expected=left))
 
+    def _write_down(self) -> None:
+        if self._fresh:
+            state = self.notebook.state
+            self.notebook.keep(replace(state, expected=(*state.expected, *self._fresh.values())))
+            self._fresh.clear()
+
     async def _look_for_own(self, head: Head) -> None:
-        state = self.notebook.state
+        self._write_down()
         found: set[str] = set()
-        late: set[str] = set()
-        for each in state.expected:
+        missed: dict[str, Expected] = {}
+        # What has been missing for long comes last: it must not keep the others from being looked for.
+        for each in sorted(self.notebook.state.expected, key=lambda each: each.late)[:LOOKED_FOR]:
             document = bytes.fromhex(each.document)
             answer = await _reached(self._calls.prove(document, head.size))
             if answer is not None:
@@ -241,25 +267,30 @@ class Witness:
                 if open_entry(answer.entry).document != document:
                     raise VerificationFailed("The log proves another entry than was asked for.")
                 found.add(each.document)
-            elif not each.late and self._clock() - each.said > LATE_SECONDS:
-                late.add(each.document)
-                self._count("log_missing")
-                log.error(
-                    "witness.missing",
-                    what=each.what,
-                    job=each.job[:12],
-                    document=each.document[:16],
-                    detail=f"What this node said {self._clock() - each.said:.0f} s ago is not in the public log.",
-                    hint="Ask the coordinator's operator, and tell the other members: it may be kept from them.",
-                )
-        if found or late:
+            elif (seen := self._missed(each)) != each:
+                missed[each.document] = seen
+        if found or missed:
             present = self.notebook.state
-            expected = tuple(
-                replace(each, late=each.late or each.document in late)
-                for each in present.expected
-                if each.document not in found
-            )
-            self.notebook.keep(replace(present, expected=expected))
+            left = (missed.get(each.document, each) for each in present.expected if each.document not in found)
+            self.notebook.keep(replace(present, expected=tuple(left)))
+
+    def _missed(self, each: Expected) -> Expected:
+        """The log was read, and has no entry about it. Two minutes after that was first so, somebody must know."""
+        now = self._clock()
+        if not each.missed:
+            return replace(each, missed=now)
+        if each.late or now - each.missed <= LATE_SECONDS:
+            return each
+        self._count("log_missing")
+        log.error(
+            "witness.missing",
+            what=each.what,
+            job=each.job[:12],
+            document=each.document[:16],
+            detail=f"What this node said {now - each.said:.0f} s ago is not in the public log: {each.what}.",
+            hint="Ask the coordinator's operator, and tell the other members: it may be kept from them.",
+        )
+        return replace(each, late=True)
 
     # ------------------------------------------------------------------------------------------------------------- stops
 

@@ -19,7 +19,7 @@ from node_agent.settings import Home
 from node_agent.witness import notebook as notes
 from node_agent.witness.notebook import Notebook
 from node_agent.witness.shown import about_key, begin_anew, print_state
-from node_agent.witness.watcher import BLIND_SECONDS, LATE_SECONDS, Me, Witness
+from node_agent.witness.watcher import BLIND_SECONDS, LATE_SECONDS, LOOKED_FOR, Me, Witness
 from tests.plain import log as plain
 from tests.unit.audit.logs import JOB, NOW, MadeLog, MadeWitness, some_entries
 from tests.unit.governance.members import founded
@@ -401,8 +401,9 @@ def said(node, envelope):
 def test_what_the_node_said_must_be_in_the_log_in_time(node):
     node.witness.expect(b"consent", "consent", bytes.fromhex(JOB))
     node.witness.expect(b"consent", "consent", bytes.fromhex(JOB))
+    node.now += 10 * LATE_SECONDS
     node.poll()
-    assert [each.late for each in node.witness.notebook.state.expected] == [False]
+    assert [each.late for each in node.witness.notebook.state.expected] == [False], "nobody could read the log before"
     node.now += LATE_SECONDS + 1
     node.restart()
     with capture_logs() as told:
@@ -415,6 +416,50 @@ def test_what_the_node_said_must_be_in_the_log_in_time(node):
     node.coordinator.log.entries.append(said(node, b"consent"))
     node.poll()
     assert node.witness.notebook.state.expected == ()
+
+
+DOCUMENT = hashlib.sha256(b"cohort certificate").digest()
+
+
+@pytest.mark.parametrize("what", ["roster", "round-closed", "certificate", "catalogue"])
+def test_an_entry_that_the_coordinator_leaves_out_is_missed(node, what):
+    """Attack 57: of what this node has signed or helped to sign, each kind. It is found over a restart, and after the job."""
+    node.witness.expect_document(DOCUMENT, what, bytes.fromhex(JOB))
+    node.poll()
+    node.restart()
+    node.witness.settle(bytes.fromhex(JOB))
+    node.now += LATE_SECONDS + 1
+    with capture_logs() as told:
+        node.poll()
+    assert [(line["event"], line["what"]) for line in told] == [("witness.missing", what)]
+    assert node.counts == ["log_missing"]
+
+
+def test_what_is_long_missing_does_not_keep_the_rest_from_being_looked_for(node):
+    for number in range(LOOKED_FOR):
+        node.witness.expect_document(number.to_bytes(32, "big"), "round-closed")
+    node.poll()
+    node.now += LATE_SECONDS + 1
+    node.poll()
+    assert node.counts == ["log_missing"] * LOOKED_FOR
+    node.witness.expect_document(hashlib.sha256(b"consent").digest(), "certificate")
+    node.coordinator.log.entries.append(said(node, b"consent"))
+    node.poll()
+    assert len(node.witness.notebook.state.expected) == LOOKED_FOR
+
+
+def test_what_was_refused_or_replaced_is_owed_no_more(node):
+    node.witness.expect_document(DOCUMENT, "catalogue")
+    node.witness.forget(DOCUMENT)
+    node.poll()
+    assert node.witness.notebook.state.expected == ()
+
+
+def test_no_more_is_awaited_than_is_kept(node):
+    for number in range(notes.EXPECTED_KEPT + 5):
+        node.witness.expect_document(number.to_bytes(32, "big"), "round-closed")
+    node.poll()
+    assert len(node.witness.notebook.state.expected) == notes.EXPECTED_KEPT
 
 
 def test_what_was_said_for_a_job_that_is_over_is_waited_for_no_longer(node):

@@ -26,7 +26,11 @@ class Board:
         self.said: list[bytes] = []
         key = SigningKey.from_pem(self.home.read(self.home.identity_key))
         self.connected = asyncio.Event()
-        self.bulletin = Bulletin(self.home, key, self.credential, self.connected, self._hear)
+        self.owed: list[bytes] = []
+        """what the public log must hold, by digest"""
+        self.bulletin = Bulletin(
+            self.home, key, self.credential, self.connected, self._hear, self.owed.append, self.owed.remove
+        )
 
     def _hear(self, event: rounds_pb2.NodeEvent) -> None:
         self.said.append(event.catalogue.envelope)
@@ -103,3 +107,20 @@ def test_a_damaged_file_stops_the_catalogue_and_nothing_else(board: Board) -> No
     publish(board.home, entry("szivek"))
     (board.home.published / "szivek.entry").write_bytes(b"{")
     assert board.looks(2) == []
+
+
+def test_the_log_owes_a_catalogue_from_the_first_time_it_is_said(board: Board) -> None:
+    """Also where the coordinator never answers. What it refuses, and what is replaced unanswered, it does not owe."""
+    publish(board.home, entry("szivek"))
+    (first,) = board.looks()
+    board.looks(2)
+    assert board.owed == [digest_of(first)], "once"
+    publish(board.home, entry("mellkas"))
+    (second,) = board.looks()
+    assert board.owed == [digest_of(second)]
+    board.held(second)
+    withdraw(board.home, "szivek")
+    (third,) = board.looks()
+    assert board.owed == [digest_of(second), digest_of(third)], "what it said to hold is owed still"
+    board.held(second, problem="Catalogues come too fast.")
+    assert board.owed == [digest_of(second)]
