@@ -661,8 +661,9 @@ class NodeAgent:
         self.jobs.clear()
 
     def _end(self, job: bytes, state: str, reason: str) -> None:
-        self.witness.settle(job)
         driver = self.jobs.pop(job, None)
+        if driver is None or not driver.position.epoch:  # on a roster, its consent came in time and is owed
+            self.witness.settle(job)
         if driver is not None:
             if self.halts.level(job) is Level.stop:
                 state, reason = "stopped", self.halts.reason(job)

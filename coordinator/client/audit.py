@@ -15,9 +15,10 @@ from coordinator.client.files import PUBLIC_FILE, check_absent, read_file, write
 from coordinator.client.home import Home
 from coordinator.client.log_keys import KEY_FILE, trusted_key
 from coordinator.client.options import DEFAULT_HOME_PATH, FormatOption, HomeOption
+from coordinator.client.said import check_held
 from coordinator.client.sdk import Federation
 from coordinator.client.terminal import Format, data, fields, progress, say, show, table
-from federation.audit.checkpoint import VerifierKey
+from federation.audit.checkpoint import VerifierKey, origin_of
 from federation.audit.entry import Entry
 from federation.audit.history import MAX_EVIDENCE, open_evidence
 from federation.audit.named_key import log_key_of, log_keys_of, open_head_under
@@ -216,7 +217,9 @@ def _verified(
             visit=lambda number, entry: entries.append((number, entry)),
             progress=step,
         )
-    return Examined(found, trust, len(keys))
+    documents = {entry.document for _, entry in entries}
+    own = check_held(home.path, trust.key.name.removeprefix(origin_of("")), documents, found.head.time)
+    return Examined(found, trust, own, len(keys))
 
 
 def _which(entry: str) -> tuple[bytes, int]:

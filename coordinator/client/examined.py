@@ -12,12 +12,15 @@ from federation.audit.verify import Verified
 class Examined:
     found: Verified
     trust: Trusted
+    own: int
+    """how many statements of the reader's home it holds"""
     witnesses: int
     """how many nodes might have cosigned, of those that an officer on the reader's roll vouches for"""
 
     @property
     def checks(self) -> tuple[str, ...]:
-        return (*self.trust.checks, *self.found.checks)
+        own = f"It holds all {self.own} that this home has signed: votes, proposals, halts, jobs."
+        return (*self.trust.checks, *self.found.checks, *([own] if self.own else []))
 
     @property
     def unchecked(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from coordinator.client.channel import UNARY_SECONDS, spoken_errors
+from coordinator.client.said import note
 from coordinator.client.sdk import Federation
 from federation.errors import InvalidIdentity, NotFound
 from federation.governance.amendment import Change, changes_of, needed
@@ -104,11 +105,16 @@ class Governing:
 
     def propose(self, envelope: bytes, draft: bytes = b"") -> Asked:
         view = self._call(self._stub.Propose, governance_pb2.ProposeRequest(proposal=envelope, draft=draft))
-        return _asked(view, self.fetch_roll())
+        roll = self.fetch_roll()
+        note(self._federation.home.path, roll.federation, "proposal", envelope)
+        return _asked(view, roll)
 
     def vote(self, envelope: bytes) -> Asked:
         view = self._call(self._stub.Vote, governance_pb2.VoteRequest(vote=envelope))
-        return _asked(view, self.fetch_roll())
+        roll = self.fetch_roll()
+        if open_vote(envelope).choice != "comment":  # comments are for people, and not in the log
+            note(self._federation.home.path, roll.federation, "vote", envelope)
+        return _asked(view, roll)
 
     def amend(self, envelope: bytes, decision: bytes = b"") -> Roll:
         """A new roll that needs no vote, or comes with its decision."""

@@ -18,6 +18,7 @@ import grpc
 from coordinator.client.channel import UNARY_SECONDS, spoken_errors
 from coordinator.client.files import make_private_folder, read_file, write_file
 from coordinator.client.home import Home
+from coordinator.client.said import note
 from coordinator.client.sdk import Federation
 from coordinator.client.terminal import plain
 from federation.errors import FederationError, InvalidUsage, NotFound
@@ -189,6 +190,7 @@ class HaltCalls:
         with spoken_errors(self._federation.route):
             taken = self._stub.Give(halt_pb2.GiveHalt(order=order.envelope), timeout=UNARY_SECONDS)
         open_receipt(taken.receipt, order.digest, self._log_key())
+        note(self._federation.home.path, self._roll.federation, "halt", order.envelope)
         return bytes(taken.receipt)
 
     def _log_key(self) -> bytes | None:

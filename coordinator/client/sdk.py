@@ -26,6 +26,7 @@ import grpc
 from coordinator.client.channel import UNARY_SECONDS, Endpoint, error_of, open_channel, spoken_errors
 from coordinator.client.enrolment import renewed
 from coordinator.client.home import Home
+from coordinator.client.said import note
 from coordinator.client.transfer import Progress, Transfer
 from coordinator.client.views import FederationState, Job, LogLine, job_of, line_of, node_of
 from federation.errors import FederationError, InvalidIdentity, InvalidUsage, NotFound, Unavailable
@@ -179,6 +180,7 @@ class Federation:
         reply = self._call(self._jobs.Submit, jobs_pb2.SubmitRequest(manifest=prepared.envelope))
         if reply.job != prepared.digest:
             raise FederationError("The coordinator answered with the digest of another job.", hint="Tell the operator.")
+        note(self.home.path, self.endpoint.federation, "submission", prepared.envelope)
         return Submission(prepared.name, prepared.digest, reply.created)
 
     def withdraw(self, name: str, reason: str = "") -> Job:
@@ -190,7 +192,9 @@ class Federation:
                 f"job/{job.name} has already ended: it is {job.state}.", hint="There is nothing to cancel."
             )
         envelope = seal_withdrawal(job.digest, reason, self.home.identity_key())
-        return job_of(self._call(self._jobs.Withdraw, jobs_pb2.WithdrawRequest(withdrawal=envelope)))
+        ended = job_of(self._call(self._jobs.Withdraw, jobs_pb2.WithdrawRequest(withdrawal=envelope)))
+        note(self.home.path, self.endpoint.federation, "withdrawal", envelope)
+        return ended
 
     def fetch_release(
         self, name: str, folder: Path | str, *, keep_sealed: bool = False, progress: Progress = _silent

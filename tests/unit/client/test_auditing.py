@@ -1,5 +1,6 @@
 """`concord audit` over a copy of the log: it checks what it says, refuses what was altered, and its page runs nobody's script."""
 
+import hashlib
 import json
 from dataclasses import replace
 from html import unescape
@@ -12,6 +13,7 @@ from coordinator.client.audit_report import SECTIONS, chosen, page, sentence
 from coordinator.client.examined import Examined
 from coordinator.client.home import Home
 from coordinator.client.log_keys import Trusted
+from coordinator.client.said import FILE, LATE_SECONDS, note
 from federation.audit.checkpoint import VerifierKey
 from federation.audit.entry import SHAPES, Entry, entry_of, open_entry
 from federation.audit.history import Evidence
@@ -177,7 +179,7 @@ def test_hostile_texts_stay_texts(log, hostile):
     entries = [(0, Entry(kind, NOW, dict.fromkeys(shape.fields, hostile), None)) for kind, shape in SHAPES.items()]
     plain, evil = (
         page(
-            Examined(found, Trusted(log.key, words), 0),
+            Examined(found, Trusted(log.key, words), 0, 0),
             [(number, entry) for number, entry in entries if words == hostile],
             job,
         )
@@ -284,3 +286,39 @@ def test_a_home_of_another_federation_says_nothing_about_this_log(log, folder, t
     home = Home.at(tmp_path / "home")
     home.trust_roll(chartered(log.key))
     done(concord("audit", "verify", "--folder", copy, "--key", str(other.key), "--home", home.path))
+
+
+# ------------------------------------------------------------------------------------------------------ what a home has said
+
+
+def test_what_a_home_has_signed_must_be_in_the_log(log, folder, tmp_path, monkeypatch):
+    """Attack 57, for people: a vote that the coordinator took and kept from the log is found by whoever cast it."""
+    monkeypatch.setattr("coordinator.client.said.time.time", lambda: float(NOW))
+    home = tmp_path / "home"
+    home.mkdir()
+    vote = b"a vote"
+    holding = MadeLog(
+        [*log.entries, entry_of("vote", f"{JOB} br yes", hashlib.sha256(vote).digest(), NOW).encode()],
+        signing=log.signing,
+    )
+    words = ("--key", str(log.key), "--home", home)
+    note(home, "other", "vote", b"in another federation")
+    done(concord("audit", "verify", "--folder", folder, *words))
+    note(home, "atlas", "vote", vote)
+    note(home, "atlas", "vote", vote)
+    answer = done(concord("audit", "verify", "--folder", folder, *words))
+    assert "has signed" not in answer.out, "the head is of that very second"
+    later = written(log, tmp_path / "later")
+    (later / "checkpoint").write_bytes(log.note(time=NOW + LATE_SECONDS + 1))
+    for command in (("verify",), ("report", "--json")):
+        refused(
+            concord("audit", *command, "--folder", later, *words),
+            VerificationFailed,
+            "lacks what this home has signed",
+            "a vote of",
+        )
+    whole = written(holding, tmp_path / "whole")
+    (whole / "checkpoint").write_bytes(holding.note(time=NOW + LATE_SECONDS + 1))
+    assert "It holds all 1 that this home has signed" in done(concord("audit", "verify", "--folder", whole, *words)).out
+    (home / FILE).write_text("[")
+    refused(concord("audit", "verify", "--folder", whole, *words), InvalidUsage, "said.json")

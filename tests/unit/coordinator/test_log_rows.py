@@ -9,6 +9,9 @@ import sys
 import time
 
 import pytest
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
 
 from coordinator.store.database import Database, NodeRow
 from federation.audit.tiles import parts_of
@@ -242,3 +245,37 @@ def test_a_database_of_version_1_gets_the_tables(tmp_path):
         "select count(*) from sqlite_master where name = 'audit_entries_by_digest'"
     ).fetchone() == (1,)
     connection.close()
+
+
+def downgraded(path):
+    """As an operator would with alembic, on the file of a coordinator that does not run."""
+    engine = sa.create_engine(f"sqlite:///{path}")
+    try:
+        with engine.begin() as connection:
+            config = Config()
+            config.set_main_option("script_location", "coordinator.store:migrations")
+            config.attributes["connection"] = connection
+            command.downgrade(config, "0001")
+    finally:
+        engine.dispose()
+
+
+def test_a_database_goes_back_to_version_1_only_while_nothing_was_witnessed(tmp_path):
+    path = tmp_path / "coordinator.db"
+    Database(path).close()
+    downgraded(path)
+    connection = sqlite3.connect(path)
+    names = {name for (name,) in connection.execute("select name from sqlite_master where type = 'table'")}
+    connection.close()
+    assert {"jobs", "audit_entries"} <= names
+    assert not names & {"log_entries", "log_heads", "halts", "ballots", "releases", "catalogues"}
+    database = Database(path)
+    grow(database, 3)
+    before = everything(database)
+    database.close()
+    with pytest.raises(InvalidUsage, match="log_entries, log_state hold what nodes have witnessed") as refused:
+        downgraded(path)
+    assert "every node" in refused.value.hint
+    database = Database(path)
+    assert everything(database) == before, "nothing was changed"
+    database.close()
