@@ -39,6 +39,7 @@ YAML: Final = _A + "yaml_documents.py"
 LOG: Final = _A + "rewritten_log.py"
 WITNESS: Final = "tests/e2e/test_public_log.py"
 NODE_WITNESS: Final = "tests/unit/agent/test_witness.py"
+AWAITED: Final = "tests/simulation/test_awaited_entries.py"
 AUDITING: Final = "tests/unit/client/test_auditing.py"
 
 
@@ -470,6 +471,13 @@ ATTACKS: Final[tuple[Attack, ...]] = (
         )
         + _at(AUDITING, "a_log_under_another_key_than_the_charters_is_refused")
         + _at(WITNESS, "log_key_swapped_by_the_coordinator"),
+    ),
+    Attack(
+        57, "sovereignty", "leaves out of the public log what a node or a person has signed, or what carries their signature",
+        "an alarm at that node within about two minutes of sight; `concord audit verify` of that person refuses the log",
+        _at(NODE_WITNESS, "an_entry_that_the_coordinator_leaves_out_is_missed")
+        + _at(AUDITING, "what_a_home_has_signed_must_be_in_the_log")
+        + _at(AWAITED, "every_member_awaits_rosters_rounds_and_states_and_the_log_has_them"),
     ),
 )  # fmt: skip
 
