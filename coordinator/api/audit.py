@@ -16,7 +16,7 @@ from coordinator.registry.enrolment import Registry
 from federation.parsing import parsed
 from federation.v1 import audit_pb2, audit_pb2_grpc
 
-CALLERS: Final = ("node", "lead", "operator")
+CALLERS: Final = ("node", "lead", "officer", "operator")
 PART: Final = (1 << 20) - 256
 
 

@@ -109,6 +109,18 @@ def test_a_stranger_reads_it_over_http(three: Runs) -> None:
     assert verified(three, "--url", url, "--key", key)["size"] > 5
 
 
+def test_an_officer_needs_no_node_and_finds_its_own_word(three: Runs) -> None:
+    """As an observer's officer does. What this home has signed is looked for: here the order of a drill."""
+    three.local.login_officer("be")
+    home = three.local.officer_home("be")
+    document = verified(three, "--home", home)
+    assert document["keyNamedByCharter"]
+    assert not any("has signed" in sentence for sentence in document["checks"])
+    three.local.officer("be", "drill")
+    document = verified(three, "--home", home)
+    assert any("all 1 that this home has signed" in sentence for sentence in document["checks"])
+
+
 def test_a_node_shows_what_it_witnessed(three: Runs) -> None:
     for name, _ in PLACES:
         home = three.local.nodes[name].home
