@@ -23,6 +23,7 @@ from coordinator.audit.book import LogBook
 from coordinator.main import app
 from federation.audit.checkpoint import Checkpoint, log_key, origin_of, sign_head
 from federation.audit.tree import consistency_path
+from federation.errors import NotFound
 from federation.identity.keys import SigningKey
 from federation.v1 import audit_pb2
 from tests.plain import log as plain
@@ -105,6 +106,23 @@ class LyingAuditLog(AuditLogService):
         for size, note in self.book.relayed if lie() else ():
             shown.append(audit_pb2.SeenHead(note=note, path=true.path(size)))
         return audit_pb2.HeadReply(note=head.note, path=head.path, seen=shown, key=str(self.book.key))
+
+    @unary
+    async def Prove(self, request: audit_pb2.ProofQuery, context: Context) -> audit_pb2.ProofReply:
+        """The lie is told throughout: whoever is shown a history gets proofs of that one."""
+        admitted(context, self.registry, "node", "lead")
+        history = self.book.history_for(caller_of(context).member)
+        if history is None:
+            proof = self.book.prove(request.document, request.number, request.size)
+            return audit_pb2.ProofReply(
+                entry=proof.entry, number=proof.index, size=proof.size, path=proof.path, note=proof.note
+            )
+        entries = history.entries[: request.size]
+        found = [number for number, entry in enumerate(entries) if request.document.hex().encode() in entry]
+        if not found:
+            raise NotFound("The log has no entry about this document.")
+        path = plain.inclusion(entries, found[-1])
+        return audit_pb2.ProofReply(entry=entries[found[-1]], number=found[-1], size=len(entries), path=path, note=b"")
 
 
 def main() -> None:
