@@ -3,6 +3,7 @@
 #   make setup   the environment in .venv, locked by constraints.txt
 #   make demo    a federation of five members on this machine, start to verified release
 #   make prometheus  Debian's Prometheus with promtool, for tests, where it may be installed
+#   make postgresql  Debian's PostgreSQL, for tests, where it may be installed
 #   make test    every test            make check   style, types, import contracts, stubs, docs
 #   make bench   one JSON line for each benchmark, against the peer it names
 #   make soak    the tests that are too long or too large for every day; up to 30 GB of disk
@@ -26,7 +27,7 @@ export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: setup sandbox prometheus demo heart test soak check bench clean help
+.PHONY: setup sandbox prometheus postgresql demo heart test soak check bench clean help
 .DEFAULT_GOAL := demo
 
 setup: $(STAMP) sandbox
@@ -61,6 +62,18 @@ prometheus:
 			echo "Prometheus is not installed, so its tests fail. Install it: sudo apt-get install prometheus" >&2; \
 	}
 
+# For tests, which fail without it. They start a server of their own.
+postgresql:
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null 2>&1 || { \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
+			export RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive; \
+			{ apt-get install -y -qq --no-install-recommends postgresql || { apt-get update -qq && \
+				apt-get install -y -qq --no-install-recommends postgresql; }; } >/dev/null 2>&1; \
+		fi; \
+		ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || \
+			echo "PostgreSQL is not installed, so its tests fail. Install it: sudo apt-get install postgresql" >&2; \
+	}
+
 demo: setup
 	@exec $(BIN)/python -m examples.demo
 
@@ -68,7 +81,7 @@ heart: setup
 	@test -n "$(DATA)" || { echo "Say where the four files of UCI Heart Disease are: make heart DATA=folder" >&2; exit 2; }
 	@exec $(BIN)/python -m examples.heart --data "$(DATA)"
 
-test: setup prometheus
+test: setup prometheus postgresql
 	@exec $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 soak: setup

@@ -9,6 +9,7 @@ import math
 import os
 import sys
 import traceback
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Final
@@ -26,6 +27,7 @@ from coordinator.registry.enrolment import principal_for
 from coordinator.service import open_registry, product_version, serve
 from coordinator.settings import Home, Settings, write_private
 from coordinator.store.database import Database
+from coordinator.store.place import place_of
 from federation.audit.checkpoint import log_key
 from federation.audit.named_key import log_key_of
 from federation.errors import INTERRUPTED_EXIT_CODE, InvalidIdentity, InvalidUsage, NotFound, exit_code, told
@@ -99,7 +101,8 @@ def found(home: HomeOption, roll: Annotated[Path, typer.Option(help="The roll th
     try:
         if (named := log_key_of(Roll.open(data))) is not None:
             check_named(log_key(settings.federation, SigningKey.from_pem(place.read_key("log")).public), named)
-        accepted = open_registry(place, settings, Database(place.database)).found(data)
+        with closing(Database(place_of(place, settings))) as database:
+            accepted = open_registry(place, settings, database).found(data)
     except InvalidIdentity as error:
         hint = error.hint or "Name the roll as the members signed it; `concord roll verify` tells more."
         raise InvalidIdentity(f"{roll}: {error.message}", hint=hint) from error
@@ -119,8 +122,9 @@ def evidence(
     """List what members did wrong under their signature: time, member, check, and whether it convicts by itself."""
     from coordinator.rounds.misconduct import shown, write
 
-    place, _ = _opened(home)
-    pieces = shown(Database(place.database))
+    place, settings = _opened(home)
+    with closing(Database(place_of(place, settings))) as database:
+        pieces = shown(database)
     for piece in pieces:
         proof = "convicts" if piece.convicts else "signed"
         typer.echo(f"{piece.digest[:12]}  {piece.time}  {piece.job[:12]}  {piece.member}  {piece.check}  {proof}")
@@ -152,7 +156,8 @@ def ticket(
         raise InvalidUsage(f"--hours {hours} is no number of hours.", hint="It is 24 unless you say otherwise.")
     if out.exists():  # write_private would say so too, but only after the ticket was made
         raise InvalidUsage(f"{out} is there already.", hint="Nothing was changed. Name another file, or move it away.")
-    write_private(out, open_registry(place, settings, Database(place.database)).ticket(principal, reached, hours))
+    with closing(Database(place_of(place, settings))) as database:
+        write_private(out, open_registry(place, settings, database).ticket(principal, reached, hours))
     typer.echo(
         f"ticket for {principal.kind} {principal.node or principal.name}: {out} (good once, for {hours:g} h)", err=True
     )

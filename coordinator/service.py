@@ -7,9 +7,11 @@ import json
 import os
 import signal
 import ssl
+import sys
 import time
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
+from typing import NoReturn
 
 # What gRPC would print stands in the error of each call: a service's log holds events, one a line.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
@@ -42,6 +44,7 @@ from coordinator.releases.publisher import Publisher
 from coordinator.settings import Home, Settings, write_private
 from coordinator.store.blobs import Blobs
 from coordinator.store.database import Database
+from coordinator.store.place import place_of
 from coordinator.store.spool import Spool
 from coordinator.web.metrics import Metrics
 from coordinator.web.readiness import Readiness
@@ -49,7 +52,7 @@ from coordinator.web.server import WebServer, tls_of
 from coordinator.web.survey import Sources, Survey, Term
 from federation.audit.checkpoint import VerifierKey
 from federation.audit.named_key import log_key_of
-from federation.errors import InvalidUsage, NotFound
+from federation.errors import InvalidUsage, NotFound, Unavailable, exit_code
 from federation.exposure import check_exposure
 from federation.identity.keys import SigningKey
 
@@ -100,7 +103,7 @@ async def serve(home: Home, settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    database = Database(home.database)
+    database = Database(place_of(home, settings), sole=True, lost=_end)
     registry = open_registry(home, settings, database)
     blobs, spool, sessions = Blobs(home.blobs), Spool(home.spool, settings.max_update_bytes), Sessions()
     key = SigningKey.from_pem(home.read_key("release"))
@@ -172,6 +175,13 @@ def web_tls(home: Home, settings: Settings) -> ssl.SSLContext | None:
         hint="Set metrics_certificate and metrics_key, or listen on 127.0.0.1 or a private address.",
     )
     return tls_of(home.root / settings.metrics_certificate, home.root / settings.metrics_key) if all(named) else None
+
+
+def _end(why: Unavailable) -> NoReturn:
+    """At once, as kill -9 would: what is in memory may be ahead of the database, and another coordinator may hold its lock."""
+    log.critical("database.lost", why=why.message, hint=why.hint)
+    sys.stderr.flush()
+    os._exit(exit_code(why))
 
 
 def _listen(server: grpc.aio.Server, authority: Authority, listen: str) -> tuple[str, Term]:

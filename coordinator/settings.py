@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from federation.errors import InvalidManifest, InvalidUsage
@@ -36,6 +37,10 @@ class Settings(BaseSettings):
     max_update_bytes: int = Field(64 << 30, gt=0)
     log_head_seconds: float = Field(5.0, gt=0, le=3600)
     """how long a head of the public log stands before the next one is signed"""
+    database: SecretStr = SecretStr("")
+    """a PostgreSQL URL (docs/how-to/postgresql.md); empty: SQLite in the home. Shown nowhere, since it may hold a password"""
+    database_password_file: str = ""
+    """the file that holds the password of ``database``, readable by its owner alone"""
 
     @classmethod
     def settings_customise_sources(
@@ -107,6 +112,12 @@ class Home:
             ) from error
         if not isinstance(document, dict):
             raise InvalidUsage(f"{self.settings} is not a mapping.", hint="Correct it, or restore it from a backup.")
+        if _holds_password(document.get("database")):
+            raise InvalidUsage(
+                f"{self.settings}: database: a file of settings is no place for a password.",
+                hint="Take it out of the URL, and name a file that holds it: database_password_file; or give the whole URL in "
+                "CONCORD_COORDINATOR_DATABASE.",
+            )
         try:
             return Settings(**document)
         except ValidationError as error:
@@ -116,14 +127,7 @@ class Home:
 
     def read_key(self, name: str) -> bytes:
         """Raises InvalidUsage when the key is missing, or readable by others."""
-        path = self.key(name)
-        try:
-            mode = path.stat().st_mode
-        except FileNotFoundError as error:
-            raise InvalidUsage(f"The key {path} is missing.", hint="Restore it from a backup.") from error
-        if mode & (stat.S_IRWXG | stat.S_IRWXO):
-            raise InvalidUsage(f"The key {path} can be read by others.", hint=f"Run: chmod 600 {path}")
-        return path.read_bytes()
+        return read_private(self.key(name), "The key")
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -140,6 +144,26 @@ class Home:
             yield
         finally:
             os.close(descriptor)
+
+
+def read_private(path: Path, what: str) -> bytes:
+    """A file with a secret. Raises InvalidUsage when it is missing, or readable by others."""
+    try:
+        mode = path.stat().st_mode
+        if mode & (stat.S_IRWXG | stat.S_IRWXO):
+            raise InvalidUsage(f"{what} {path} can be read by others.", hint=f"Run: chmod 600 {path}")
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise InvalidUsage(f"{what} {path} is missing.", hint="Restore it from a backup.") from error
+    except OSError as error:
+        raise InvalidUsage(f"{what} {path} cannot be read: {error.strerror}.", hint="Check the path.") from error
+
+
+def _holds_password(url: object) -> bool:
+    try:
+        return isinstance(url, str) and (bool(urlsplit(url).password) or "password=" in urlsplit(url).query)
+    except ValueError:
+        return False
 
 
 def write_private(path: Path, data: bytes, *, replace: bool = False) -> None:

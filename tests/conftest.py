@@ -7,10 +7,13 @@ Tests run in several processes (``make test``), which must agree on their names.
 
 import os
 import re
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from node_agent.runner.sandbox import detect_sandbox
+from tests.postgresql import PostgresServer
 
 WITHOUT = os.environ.get("CONCORD_TEST_NO_SANDBOX") == "1"
 ADDRESS = re.compile(r" at 0x[0-9a-f]+")
@@ -35,3 +38,19 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def sandboxed() -> None:
     report = detect_sandbox()
     assert report.kind == "bubblewrap", f"{report.reason} {report.hint} (CONCORD_TEST_NO_SANDBOX=1 goes without.)"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A server of our own, started by the first test that asks for it; fails where PostgreSQL is not installed."""
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A coordinator's empty database, of either engine: for ``tests.postgresql.opened``."""
+    if request.param == "sqlite":
+        return str(tmp_path / "coordinator.db")
+    server: PostgresServer = request.getfixturevalue("postgres")
+    return server.migrated()

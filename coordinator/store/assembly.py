@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
 from coordinator.store import tables
+from coordinator.store.upserts import put
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +69,8 @@ class AssemblyRows:
         return tuple(BallotRow(*row) for row in self._connection.execute(query))
 
     def holds(self, row: HolderRow) -> None:
-        values = {name: getattr(row, name) for name in HolderRow.__slots__}
-        statement = insert(tables.roll_holders).values(values)
-        changed = {"version": statement.excluded.version, "statement": statement.excluded.statement}
-        self._connection.execute(statement.on_conflict_do_update(index_elements=["member", "node"], set_=changed))
+        keys = {"member": row.member, "node": row.node}
+        put(self._connection, tables.roll_holders, keys, {"version": row.version, "statement": row.statement})
 
     def holders(self) -> tuple[HolderRow, ...]:
         table = tables.roll_holders

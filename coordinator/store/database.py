@@ -1,7 +1,8 @@
-"""Transactions over SQLite (WAL, synchronous=FULL): one writer, short transactions, and an audit entry with every change.
+"""Transactions: one writer, on disk when they are over, and an audit entry with every change.
 
 The service has one connection. Its threads take turns (a release is built, and metrics are read, beside the event loop), and so
-do processes (``concord-coordinator ticket`` beside ``run``): every transaction begins by waiting for the write lock.
+do processes (``concord-coordinator ticket`` beside ``run``): every transaction begins by waiting for the write lock. How SQLite and
+PostgreSQL give that is in ``engines``.
 """
 
 from __future__ import annotations
@@ -9,29 +10,29 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
-from sqlalchemy.dialects.sqlite import Insert, insert
 
 from coordinator.store import tables
 from coordinator.store.assembly import AssemblyRows
+from coordinator.store.engines import AnotherSession, ServerUrl, be_sole, engine_of, unopened
 from coordinator.store.halts import HaltRows
 from coordinator.store.log import LogRows
 from coordinator.store.releases import ReleaseRows
+from coordinator.store.upserts import put
 from federation.audit.entry import entry_of
+from federation.errors import Unavailable
 
 LINES_SHOWN = 200
 UNLOGGED = frozenset({"ticket", "placement"})
 """what the coordinator keeps for itself: names of people, and what a job's roster says anyway"""
-BUSY_MILLISECONDS = 5000
 _AUDIT = sa.insert(tables.audit_entries)
 _EVENT = sa.insert(tables.events)
 _LINE = sa.insert(tables.lines)
@@ -98,45 +99,65 @@ def _job(row: Any) -> JobRow:
 class Database:
     """``with database.transaction() as change:`` commits at the end, or rolls everything back."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self, place: Path | ServerUrl, *, sole: bool = False, lost: Callable[[Unavailable], object] | None = None
+    ) -> None:
+        """Opens it, and brings its schema up to date.
+
+        ``sole``: as the coordinator that runs, of which a database has one (a file is locked by its home). ``lost`` is told when the
+        connection to a server is gone, in place of the error: what was being written may be there or not, so that whoever has
+        memories of it must begin anew. Raises InvalidUsage, or Unavailable for a server that does not answer.
+        """
         self._turn = threading.RLock()
-        self._engine = sa.create_engine(
-            f"sqlite:///{path}", poolclass=sa.pool.StaticPool, connect_args={"check_same_thread": False}
-        )
-        sa.event.listen(self._engine, "connect", _prepare)
-        sa.event.listen(self._engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
-        path.touch(mode=0o600, exist_ok=True)
-        with self._engine.begin() as connection:
-            config = Config()
-            config.set_main_option("script_location", "coordinator.store:migrations")
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+        self._place, self._lost = place, lost
+        self._engine = engine_of(place)
+        try:
+            with self._engine.begin() as connection:
+                if sole and isinstance(place, ServerUrl):
+                    be_sole(connection, place)
+                config = Config()
+                config.set_main_option("script_location", "coordinator.store:migrations")
+                config.attributes["connection"] = connection
+                command.upgrade(config, "head")
+        except sa.exc.DBAPIError as error:
+            self.close()
+            raise unopened(error, place) from error
+        except BaseException:
+            self.close()
+            raise
 
     @contextmanager
     def transaction(self) -> Iterator[Change]:
-        """Not to be nested: what is needed inside is read inside."""
-        with self._turn, self._engine.begin() as connection:
-            change = Change(connection)
-            yield change
-            change.log.settle()
+        """Not to be nested: what is needed inside is read inside. Raises Unavailable when the connection to a server is gone."""
+        with self._turn:
+            try:
+                with self._engine.begin() as connection:
+                    change = Change(connection)
+                    yield change
+                    change.log.settle()
+            except (sa.exc.DBAPIError, AnotherSession) as error:
+                if isinstance(error, sa.exc.DBAPIError) and not error.connection_invalidated:
+                    raise
+                gone = Unavailable(
+                    f"The connection to the database {self._place} is gone.",
+                    hint="Is the server running, and is it named itself, with no pooler between? Start the coordinator again; "
+                    "what it has promised is kept.",
+                )
+                if self._lost is not None:
+                    self._lost(gone)
+                raise gone from error
 
     def answers(self) -> bool:
         """Whether the database can be read."""
         try:
             with self.transaction() as change:
                 change.roll()
-        except sa.exc.SQLAlchemyError:
+        except (sa.exc.SQLAlchemyError, Unavailable):
             return False
         return True
 
     def close(self) -> None:
         self._engine.dispose()
-
-
-def _prepare(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={BUSY_MILLISECONDS}"):
-        connection.execute(f"PRAGMA {pragma}")
 
 
 class Change:
@@ -306,7 +327,7 @@ class Change:
         """The views of a job's attempts, in order; the ``newest`` so many, or all."""
         table = tables.rounds
         order = (table.c.round.desc(), table.c.attempt.desc())
-        query = sa.select(table.c.view).where(table.c.job == job).order_by(*order).limit(newest)
+        query = sa.select(table.c.view).where(table.c.job == job).order_by(*order).limit(None if newest < 0 else newest)
         return tuple(self._connection.execute(query).scalars())[::-1]
 
     def put_evidence(self, job: str, kind: str, number: int, data: bytes) -> None:
@@ -382,13 +403,4 @@ class Change:
         return tuple(LineRow(row.sequence, row.time, row.member, row.text) for row in reversed(rows))
 
     def _upsert(self, table: sa.Table, keys: Mapping[str, Any], values: Mapping[str, Any]) -> None:
-        self._connection.execute(_upsert_of(table, tuple(keys), tuple(values)), {**keys, **values})
-
-
-@lru_cache(maxsize=64)
-def _upsert_of(table: sa.Table, keys: tuple[str, ...], values: tuple[str, ...]) -> Insert:
-    """Made once: SQLAlchemy takes longer to build a statement than SQLite to run it."""
-    statement = insert(table)
-    return statement.on_conflict_do_update(
-        index_elements=list(keys), set_={name: statement.excluded[name] for name in values}
-    )
+        put(self._connection, table, keys, values)

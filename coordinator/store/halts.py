@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
 from coordinator.store import tables
+from coordinator.store.upserts import put_first
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +53,9 @@ class HaltRows:
 
     def answer(self, row: AnswerRow) -> bool:
         """Whether it is the first acknowledgement of this node, which stays."""
-        values = {name: getattr(row, name) for name in AnswerRow.__slots__}
-        done = self._connection.execute(insert(tables.halt_answers).values(values).on_conflict_do_nothing())
-        return done.rowcount == 1
+        keys = {"halt": row.halt, "member": row.member, "node": row.node}
+        said = {"acknowledgement": row.acknowledgement, "heard": row.heard}
+        return put_first(self._connection, tables.halt_answers, keys, said)
 
     def answers(self, halt: bytes) -> tuple[AnswerRow, ...]:
         table = tables.halt_answers

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Final
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
 from coordinator.store import tables
+from coordinator.store.upserts import put
 from federation.audit import tiles
 from federation.audit.entry import Entry
 from federation.audit.tree import HASH_BYTES, Frontier, leaf_hash
@@ -35,10 +35,6 @@ _ROOTS: Final = (
         tables.log_tiles.c.number < sa.bindparam("high"),
     )
     .order_by(tables.log_tiles.c.number)
-)
-_SETTLE = insert(tables.log_state)
-_SETTLE = _SETTLE.on_conflict_do_update(
-    index_elements=["id"], set_={"size": _SETTLE.excluded["size"], "peaks": _SETTLE.excluded["peaks"]}
 )
 
 
@@ -78,8 +74,8 @@ class LogRows:
 
     def settle(self) -> None:
         if self._appended and self._state is not None:
-            values = {"id": 1, "size": self._state.size, "peaks": self._state.encode()}
-            self._connection.execute(_SETTLE, values)
+            values = {"size": self._state.size, "peaks": self._state.encode()}
+            put(self._connection, tables.log_state, {"id": 1}, values)
             self._appended = False
 
     def _finish_tiles(self, size: int) -> None:
@@ -152,9 +148,7 @@ class LogRows:
 
     def put_head(self, head: SignedHead) -> None:
         """Keeps a head that is to be shown; old ones go, with their cosignatures."""
-        statement = insert(tables.log_heads).values(size=head.size, root=head.root, note=head.note)
-        changed = {"root": statement.excluded["root"], "note": statement.excluded["note"]}
-        self._connection.execute(statement.on_conflict_do_update(index_elements=["size"], set_=changed))
+        put(self._connection, tables.log_heads, {"size": head.size}, {"root": head.root, "note": head.note})
         sizes = sa.select(tables.log_heads.c.size).order_by(tables.log_heads.c.size.desc())
         oldest = self._connection.execute(sizes.offset(HEADS_KEPT).limit(1)).scalar()
         if oldest is not None:
@@ -184,9 +178,7 @@ class LogRows:
         return None if size is None else int(size)
 
     def put_cosignature(self, size: int, witness: str, line: bytes) -> None:
-        statement = insert(tables.log_cosignatures).values(size=size, witness=witness, line=line)
-        changed = {"line": statement.excluded["line"]}
-        self._connection.execute(statement.on_conflict_do_update(index_elements=["size", "witness"], set_=changed))
+        put(self._connection, tables.log_cosignatures, {"size": size, "witness": witness}, {"line": line})
 
     def cosignatures(self, size: int) -> dict[str, bytes]:
         """Witness -> the signature line, of the head of this size."""

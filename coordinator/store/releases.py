@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
 from coordinator.store import tables
+from coordinator.store.upserts import put
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +34,8 @@ class ReleaseRows:
         self._connection = connection
 
     def put(self, row: ReleaseRow) -> None:
-        values = {name: getattr(row, name) for name in ReleaseRow.__slots__}
-        statement = insert(tables.releases).values(values)
-        changed = {name: statement.excluded[name] for name in values if name != "job"}
-        self._connection.execute(statement.on_conflict_do_update(index_elements=["job"], set_=changed))
+        values = {name: getattr(row, name) for name in ReleaseRow.__slots__ if name != "job"}
+        put(self._connection, tables.releases, {"job": row.job}, values)
 
     def of(self, job: str) -> ReleaseRow | None:
         table = tables.releases

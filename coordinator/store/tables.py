@@ -1,10 +1,38 @@
-"""The schema. A change of state and its audit entry are always written in one transaction."""
+"""The schema. A change of state and its audit entry are always written in one transaction.
+
+One schema for both engines: whole numbers have 64 bits and texts any length, as SQLite has them whatever is declared; texts are
+compared and sorted byte by byte.
+"""
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Float, ForeignKey, Index, Integer, LargeBinary, MetaData, String, Table, Text
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import BigInteger, Column, Float, ForeignKey, Index, LargeBinary, MetaData, Table
+from sqlalchemy.types import TypeEngine
 
 metadata = MetaData()
+
+Integer = sa.Integer().with_variant(BigInteger(), "postgresql")
+
+
+class String(sa.types.TypeDecorator[str]):
+    """A text. PostgreSQL knows no NUL in one: U+FFFD stands in its place, so that what a peer wrote is no error of ours."""
+
+    impl = sa.String
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: sa.Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(sa.Text(collation="C") if dialect.name == "postgresql" else self.impl_instance)
+
+    def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | None:
+        return value if value is None else value.replace("\x00", "\ufffd")
+
+
+class Text(String):
+    impl = sa.Text
+    cache_ok = True
 
 federation = Table(
     "federation",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +21,7 @@ from federation.halt.levels import Level
 from federation.halt.receipt import open_receipt
 from federation.identity.keys import SigningKey
 from federation.v1 import halt_pb2
+from tests.postgresql import opened as open_database
 from tests.unit.halt.given import JOB, LEAD, MEMBERS, NOW, OTHER, Officers, member, node
 
 OFFICERS = Officers()
@@ -34,8 +34,8 @@ class Roster:
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    made = Database(tmp_path / "coordinator.db")
+def database(place: str) -> Iterator[Database]:
+    made = open_database(place)
     with made.transaction() as change:
         for name in MEMBERS:
             envelope = OFFICERS.parties.credential(name, OFFICERS.node_keys[name]).envelope

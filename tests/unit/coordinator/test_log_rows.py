@@ -18,15 +18,16 @@ from federation.audit.tiles import parts_of
 from federation.audit.tree import Frontier, leaf_hash
 from federation.errors import InvalidUsage, NotFound
 from tests.plain import log as plain
+from tests.postgresql import opened
 
 JOB = "ab" * 32
 
 
 @pytest.fixture
-def database(tmp_path):
-    opened = Database(tmp_path / "coordinator.db")
-    yield opened
-    opened.close()
+def database(place):
+    database = opened(place)
+    yield database
+    database.close()
 
 
 def grow(database, count, together=50):
@@ -119,9 +120,9 @@ def test_an_entry_that_may_not_be_logged_takes_its_change_with_it(database):
 
 KILLED = """
 import os, signal, sys
-from pathlib import Path
-from coordinator.store.database import Database, NodeRow
-database = Database(Path(sys.argv[1]))
+from coordinator.store.database import NodeRow
+from tests.postgresql import opened
+database = opened(sys.argv[1])
 print("ready", flush=True)
 number = 0
 while True:
@@ -136,36 +137,33 @@ while True:
 
 
 @pytest.mark.parametrize("at", [0, 5, 255, 256])
-def test_a_killed_process_leaves_state_and_entries_alike(tmp_path, at):
-    path = tmp_path / "coordinator.db"
-    run = subprocess.run([sys.executable, "-c", KILLED, str(path), str(at)], capture_output=True)
+def test_a_killed_process_leaves_state_and_entries_alike(place, at):
+    run = subprocess.run([sys.executable, "-c", KILLED, place, str(at)], capture_output=True)
     assert run.returncode == -signal.SIGKILL, run.stderr.decode()
-    _alike(path, at)
+    _alike(place, at)
 
 
-def test_killed_from_outside_at_any_point(tmp_path):
-    path = tmp_path / "coordinator.db"
-    run = subprocess.Popen([sys.executable, "-c", KILLED, str(path), "-1"], stdout=subprocess.PIPE)
+def test_killed_from_outside_at_any_point(place):
+    run = subprocess.Popen([sys.executable, "-c", KILLED, place, "-1"], stdout=subprocess.PIPE)
     run.stdout.readline()
+    watching = opened(place)
     deadline = time.monotonic() + 30
-    while time.monotonic() < deadline and _count(path) < 40:
+    while time.monotonic() < deadline and _count(watching) < 40:
         pass
+    watching.close()
     os.kill(run.pid, signal.SIGKILL)
     run.wait()
     run.stdout.close()
-    _alike(path)
+    _alike(place)
 
 
-def _count(path):
-    connection = sqlite3.connect(path)
-    try:
-        return connection.execute("select count(*) from nodes").fetchone()[0]
-    finally:
-        connection.close()
+def _count(database):
+    with database.transaction() as change:
+        return len(change.nodes())
 
 
-def _alike(path, expected=None):
-    database = Database(path)
+def _alike(place, expected=None):
+    database = opened(place)
     try:
         with database.transaction() as change:
             nodes = {row.node for row in change.nodes()}
@@ -178,9 +176,9 @@ def _alike(path, expected=None):
         database.close()
 
 
-def test_two_processes_append_to_one_log(tmp_path):
+def test_two_processes_append_to_one_log(place):
     """`concord-coordinator ticket` and `found` write beside a running coordinator."""
-    one, other = Database(tmp_path / "coordinator.db"), Database(tmp_path / "coordinator.db")
+    one, other = opened(place), opened(place)
     for number in range(12):
         grow((one, other)[number % 2], 1)
     entries, files, _ = everything(one)

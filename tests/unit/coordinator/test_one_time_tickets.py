@@ -10,13 +10,14 @@ from cryptography.exceptions import InvalidSignature
 
 from coordinator.registry.authority import Authority
 from coordinator.registry.enrolment import Registry, principal_for
-from coordinator.store.database import Database, NodeRow
+from coordinator.store.database import NodeRow
 from federation.errors import InvalidIdentity, InvalidUsage
 from federation.identity.credential import node_request, sign_credential
 from federation.identity.envelope import seal
 from federation.identity.keys import SigningKey
 from federation.identity.roll import RollLead, RollMember, draft_roll
 from federation.identity.transport import Principal, TransportKey, make_csr, principal_of
+from tests.postgresql import opened
 
 START = 1_800_000_000.0
 OFFICERS = {name: SigningKey.generate() for name in ("de", "fr", "ke")}
@@ -47,8 +48,8 @@ def clock():
 
 
 @pytest.fixture
-def registry(tmp_path, clock):
-    database = Database(tmp_path / "coordinator.db")
+def registry(place, clock):
+    database = opened(place)
     authority = Authority.create("health", datetime.fromtimestamp(START, UTC))
     registry = Registry(database, authority, timedelta(hours=24), clock)
     registry.found(ROLL)

@@ -1,0 +1,86 @@
+"""A federation whose coordinator keeps its state in PostgreSQL: killed, its server crashed, and nothing is lost or counted twice."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+
+from coordinator.client.views import Job
+from examples.local_federation import LocalFederation, services_environment
+from federation.errors import InvalidUsage, Unavailable, exit_code
+from tests.e2e.runs import Runs, members_of, plain_average
+from tests.postgresql import PostgresServer
+
+ROUNDS = 5
+PLACES = (("ar", "AR"), ("be", "BE"), ("ch", "CH"))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, postgres: PostgresServer) -> Iterator[Runs]:
+    """The operator gives the URL by the environment, as a chart does."""
+    folder = tmp_path_factory.mktemp("postgresql")
+    with mock.patch.dict(os.environ, {"CONCORD_COORDINATOR_DATABASE": postgres.database("federation")}):
+        local = LocalFederation(folder / "federation", "kept", members_of(folder / "data", *PLACES))
+        with local:
+            yield Runs(local, folder)
+
+
+def test_the_coordinator_is_killed_and_its_server_crashes(runs: Runs, postgres: PostgresServer) -> None:
+    coordinator = runs.local.coordinator
+    done: list[str] = []
+
+    def disturb(job: Job) -> None:
+        current = job.current
+        if current is None or current.phase != "collecting":
+            return
+        if current.round == 2 and not done:
+            done.append("killed")
+            coordinator.kill()
+        elif current.round == 4 and len(done) == 1:
+            done.append("crashed")
+            postgres.stop(signal.SIGQUIT)
+            assert coordinator.process is not None
+            assert coordinator.process.wait(30) == exit_code(Unavailable(""))
+            postgres.start()
+        else:
+            return
+        coordinator.start()
+        coordinator.wait_ready()
+
+    path = runs.document(
+        "kept", rounds=ROUNDS, run_config={"pause": 0.3}, deadlines={"reconnectSeconds": 10, "readySeconds": 20}
+    )
+    job = runs.run(path, each=disturb)
+    assert done == ["killed", "crashed"]
+    assert job.state == "finished", job.reason
+    closed = [item for item in job.rounds if item.phase == "closed"]
+    assert [item.round for item in closed] == list(range(1, ROUNDS + 2))
+    assert len({item.weight for item in closed}) == 1
+    np.testing.assert_allclose(runs.model(job.name)["vector"], plain_average(ROUNDS, 3), atol=ROUNDS * 2.0**-11)
+    log = coordinator.log.read_text()
+    assert '"event": "database.lost"' in log
+    assert postgres.password not in log
+    assert int(postgres.psql("federation", "select count(*) from log_entries")) > 20
+    assert not (coordinator.home / "coordinator.db").exists()
+
+
+def test_a_second_coordinator_on_the_database_is_refused(runs: Runs, postgres: PostgresServer, tmp_path: Path) -> None:
+    """From another home, which has a lock of its own."""
+    home = tmp_path / "coordinator"
+    shutil.copytree(runs.local.coordinator.home, home)
+    settings = home / "coordinator.yaml"
+    settings.write_text(settings.read_text().replace(str(runs.local.coordinator.wait_ready()["address"]), "127.0.0.1:0"))
+    ended = subprocess.run(
+        [sys.executable, "-m", "coordinator.main", "run", "--home", str(home)],
+        env=services_environment(), capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert ended.returncode == exit_code(InvalidUsage(""))
+    assert "Another coordinator runs on the database federation" in ended.stderr
+    assert postgres.password not in ended.stderr
