@@ -1,7 +1,7 @@
 """A PostgreSQL server of Debian's package for a test run: a folder and a socket of its own, ended by its process id.
 
-Never as root, which PostgreSQL refuses: the user ``postgres`` or ``nobody`` runs it. Texts are sorted by the rules of a language, as on
-a server that somebody set up without thinking of us.
+Never as root, which PostgreSQL refuses: the user ``postgres`` or ``nobody`` runs it. Texts are sorted by the rules of a
+language, as on a server that somebody set up without thinking of us.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ class PostgresServer:
     def __init__(self) -> None:
         memory = Path("/dev/shm")  # what is synced there costs nothing
         roomy = memory.is_dir() and shutil.disk_usage(memory).free > ROOM
-        self.root = Path(tempfile.mkdtemp(prefix="concord-pg-", dir=memory if roomy else None))  # a socket's path is short
+        self.root = Path(
+            tempfile.mkdtemp(prefix="concord-pg-", dir=memory if roomy else None)
+        )  # a socket's path is short
         self.password = secrets.token_urlsafe(24)
         self._bin = programs()
         self._process: subprocess.Popen[bytes] | None = None
@@ -95,7 +97,8 @@ class PostgresServer:
             )  # fmt: skip
         deadline = time.monotonic() + SECONDS
         while not self._answers():
-            assert self._process.poll() is None and time.monotonic() < deadline, self.log.read_text()
+            assert self._process.poll() is None, self.log.read_text()
+            assert time.monotonic() < deadline, self.log.read_text()
 
     def _answers(self) -> bool:
         asked = [str(self._bin / "pg_isready"), "-q", "-h", str(self.root), "-t", "1"]

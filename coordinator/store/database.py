@@ -104,7 +104,7 @@ class Database:
     ) -> None:
         """Opens it, and brings its schema up to date.
 
-        ``sole``: as the coordinator that runs, of which a database has one (a file is locked by its home). ``lost`` is told when the
+        ``sole``: as the coordinator that runs; a database has one (a file is locked by its home). ``lost`` is told when the
         connection to a server is gone, in place of the error: what was being written may be there or not, so that whoever has
         memories of it must begin anew. Raises InvalidUsage, or Unavailable for a server that does not answer.
         """

@@ -26,13 +26,14 @@ class String(sa.types.TypeDecorator[str]):
     def load_dialect_impl(self, dialect: sa.Dialect) -> TypeEngine[Any]:
         return dialect.type_descriptor(sa.Text(collation="C") if dialect.name == "postgresql" else self.impl_instance)
 
-    def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | None:
+    def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | None:  # noqa: ARG002 - SQLAlchemy's signature
         return value if value is None else value.replace("\x00", "\ufffd")
 
 
 class Text(String):
     impl = sa.Text
     cache_ok = True
+
 
 federation = Table(
     "federation",

@@ -1,4 +1,4 @@
-"""A federation whose coordinator keeps its state in PostgreSQL: killed, its server crashed, and nothing is lost or counted twice."""
+"""A federation whose coordinator keeps its state in PostgreSQL: killed, its server crashed, nothing lost or counted twice."""
 
 import os
 import shutil
@@ -76,7 +76,9 @@ def test_a_second_coordinator_on_the_database_is_refused(runs: Runs, postgres: P
     home = tmp_path / "coordinator"
     shutil.copytree(runs.local.coordinator.home, home)
     settings = home / "coordinator.yaml"
-    settings.write_text(settings.read_text().replace(str(runs.local.coordinator.wait_ready()["address"]), "127.0.0.1:0"))
+    settings.write_text(
+        settings.read_text().replace(str(runs.local.coordinator.wait_ready()["address"]), "127.0.0.1:0")
+    )
     ended = subprocess.run(
         [sys.executable, "-m", "coordinator.main", "run", "--home", str(home)],
         env=services_environment(), capture_output=True, text=True, timeout=30, check=False,

@@ -47,7 +47,9 @@ def test_a_second_coordinator_is_refused_and_commands_are_not(running: Database,
 
 
 def test_the_lock_is_free_as_soon_as_its_holder_was_killed(url: str) -> None:
-    code = "import sys; from tests.postgresql import opened; held = opened(sys.argv[1], sole=True); print('held'); input()"
+    code = (
+        "import sys; from tests.postgresql import opened; held = opened(sys.argv[1], sole=True); print('held'); input()"
+    )
     root = Path(__file__).resolve().parents[3]
     holder = subprocess.Popen(
         [sys.executable, "-uc", code, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=root
@@ -213,11 +215,11 @@ def test_the_password_comes_from_a_file_or_the_environment(tmp_path: Path, monke
     place = place_of(home, home.load())
     assert isinstance(place, ServerUrl)
     assert place.password == SECRET
+    home = home_with(tmp_path, database="postgresql://a@localhost/c", database_password_file=f"{word}s")
     with pytest.raises(InvalidUsage, match="is missing"):
-        home = home_with(tmp_path, database="postgresql://a@localhost/c", database_password_file=f"{word}s")
         place_of(home, home.load())
+    home = home_with(tmp_path, database_password_file=str(word))
     with pytest.raises(InvalidUsage, match="no database to use it for"):
-        home = home_with(tmp_path, database_password_file=str(word))
         place_of(home, home.load())
     home = home_with(tmp_path)
     assert place_of(home, home.load()) == home.database
@@ -227,7 +229,9 @@ def test_the_password_comes_from_a_file_or_the_environment(tmp_path: Path, monke
     assert (place.name, place.password) == ("d", SECRET)
 
 
-@pytest.mark.parametrize("url", [f"postgresql://a:{SECRET}@localhost/c", f"postgresql://a@localhost/c?password={SECRET}"])
+@pytest.mark.parametrize(
+    "url", [f"postgresql://a:{SECRET}@localhost/c", f"postgresql://a@localhost/c?password={SECRET}"]
+)
 def test_a_file_of_settings_is_no_place_for_a_password(tmp_path: Path, url: str) -> None:
     with pytest.raises(InvalidUsage, match="no place for a password") as error:
         home_with(tmp_path, database=url).load()
