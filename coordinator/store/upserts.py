@@ -21,7 +21,9 @@ def put(connection: sa.Connection, table: sa.Table, keys: Mapping[str, Any], val
 def put_first(connection: sa.Connection, table: sa.Table, keys: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
     """Writes the row unless there is one with these ``keys``; whether it was written."""
     statement = _statement(connection.dialect.name, table, tuple(keys), ())
-    return connection.execute(statement, {**keys, **values}).rowcount == 1
+    # Of an INSERT the count is dropped unless it is asked for.
+    done = connection.execute(statement, {**keys, **values}, execution_options={"preserve_rowcount": True})
+    return done.rowcount == 1
 
 
 @lru_cache(maxsize=128)
