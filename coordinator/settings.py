@@ -19,10 +19,12 @@ from federation.errors import InvalidManifest, InvalidUsage
 from federation.manifest.yaml_source import read_yaml
 
 SETTINGS_FILE = "coordinator.yaml"
+PREFIX = "CONCORD_COORDINATOR_"
+HOME_VARIABLE = f"{PREFIX}HOME"
 
 
 class Settings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix="CONCORD_COORDINATOR_", extra="forbid")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid")
 
     federation: str = Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
     listen: str = "127.0.0.1:7443"
@@ -93,7 +95,8 @@ class Home:
         return self.root / "ca.pem"
 
     def load(self) -> Settings:
-        """Raises InvalidUsage with the field and what to do."""
+        """Raises InvalidUsage with the field or variable, and what to do."""
+        _refuse_unknown_variables()
         try:
             document: Any = read_yaml(self.settings.read_text(), str(self.settings)).value
         except FileNotFoundError as error:
@@ -164,6 +167,17 @@ def _holds_password(url: object) -> bool:
         return isinstance(url, str) and (bool(urlsplit(url).password) or "password=" in urlsplit(url).query)
     except ValueError:
         return False
+
+
+def _refuse_unknown_variables() -> None:
+    """One that nothing reads is a mistake that would go unseen: a database that is not used, a limit that does not hold."""
+    known = {HOME_VARIABLE, *(f"{PREFIX}{name}".upper() for name in Settings.model_fields)}
+    unknown = sorted(name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known)
+    if unknown:
+        raise InvalidUsage(
+            f"The environment variable {unknown[0]} is no setting of a coordinator.",
+            hint=f"Unset it. This version knows {', '.join(sorted(known))}.",
+        )
 
 
 def write_private(path: Path, data: bytes, *, replace: bool = False) -> None:

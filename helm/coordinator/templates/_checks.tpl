@@ -22,15 +22,13 @@
 {{- fail "metrics.from: it is empty, so the NetworkPolicy would keep Prometheus out. Say where Prometheus runs, with a namespaceSelector for example." -}}
 {{- end -}}
 {{- range $values.metrics.from -}}
-{{- range $cidr := list "0.0.0.0/0" "::/0" -}}
 {{- with (index . "ipBlock") -}}
-{{- if eq .cidr $cidr -}}
-{{- fail (printf "metrics.from: %s is everybody, and /metrics has no TLS. Name the scraper's own network." $cidr) -}}
+{{- if hasSuffix "/0" .cidr -}}
+{{- fail (printf "metrics.from: %s is everybody, and /metrics has no TLS. Name the scraper's own network." .cidr) -}}
 {{- end -}}
 {{- end -}}
-{{- end -}}
-{{- if eq (toJson .) "{}" -}}
-{{- fail "metrics.from: an empty peer is everybody, and /metrics has no TLS. Name the scraper's namespace or network." -}}
+{{- if and (hasKey . "namespaceSelector") (not .namespaceSelector) (not .podSelector) -}}
+{{- fail "metrics.from: an empty namespaceSelector is the whole cluster, and /metrics has no TLS. Name the scraper's namespace." -}}
 {{- end -}}
 {{- end -}}
 {{- if eq $values.database.engine "postgresql" -}}

@@ -5,7 +5,7 @@
 #   FEDERATION, MEMBER, NODE
 #   SETTINGS  a folder with node.yaml and policy.yaml, which replace the home's at each start
 #   METRICS   host:port for /metrics; empty: none
-#   TICKET    a folder (the mounted Secret) with ticket.json, credential.json and perhaps roll.json; unset: none was given
+#   TICKET    a folder (the mounted Secret) with ticket.json, credential.json and perhaps roll.json; without it none was given
 #   GIVEN     a folder (the mounted Secret) with the keys of a home that was made elsewhere; unset: keys are made here
 #   MEMORY    a folder in memory, for the given keys
 set -eu
@@ -41,7 +41,7 @@ fi
 chmod go-rwx "$home"/keys/*
 
 if [ ! -e "$home/transport.pem" ]; then
-  if [ -z "${TICKET:-}" ]; then
+  if [ ! -s "${TICKET:-/nowhere}/ticket.json" ]; then
     cat "$home/request.json" && echo
     refuse "This node has not joined its federation yet." \
       "Have the member's officer sign the request above, get a ticket, and set join.existingSecret: see docs/how-to/kubernetes.md."

@@ -70,6 +70,9 @@
 {{- fail (printf "metrics.from: %s is everybody, and /metrics has no TLS. Name the scraper's own network." .cidr) -}}
 {{- end -}}
 {{- end -}}
+{{- if and (hasKey . "namespaceSelector") (not .namespaceSelector) (not .podSelector) -}}
+{{- fail "metrics.from: an empty namespaceSelector is the whole cluster, and /metrics has no TLS. Name the scraper's namespace." -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 

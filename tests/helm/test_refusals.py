@@ -1,0 +1,180 @@
+"""Values that are unknown, contradictory or dangerous are refused: by their path, in one sentence, with what to do."""
+
+import re
+
+import helm_python
+import pytest
+
+from tests.helm.charts import BUDGET, LEAST, PROMETHEUS, ROOT, SCANS, Document, over, refusal
+
+MONITORED = {"metrics": {"serviceMonitor": {"enabled": True}, "from": PROMETHEUS}}
+
+BY_THE_SCHEMA: list[tuple[str, Document, str, str]] = [
+    ("coordinator", {"federaton": "atlas"}, "''", "federaton"),
+    ("coordinator", {"metrics": {"tls": True}}, "/metrics", "tls"),
+    ("coordinator", {"dataSets": {"scans": SCANS}}, "''", "dataSets"),
+    ("coordinator", {"extraVolumes": []}, "''", "extraVolumes"),
+    ("coordinator", {"federation": "Atlas!"}, "/federation", "pattern"),
+    ("coordinator", {"database": {"url": "postgresql://u:p@h/d"}}, "/database", "url"),
+    ("coordinator", {"database": {"engine": "mysql"}}, "/database/engine", "sqlite"),
+    ("coordinator", {"metrics": {"port": 94640}}, "/metrics/port", "65,?535"),
+    ("coordinator", {"image": {"digest": "latest"}}, "/image/digest", "pattern"),
+    ("coordinator", {"podDisruptionBudget": {"maxUnavailable": 2}}, "/podDisruptionBudget/maxUnavailable", "0, 1"),
+    ("coordinator", {"metrics": {"from": [{}]}}, "/metrics/from/0", "minProperties"),
+    ("coordinator", {"storage": {"size": "large"}}, "/storage/size", "pattern"),
+    ("coordinator", {"resources": {"limits": {"memory": "2 GB"}}}, "/resources/limits/memory", "pattern"),
+    ("coordinator", {"settings": {"certificateHours": 100000}}, "/settings/certificateHours", "2,?160"),
+    ("node-agent", {"securityContext": {"privileged": True}}, "''", "securityContext"),
+    ("node-agent", {"sandbox": {"mode": "privileged"}}, "/sandbox/mode", "bubblewrap"),
+    ("node-agent", {"sandbox": {"seccompProfile": "/etc/passwd"}}, "/sandbox/seccompProfile", "pattern"),
+    ("node-agent", {"sandbox": {"seccompProfile": "../profile.json"}}, "/sandbox/seccompProfile", "pattern"),
+    ("node-agent", {"dataSets": {"scans": {**SCANS, "hostPath": "/srv"}}}, "/dataSets/scans", "hostPath"),
+    ("node-agent", {"dataSets": {"scans": {"existingClaim": "s"}}}, "/dataSets/scans", "examples"),
+    ("node-agent", {"dataSets": {"scans": {**SCANS, "subPath": "../keys"}}}, "/dataSets/scans/subPath", "pattern"),
+    ("node-agent", {"dataSets": {"Scans!": SCANS}}, "/dataSets", "Scans!"),
+    (
+        "node-agent",
+        {"dataSets": {"s": {**SCANS, "privacyBudget": {**BUDGET, "unit": "ward"}}}},
+        "/dataSets/s/privacyBudget/unit",
+        "record",
+    ),
+    ("node-agent", {"policy": {"leads": ["ana"]}}, "/policy", "leads"),
+    ("node-agent", {"policy": {"sandbox": "off"}}, "/policy/sandbox", "required"),
+    ("node-agent", {"coordinator": {"address": "concord.example.org"}}, "/coordinator/address", "pattern"),
+    ("node-agent", {"coordinator": {"cidrs": ["concord.example.org"]}}, "/coordinator/cidrs/0", "pattern"),
+    ("node-agent", {"gpu": {"count": -1}}, "/gpu/count", "minimum"),
+    ("node-agent", {"gpu": {"count": "two"}}, "/gpu/count", "integer"),
+    ("node-agent", {"deciders": []}, "/deciders", "minItems"),
+]
+
+BY_THE_TEMPLATES: list[tuple[str, Document, str, str]] = [
+    ("coordinator", {"federation": ""}, "federation", "it is empty"),
+    ("coordinator", {"image": {"repository": ""}}, "image.repository", "it is empty"),
+    ("coordinator", {"metrics": {"service": {"type": "LoadBalancer"}}}, "metrics.service.type", "without TLS"),
+    ("coordinator", {"metrics": {"service": {"type": "NodePort"}}}, "metrics.service.type", "without TLS"),
+    ("coordinator", {"networkPolicy": {"enabled": False}}, "networkPolicy.enabled", "no TLS"),
+    ("coordinator", {"metrics": {"from": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]}}, "metrics.from", "everybody"),
+    ("coordinator", {"metrics": {"from": [*PROMETHEUS, {"ipBlock": {"cidr": "::/0"}}]}}, "metrics.from", "everybody"),
+    ("coordinator", {"metrics": {"from": [{"namespaceSelector": {}}]}}, "metrics.from", "whole cluster"),
+    ("coordinator", {"metrics": {"serviceMonitor": {"enabled": True}}}, "metrics.from", "keep Prometheus out"),
+    ("coordinator", over(MONITORED, {"metrics": {"enabled": False}}), "metrics.serviceMonitor.enabled", "no metrics"),
+    (
+        "coordinator",
+        {"metrics": {"enabled": False, "prometheusRule": {"enabled": True}}},
+        "metrics.prometheusRule.enabled",
+        "no metrics",
+    ),
+    (
+        "coordinator",
+        {"metrics": {"enabled": False, "dashboards": {"enabled": True}}},
+        "metrics.dashboards.enabled",
+        "no metrics",
+    ),
+    ("coordinator", {"database": {"engine": "postgresql"}}, "database.existingSecret", "needs the Secret"),
+    (
+        "coordinator",
+        {"database": {"engine": "postgresql", "existingSecret": "d"}},
+        "database.cidrs",
+        "keep the coordinator from",
+    ),
+    ("coordinator", {"database": {"existingSecret": "d"}}, "database.existingSecret", "engine sqlite"),
+    ("coordinator", {"database": {"cidrs": ["192.0.2.1/32"]}}, "database.cidrs", "engine sqlite"),
+    (
+        "coordinator",
+        {"storage": {"existingClaim": "c", "storageClass": "fast"}},
+        "storage.storageClass",
+        "class already",
+    ),
+    ("coordinator", {"service": {"nodePort": 30443}}, "service.nodePort", "ClusterIP"),
+    (
+        "coordinator",
+        {"service": {"loadBalancerSourceRanges": ["192.0.2.0/24"]}},
+        "service.loadBalancerSourceRanges",
+        "ClusterIP",
+    ),
+    ("node-agent", {"member": ""}, "member", "it is empty"),
+    ("node-agent", {"coordinator": {"address": ""}}, "coordinator.address", "it is empty"),
+    ("node-agent", {"coordinator": {"cidrs": []}}, "coordinator.cidrs", "keep the agent from its coordinator"),
+    ("node-agent", {"coordinator": {"cidrs": ["0.0.0.0/0"]}}, "coordinator.cidrs", "reach everything"),
+    ("node-agent", {"coordinator": {"namespace": "hub"}}, "coordinator", "three ways"),
+    ("node-agent", {"proxy": {"cidrs": ["192.0.2.3/32"]}}, "proxy.existingSecret", "no proxy"),
+    (
+        "node-agent",
+        {"coordinator": {"cidrs": []}, "proxy": {"existingSecret": "p"}},
+        "proxy.cidrs",
+        "keep the agent from its proxy",
+    ),
+    (
+        "node-agent",
+        {"coordinator": {"cidrs": []}, "proxy": {"existingSecret": "p", "cidrs": ["::/0"]}},
+        "proxy.cidrs",
+        "reach everything",
+    ),
+    ("node-agent", {"metrics": {"service": {"type": "LoadBalancer"}}}, "metrics.service.type", "without TLS"),
+    ("node-agent", {"metrics": {"from": [{"ipBlock": {"cidr": "::/0"}}]}}, "metrics.from", "everybody"),
+    ("node-agent", {"networkPolicy": {"enabled": False}}, "networkPolicy.enabled", "no TLS"),
+    (
+        "node-agent",
+        {"dataSets": {"scans": {**SCANS, "existingClaim": "home-hub-concord-coordinator-0"}}},
+        "dataSets.scans.existingClaim",
+        "volume of a coordinator",
+    ),
+    (
+        "node-agent",
+        {"dataSets": {"scans": {**SCANS, "existingClaim": "home-rel-concord-node-agent-0"}}},
+        "dataSets.scans.existingClaim",
+        "own home and keys",
+    ),
+    (
+        "node-agent",
+        {"storage": {"existingClaim": "mine"}, "dataSets": {"scans": {**SCANS, "existingClaim": "mine"}}},
+        "dataSets.scans.existingClaim",
+        "own home and keys",
+    ),
+    ("node-agent", {"dataSets": {"a": {**SCANS, "privacyBudget": BUDGET}, "b": SCANS}}, "dataSets.b", "privacy budget"),
+    (
+        "node-agent",
+        {"dataSets": {"a": {**SCANS, "subPath": "x/y", "privacyBudget": BUDGET}, "b": {**SCANS, "subPath": "x"}}},
+        "dataSets.b",
+        "privacy budget",
+    ),
+    ("node-agent", {"policy": {"rules": {"dataSets": ["scans"]}}}, "policy.rules.dataSets", "no data set scans"),
+    ("node-agent", {"policy": {"sandbox": "optional"}}, "policy.sandbox", "beside this node's keys"),
+    ("node-agent", {"sandbox": {"appArmorProfile": "Unconfined"}}, "sandbox.appArmorProfile", "bubblewrap alone"),
+]
+
+
+@pytest.mark.parametrize(("chart", "changes", "path", "word"), BY_THE_SCHEMA)
+def test_the_schema_refuses_by_path(chart: str, changes: Document, path: str, word: str) -> None:
+    said = refusal(chart, over(LEAST[chart], changes))
+    where = path if path == "''" else f"'{path}'"
+    assert f"at {where}: " in said, said
+    assert re.search(word, said), said
+
+
+@pytest.mark.parametrize(("chart", "changes", "path", "words"), BY_THE_TEMPLATES)
+def test_the_templates_refuse_by_path_with_a_sentence_and_a_hint(
+    chart: str, changes: Document, path: str, words: str
+) -> None:
+    said = refusal(chart, over(LEAST[chart], changes)).partition("): ")[2]
+    told, _, rest = said.partition(": ")
+    assert told == path
+    assert words in rest
+    sentence, _, hint = rest.partition(". ")
+    assert len(sentence) > 10, said
+    assert len(hint) > 10, said
+    assert hint.endswith(("atlas", ".")), said
+
+
+def test_a_budget_beside_other_files_of_one_claim_is_taken() -> None:
+    sets = {"a": {**SCANS, "subPath": "x", "privacyBudget": BUDGET}, "b": {**SCANS, "subPath": "xy"}}
+    chart = helm_python.Chart.load(ROOT / "helm" / "node-agent")
+    assert chart.render(over(LEAST["node-agent"], {"dataSets": sets}))
+
+
+@pytest.mark.parametrize(("version", "old"), [("v1.32.4", True), ("v1.33.0", False)])
+def test_a_sandbox_asks_for_user_namespaces_of_pods(version: str, old: bool, capfd: pytest.CaptureFixture[str]) -> None:
+    """The engine takes another version for lint alone, which logs what would stop an installation."""
+    values = over(LEAST["node-agent"], {"sandbox": {"mode": "bubblewrap"}})
+    helm_python.lint(ROOT / "helm" / "node-agent", values, strict=True, kube_version=version)
+    assert ("sandbox.mode: bubblewrap needs user namespaces" in capfd.readouterr().err) is old
