@@ -46,7 +46,11 @@ if [ ! -e "$home/transport.pem" ]; then
     refuse "This node has not joined its federation yet." \
       "Have the member's officer sign the request above, get a ticket, and set join.existingSecret: see docs/how-to/kubernetes.md."
   fi
-  set -- --ticket "$TICKET/ticket.json" --credential "$TICKET/credential.json"
+  # A mounted Secret can be read by its group, and the agent refuses such a ticket.
+  private="$(mktemp -d)"
+  trap 'rm -rf "$private"' EXIT
+  install -m 0600 "$TICKET/ticket.json" "$private/ticket.json"
+  set -- --ticket "$private/ticket.json" --credential "$TICKET/credential.json"
   if [ -s "$TICKET/roll.json" ]; then
     set -- "$@" --roll "$TICKET/roll.json"
   fi

@@ -1,0 +1,35 @@
+"""Settings come from coordinator.yaml and CONCORD_COORDINATOR_*: one that nothing reads is refused, never passed over."""
+
+from pathlib import Path
+
+import pytest
+
+from coordinator.settings import Home, Settings
+from federation.errors import InvalidUsage
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    (tmp_path / "coordinator.yaml").write_text("federation: atlas\nlisten: 127.0.0.1:7443\n")
+    return Home(tmp_path)
+
+
+def test_variables_win_over_the_file(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONCORD_COORDINATOR_HOME", str(home.root))
+    monkeypatch.setenv("CONCORD_COORDINATOR_LISTEN", "127.0.0.1:9")
+    assert home.load().listen == "127.0.0.1:9"
+
+
+@pytest.mark.parametrize(
+    "name", ["CONCORD_COORDINATOR_DATABASE_", "CONCORD_COORDINATOR_LISTENS", "concord_coordinator_port"]
+)
+def test_an_unknown_variable_is_refused_by_name_and_its_value_is_not_shown(
+    home: Home, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "postgresql://user:secret@host/db")
+    with pytest.raises(InvalidUsage, match=name) as caught:
+        home.load()
+    told = f"{caught.value} {caught.value.hint}"
+    assert "secret" not in told
+    for field in Settings.model_fields:
+        assert f"CONCORD_COORDINATOR_{field.upper()}" in told
