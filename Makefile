@@ -5,6 +5,7 @@
 #   make prometheus  Debian's Prometheus with promtool, for tests, where it may be installed
 #   make postgresql  Debian's PostgreSQL, for tests, where it may be installed
 #   make test    every test            make check   style, types, import contracts, stubs, docs
+#   make images-test   the images' install steps, replayed, and both services from them (part of make test)
 #   make bench   one JSON line for each benchmark, against the peer it names
 #   make soak    the tests that are too long or too large for every day; up to 30 GB of disk
 #   make heart DATA=folder   FLamby's Heart Disease table through a real federation
@@ -20,14 +21,14 @@ TEST_PROCESSES ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
-CHECKED := benchmarks coordinator docs examples federation models node_agent protos tests
+CHECKED := benchmarks coordinator docs examples federation helm models node_agent protos tests
 
 # Flower and ray report usage unless they are told not to. Nothing here does.
 export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: setup sandbox prometheus postgresql demo heart test soak check bench clean help
+.PHONY: setup sandbox prometheus postgresql demo heart test images-test soak check bench clean help
 .DEFAULT_GOAL := demo
 
 setup: $(STAMP) sandbox
@@ -83,6 +84,9 @@ heart: setup
 
 test: setup prometheus postgresql
 	@exec $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
+
+images-test: setup
+	@exec $(BIN)/python -m pytest tests/images
 
 soak: setup
 	@exec $(BIN)/python -m pytest -m soak -s --timeout 7200

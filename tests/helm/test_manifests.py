@@ -61,7 +61,10 @@ OPERATOR: dict[str, Document] = {
             "type": "array",
             "minItems": 1,
             "items": closed(
-                port={"type": "string"}, path={"const": "/metrics"}, interval={"pattern": "^[0-9]+(ms|s|m)$"}
+                port={"type": "string"},
+                honorLabels={"const": True},
+                path={"const": "/metrics"},
+                interval={"pattern": "^[0-9]+(ms|s|m)$"},
             ),
         },
     ),

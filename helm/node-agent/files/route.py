@@ -1,4 +1,4 @@
-"""`helm test`: from where the agent stands, its coordinator can be reached, by the way that the agent takes. Argument: host:port."""
+"""`helm test`: from where the agent stands, its coordinator can be reached by the agent's own way. Argument: host:port."""
 
 import os
 import socket

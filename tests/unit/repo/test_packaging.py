@@ -45,6 +45,6 @@ def test_no_file_names_a_machine() -> None:
     """Paths and package hosts of somebody's machine do not belong in the project."""
     marks = [b"/" + folder for folder in (b"work/", b"opt/pypi", b"opt/wheels", b"root/.")]
     top = [path.relative_to(ROOT) for path in ROOT.iterdir() if path.is_file() and path.name != ".git"]
-    rest = files(*ROOMS, "benchmarks", "docs", "examples", "protos", "tests", ".ci")
+    rest = files(*ROOMS, "benchmarks", "docs", "examples", "helm", "images", "protos", "tests", ".ci")
     named = [str(path) for path in [*top, *rest] if any(mark in (ROOT / path).read_bytes() for mark in marks)]
     assert named == []
