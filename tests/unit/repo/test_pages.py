@@ -57,5 +57,7 @@ def test_every_error_is_explained_where_it_points() -> None:
 def test_the_makefile_explains_every_target() -> None:
     text = (ROOT / "Makefile").read_text()
     targets = set(re.search(r"^\.PHONY: (.*)$", text, re.MULTILINE)[1].split()) - {"sandbox"}  # type: ignore[index]
-    explained = set(re.findall(r"make ([a-z-]+)", "\n".join(line for line in text.splitlines() if line.startswith("#"))))
+    explained = set(
+        re.findall(r"make ([a-z-]+)", "\n".join(line for line in text.splitlines() if line.startswith("#")))
+    )
     assert targets <= explained
