@@ -23,6 +23,9 @@ from tests.helm.charts import Document, over, pod, rendered
 from tests.images.containerfile import IMAGES, replay
 from tests.images.pods import ADDRESS, Machine, end, named
 
+pytestmark = pytest.mark.timeout(300)
+"""the first that asks for them waits for both installations"""
+
 MEMBERS = {"br": "BR", "ke": "KE", "in": "IN"}
 
 
@@ -49,7 +52,6 @@ print(*sorted(f"{item.metadata['Name'].lower().replace('_', '-')}=={item.version
 """
 
 
-@pytest.mark.timeout(300)
 def test_an_image_holds_locked_versions_and_no_installer(images: dict[str, Path]) -> None:
     lines = (Path(__file__).resolve().parents[2] / "constraints.txt").read_text().splitlines()
     lock = {line.lower().replace("_", "-") for line in lines if not line.startswith("#")}
@@ -119,7 +121,6 @@ def signed_roll(folder: Path) -> bytes:
     return roll.read_bytes()
 
 
-@pytest.mark.timeout(180)
 def test_both_services_start_as_the_charts_start_them(
     hub: Machine, lab: Machine, tmp_path: Path, ended: list[subprocess.Popen[bytes]]
 ) -> None:
