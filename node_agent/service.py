@@ -45,6 +45,7 @@ from federation.route import Route, route_to
 from federation.v1 import audit_pb2, rounds_pb2
 from node_agent.catalogue.bulletin import Bulletin
 from node_agent.catalogue.inventories import Inventories
+from node_agent.catalogue.places import check_places
 from node_agent.catalogue.publication import published
 from node_agent.catalogue.versions import sealed_versions
 from node_agent.consent.deciding import handlers_of
@@ -709,6 +710,7 @@ def serve(home: Home) -> None:
     for path in (home.identity_key, home.transport_key):
         if path.exists() and path.stat().st_mode & 0o077:
             raise InvalidUsage(f"The key {path} can be read by others.", hint=f"Run: chmod 600 {path}")
+    check_places(settings.data_sets, home.root)
     with locked(home), Journal(home.journal, now=moment_text(datetime.now(UTC))) as journal:
         _say_restored(journal)
         asyncio.run(_serve(home, settings, journal))

@@ -10,6 +10,7 @@ from typing import Annotated, Final
 import typer
 
 from federation.errors import InvalidUsage, NotFound, PolicyDenied, VerificationFailed, plain
+from node_agent.catalogue.places import check_place
 from node_agent.settings import DataSet, Home, NodeSettings, budget_around, checked_settings
 
 data_app = typer.Typer(name="data", no_args_is_help=True, help="The data sets that this node holds.")
@@ -58,6 +59,7 @@ def data_add(
     held |= {"description": known["description"]} if known.get("description") else {}
     document["dataSets"][name] = held
     settings = checked_settings(document, "concord-node data add")
+    check_place(name, place, folder.root)
     if twin := budget_around(name, settings.data_sets):
         raise InvalidUsage(
             f"{place} holds files of {twin}, which has a privacy budget.",

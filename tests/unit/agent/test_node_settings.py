@@ -147,10 +147,12 @@ def test_saving_is_private(tmp_path: Path) -> None:
 def test_a_data_set_is_added_and_replaced_by_name(tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     home.root.mkdir()
+    data = tmp_path / "data"
+    data.mkdir()
     home.save(NodeSettings(**GOOD, address="c.example.org:7443"))
-    data_add("scans", home.root, tmp_path, 100, ["mri", "adults"])
-    data_add("blood", home.root, tmp_path, 7, None)
-    data_add("scans", home.root, tmp_path, 200, None)
+    data_add("scans", home.root, data, 100, ["mri", "adults"])
+    data_add("blood", home.root, data, 7, None)
+    data_add("scans", home.root, data, 200, None)
     kept = home.settings()
     assert {name: (held.examples, held.tags) for name, held in kept.data_sets.items()} == {
         "scans": (200, ()),
@@ -162,24 +164,26 @@ def test_a_data_set_is_added_and_replaced_by_name(tmp_path: Path) -> None:
 def test_a_budget_is_kept_when_its_data_set_is_told_again_and_changed_when_it_is_told_anew(tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     home.root.mkdir()
+    data = tmp_path / "labs" / "data"
+    (data / "part").mkdir(parents=True)
     home.save(NodeSettings(**GOOD))
-    data_add("scans", home.root, tmp_path, 100, None, 8.0, 1e-6, "member")
-    data_add("scans", home.root, tmp_path, 200, None)
+    data_add("scans", home.root, data, 100, None, 8.0, 1e-6, "member")
+    data_add("scans", home.root, data, 200, None)
     held = home.settings().data_sets["scans"]
     assert (held.examples, held.budget) == (200, Budget(8.0, 1e-6, "member"))
-    data_add("scans", home.root, tmp_path, 200, None, 2.0, 1e-6, "record")
+    data_add("scans", home.root, data, 200, None, 2.0, 1e-6, "record")
     assert home.settings().data_sets["scans"].budget == Budget(2.0, 1e-6, "record")
     with pytest.raises(InvalidUsage, match="holds files of scans, which has a privacy budget"):
-        data_add("again", home.root, tmp_path, 200, None)
-    (tmp_path / "home" / "link").symlink_to(tmp_path)
-    for other in (tmp_path / "home" / "link", tmp_path / "home", tmp_path.parent):
+        data_add("again", home.root, data, 200, None)
+    (tmp_path / "link").symlink_to(data)
+    for other in (tmp_path / "link", data / "part", tmp_path / "labs"):
         with pytest.raises(InvalidUsage, match="scans, which has a privacy budget"):
             data_add("again", home.root, other, 200, None, 8.0, 1e-6, "member")
     with pytest.raises(InvalidUsage, match="an epsilon, a delta and a unit"):
-        data_add("scans", home.root, tmp_path, 200, None, 3.0)
+        data_add("scans", home.root, data, 200, None, 3.0)
     for epsilon, delta, unit in ((0.0, 1e-6, "member"), (1.0, 0.5, "member"), (1.0, 1e-6, "row")):
         with pytest.raises(InvalidUsage, match=r"dataSets\.scans\.privacyBudget"):
-            data_add("scans", home.root, tmp_path, 200, None, epsilon, delta, unit)
+            data_add("scans", home.root, data, 200, None, epsilon, delta, unit)
     assert home.settings().data_sets["scans"].budget == Budget(2.0, 1e-6, "record")
 
 
