@@ -58,7 +58,14 @@ CASES: dict[str, dict[str, Document]] = {
         "watched": WATCHED,
         "placed": PLACED,
         "keys given": {"keys": {"existingSecret": "keys"}, "storage": {"existingClaim": "mine"}},
-        "postgresql": {"database": {"engine": "postgresql", "existingSecret": "db", "cidrs": ["198.51.100.7/32"]}},
+        "postgresql": {
+            "database": {
+                "engine": "postgresql",
+                "existingSecret": "db",
+                "caKey": "ca.crt",
+                "cidrs": ["198.51.100.7/32"],
+            }
+        },
         "no metrics": {"metrics": {"enabled": False}},
         "bare": {
             "metrics": {"enabled": False},

@@ -197,12 +197,16 @@ def test_data_sets_are_mounted_read_only_where_node_yaml_says() -> None:
     assert not any("/data" in mount["mountPath"] for mount in spec["initContainers"][0]["volumeMounts"])
 
 
-def test_a_database_url_comes_from_the_secret_alone() -> None:
-    spec = pod(manifests("coordinator", "postgresql"), "coordinator")
-    (given,) = (item for item in spec["containers"][0]["env"] if item["name"] == "CONCORD_COORDINATOR_DATABASE")
+def test_a_database_url_comes_from_the_secret_alone_and_of_it_the_authority_as_a_file() -> None:
+    database = {"engine": "postgresql", "existingSecret": "db", "caKey": "ca.crt", "cidrs": ["198.51.100.7/32"]}
+    spec = pod(rendered("coordinator", {"database": database}), "coordinator")
+    (service,) = spec["containers"]
+    (given,) = (item for item in service["env"] if item["name"] == "CONCORD_COORDINATOR_DATABASE")
     assert given["valueFrom"] == {"secretKeyRef": {"name": "db", "key": "url"}}
+    (volume,) = (volume for volume in spec["volumes"] if volume["name"] == "database")
+    assert volume["secret"]["items"] == [{"key": "ca.crt", "path": "ca.pem"}]
+    assert {"name": "database", "mountPath": "/run/database", "readOnly": True} in service["volumeMounts"]
     assert "CONCORD_COORDINATOR_DATABASE" not in str(manifests("coordinator", "least"))
-    assert "SQLite alone" in notes("coordinator", CASES["coordinator"]["postgresql"])
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,7 @@ BY_THE_TEMPLATES: list[tuple[str, Document, str, str]] = [
     ),
     ("coordinator", {"database": {"existingSecret": "d"}}, "database.existingSecret", "engine sqlite"),
     ("coordinator", {"database": {"cidrs": ["192.0.2.1/32"]}}, "database.cidrs", "engine sqlite"),
+    ("coordinator", {"database": {"caKey": "ca.crt"}}, "database.caKey", "engine sqlite"),
     (
         "coordinator",
         {"storage": {"existingClaim": "c", "storageClass": "fast"}},

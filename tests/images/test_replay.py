@@ -223,15 +223,35 @@ def test_given_keys_stay_in_memory_and_half_a_secret_is_refused(hub: Machine) ->
     assert "Set keys.existingSecret again" in refused.stderr
 
 
-def test_a_coordinator_that_knows_no_postgresql_says_so_and_does_not_start(hub: Machine) -> None:
-    """Truth in advertising: the chart passes the URL, and this version must not go on with SQLite in silence."""
+@pytest.mark.parametrize(
+    ("name", "value", "code", "words"),
+    [
+        (
+            "CONCORD_COORDINATOR_DATABASE",
+            "postgresql://user:secret@127.0.0.1:1/concord",
+            8,
+            "127.0.0.1:1 cannot be reached",
+        ),
+        (
+            "CONCORD_COORDINATOR_DATABSE",
+            "postgresql://user:secret@127.0.0.1:1/concord",
+            2,
+            "is no setting of a coordinator",
+        ),
+    ],
+    ids=["a server that is not there", "a variable that nothing reads"],
+)
+def test_a_database_url_is_used_or_refused_and_never_passed_over(
+    hub: Machine, name: str, value: str, code: int, words: str
+) -> None:
+    """The image has the driver, and no coordinator goes on with SQLite where its operators believe in PostgreSQL."""
     documents = rendered("coordinator", {})
     hub.files(documents)
     spec = pod(documents, "coordinator")
     assert hub.run(named(spec, "home")).returncode == 0
     service = named(spec, "coordinator")
-    service["env"].append({"name": "CONCORD_COORDINATOR_DATABASE", "value": "postgresql://user:secret@db/concord"})
+    service["env"].append({"name": name, "value": value})
     started = hub.run(service)
-    assert started.returncode == 2
-    assert "CONCORD_COORDINATOR_DATABASE is no setting of a coordinator" in started.stderr
+    assert started.returncode == code, started.stderr
+    assert words in started.stderr
     assert "secret" not in started.stderr

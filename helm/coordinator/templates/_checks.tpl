@@ -42,6 +42,9 @@
 {{- if $values.database.existingSecret -}}
 {{- fail "database.existingSecret: it is not used with engine sqlite. Set database.engine to postgresql, or leave it empty." -}}
 {{- end -}}
+{{- if $values.database.caKey -}}
+{{- fail "database.caKey: it is not used with engine sqlite. Set database.engine to postgresql, or leave it empty." -}}
+{{- end -}}
 {{- if $values.database.cidrs -}}
 {{- fail "database.cidrs: with engine sqlite the coordinator dials nobody. Set database.engine to postgresql, or leave it empty." -}}
 {{- end -}}
