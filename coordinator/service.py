@@ -107,11 +107,11 @@ async def serve(home: Home, settings: Settings) -> None:
     registry = open_registry(home, settings, database)
     blobs, spool, sessions = Blobs(home.blobs), Spool(home.spool, settings.max_update_bytes), Sessions()
     key = SigningKey.from_pem(home.read_key("release"))
-    releases = ReleaseDesk(database, registry, Publisher(database, blobs, key, time.time))
     metrics = Metrics(CollectorRegistry(), product_version())
     signer = log_signer(home, settings.federation, database, _named_log_key(registry))
     halts = HaltDesk(database, registry, signer, time.time)
     book = LogBook(database, settings.federation, signer, registry.roll, time.time, settings.log_head_seconds)
+    releases = ReleaseDesk(database, registry, Publisher(database, blobs, key, time.time, book.excerpt))
     docket = Docket(database, blobs, spool, sessions, registry, releases, metrics, time.time, book, halts)
     halts.changed, releases.decided = docket.halted, docket.rounds_over
     halts.carried_out = metrics.halt_carried_out

@@ -7,9 +7,10 @@ shown. A head stands for some seconds, so that witnesses cosign the same one.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,11 +24,13 @@ from federation.audit.checkpoint import (
     Signer,
     VerifierKey,
     check_cosignature,
+    cosigned_by,
     log_key,
     origin_of,
     sign_head,
     witness_key,
 )
+from federation.audit.excerpt import Excerpt, peaks_at
 from federation.audit.named_key import log_key_of
 from federation.audit.proof import Inclusion
 from federation.audit.tiles import Part
@@ -80,6 +83,7 @@ class LogBook:
         self._shown_at = 0.0
         self.standing = Standing()
         """of the head that is shown"""
+        self._waiting: set[asyncio.Event] = set()
         self.key: VerifierKey = log_key(federation, key.public)
 
     # ------------------------------------------------------------------------------------------------------------ heads
@@ -135,6 +139,49 @@ class LogBook:
                 hint="Stop this coordinator, and start the one that has the named key on a copy of this database.",
             )
 
+    def fresh(self) -> int:
+        """Signs and shows a head that holds everything that is in the log now; its size."""
+        with self._lock, self._database.transaction() as change:
+            self._head = None
+            return self._newest(change).size
+
+    async def witnessed(
+        self, sessions: Sessions, keys: Collection[VerifierKey], quorum: int, needed: Callable[[], bool]
+    ) -> int | None:
+        """Waits until ``quorum`` of these witnesses have cosigned one head that holds everything that is in the log now; its size.
+
+        None once it is not ``needed`` any more. Nodes that do not answer are told again, and look by themselves, too.
+        """
+        at_least = await asyncio.to_thread(self.fresh)
+        changed = asyncio.Event()
+        self._waiting.add(changed)
+        try:
+            while needed():
+                changed.clear()
+                size = await asyncio.to_thread(self._cosigned_by, at_least, keys, quorum)
+                if size is not None:
+                    return size
+                self._tell(sessions, (await asyncio.to_thread(self.head)).size)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(changed.wait(), self._stands)
+        finally:
+            self._waiting.discard(changed)
+        return None
+
+    @staticmethod
+    def _tell(sessions: Sessions, size: int) -> None:
+        data = rounds_pb2.Instruction(log_head=audit_pb2.LogHead(size=size)).SerializeToString()
+        for session in sessions.all():
+            session.send(data)
+
+    def _cosigned_by(self, at_least: int, keys: Collection[VerifierKey], quorum: int) -> int | None:
+        with self._database.transaction() as change:
+            for size in change.log.cosigned_sizes(at_least):
+                head = change.log.head(size)
+                if head is not None and len(cosigned_by(_cosigned(change, head), keys)) >= quorum:
+                    return size
+        return None
+
     async def announce(self, sessions: Sessions) -> None:
         """Until cancelled: tells every connected node of each new head."""
         told = -1
@@ -146,9 +193,7 @@ class LogBook:
                 size = told
             if size != told:
                 told = size
-                data = rounds_pb2.Instruction(log_head=audit_pb2.LogHead(size=told)).SerializeToString()
-                for session in sessions.all():
-                    session.send(data)
+                self._tell(sessions, told)
             await asyncio.sleep(self._stands)
 
     def cosigned(self, session: Session, size: int, line: bytes) -> None:
@@ -168,6 +213,8 @@ class LogBook:
             except VerificationFailed as error:
                 raise ProtocolViolation(error.message, check="log-cosignature") from error
             change.log.put_cosignature(size, key.name, line)
+        for waiting in self._waiting:
+            waiting.set()
 
     # ----------------------------------------------------------------------------------------------------------- answers
 
@@ -212,6 +259,19 @@ class LogBook:
         Raises NotFound.
         """
         return self.prove(document, 0, 0)
+
+    def excerpt(self, document: bytes, size: int) -> Excerpt:
+        """The log from the first entry about ``document`` (its SHA-256) to the kept head of ``size``, with its cosignatures.
+
+        Raises NotFound.
+        """
+        with self._lock, self._database.transaction() as change:
+            numbers, head = change.log.numbers_of(document, size), change.log.head(size)
+            if not numbers or head is None:
+                raise NotFound("The log has no such entry under this head.", hint="Ask for a newer head.")
+            first = numbers[0]
+            entries = change.log.run(first, size)
+            return Excerpt(self.key, first, peaks_at(first, change.log.node), entries, _cosigned(change, head))
 
     def document(self, digest: bytes) -> tuple[str, bytes]:
         """(kind, bytes). Raises NotFound."""

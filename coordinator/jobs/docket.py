@@ -20,6 +20,7 @@ from coordinator.jobs.lifecycle import ENDED, step
 from coordinator.jobs.placement import Capacity, Request, place
 from coordinator.registry.enrolment import REFUSED_STATES, Registry
 from coordinator.releases.desk import ReleaseDesk
+from coordinator.releases.witnessing import witnessed_head
 from coordinator.rounds.driver import Desk, JobDriver, instruction_bytes
 from coordinator.store.blobs import Blobs
 from coordinator.store.database import ConsentRow, Database, JobRow
@@ -815,8 +816,21 @@ class Docket:
 
     async def _publish(self, case: Case, blob: bytes, sealings: tuple[Sealing, ...]) -> None:
         try:
+            head = await witnessed_head(
+                self._releases,
+                self._book,
+                self._sessions,
+                case.manifest,
+                needed=lambda: case.digest in self._cases and not self._level(case),
+                say=lambda why: self._become(case, case.state, why),
+            )
+            if head is None:
+                case.publishing = (
+                    False  # it has ended, or is held: members give their model again when the halt is lifted
+                )
+                return
             release = await asyncio.to_thread(
-                self._releases.publish, case.manifest, self._consents_of(case), blob, sealings
+                self._releases.publish, case.manifest, self._consents_of(case), head, blob, sealings
             )
         except FederationError as error:
             log.error("release.failed", job=case.digest[:12], detail=error.message)

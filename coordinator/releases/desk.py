@@ -16,6 +16,7 @@ from coordinator.registry.enrolment import Registry
 from coordinator.releases.publisher import Publisher
 from coordinator.store.database import Database, JobRow
 from coordinator.store.releases import ReleaseRow
+from federation.audit.checkpoint import VerifierKey
 from federation.errors import FederationError, PolicyDenied
 from federation.governance.ballot import decision_bytes
 from federation.governance.charter import AUDIENCES
@@ -141,14 +142,24 @@ class ReleaseDesk:
     # --------------------------------------------------------------------------------------------------------- publishing
 
     def publish(
-        self, manifest: Manifest, consents: Mapping[str, bytes], state: bytes, sealings: Sequence[Sealing]
+        self, manifest: Manifest, consents: Mapping[str, bytes], head: int, state: bytes, sealings: Sequence[Sealing]
     ) -> str:
-        """Makes the files, with the vote and under the roll of the vote where there was one; the digest of their list, in hex."""
+        """Makes the files, with the vote and under the roll of the vote where there was one; the digest of their list, in hex.
+
+        ``head``: size of the log's head that ``witnesses`` have cosigned.
+        """
+        roll, decision = self._voted(manifest)
+        return self.publisher.publish(manifest, roll, consents, head, state, sealings, decision)
+
+    def witnesses(self, manifest: Manifest) -> tuple[tuple[VerifierKey, ...], int]:
+        """Whose cosignatures the proofs in this release take, and how many of them."""
+        return self.publisher.witnesses(manifest, self._voted(manifest)[0])
+
+    def _voted(self, manifest: Manifest) -> tuple[Roll, bytes | None]:
         row = self.row(manifest.digest.hex())
-        voted = row is not None and bool(row.decision)
-        roll = Roll.open(row.roll) if row is not None and voted else self.registry.roll()
-        decision = row.decision if row is not None and voted else None
-        return self.publisher.publish(manifest, roll, consents, state, sealings, decision)
+        if row is None or not row.decision:
+            return self.registry.roll(), None
+        return Roll.open(row.roll), row.decision
 
     def published(self, manifest: Manifest, release: str) -> None:
         """Its files are among the blobs."""

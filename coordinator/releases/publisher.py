@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from coordinator.jobs.revocations import EVIDENCE
 from coordinator.rounds.views import RoundViews
 from coordinator.store.blobs import Blobs
 from coordinator.store.database import Database, JobRow
+from federation.audit.checkpoint import VerifierKey
+from federation.audit.entry import open_entry
+from federation.audit.excerpt import Excerpt
 from federation.errors import NotFound
+from federation.identity.credential import once_verified
 from federation.identity.fields import moment_text
 from federation.identity.keys import SigningKey
+from federation.identity.revocation import consent_digest, read_revocation
 from federation.identity.roll import Roll
 from federation.manifest.manifest import Manifest
 from federation.releases.approval import subject_of
 from federation.releases.build import Evidence, RoundRecord, build_release, evidence_files, proposed
 from federation.releases.gates import judge, withheld
 from federation.releases.listing import Content
+from federation.releases.logged import only_by, witnesses_of
 from federation.secagg import codec, events
 from federation.secagg.messages import Announcement, Certificate, Receipt, Sealing
+from federation.secagg.parameters import Quorums
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +39,8 @@ class Publisher:
     blobs: Blobs
     key: SigningKey
     clock: Callable[[], float]
+    excerpt: Callable[[bytes, int], Excerpt]
+    """(SHA-256 of a document, size of a head) -> the public log from the first entry about it on"""
 
     def withheld(self, manifest: Manifest) -> str:
         """Why a job whose rounds are over has no release, by its gates and its members' receipts; empty when it may have one."""
@@ -56,12 +67,18 @@ class Publisher:
         manifest: Manifest,
         roll: Roll,
         consents: Mapping[str, bytes],
+        head: int,
         state: bytes,
         sealings: Sequence[Sealing] = (),
         decision: bytes | None = None,
     ) -> str:
-        """Returns the release's identity: the digest (hex) of the list of its files, which is a blob as well."""
+        """Returns the release's identity: the digest (hex) of the list of its files, which is a blob as well.
+
+        ``head``: size of the log's head under which its proofs are, and which its witnesses have cosigned.
+        """
         held = self._held(manifest, roll, consents)
+        log = self.excerpt(hashlib.sha256(manifest.envelope).digest(), head)
+        log = replace(log, note=only_by(log.note, log.key, self.witnesses(manifest, roll)[0]))
         files = build_release(
             roll=held.roll,
             manifest=held.manifest,
@@ -69,6 +86,8 @@ class Publisher:
             consents=held.consents,
             rosters=held.rosters,
             rounds=held.rounds,
+            log=log.encode(),
+            revocations=_under(log, held.revocations),
             decision=decision,
             state_file=self.blobs.path(state),
             release_key=self.key,
@@ -101,7 +120,18 @@ class Publisher:
                 if kind == "roster"
             ],
             rounds=[_record(evidence, views, number) for kind, number in sorted(evidence) if kind == "certificate"],
+            revocations=_ending(consents, (data for (kind, _), data in evidence.items() if kind == EVIDENCE)),
         )
+
+    def witnesses(self, manifest: Manifest, roll: Roll) -> tuple[tuple[VerifierKey, ...], int]:
+        """Nodes of the last roster as witnesses of the log, and how many of them a release's proofs take."""
+        with self.database.transaction() as change:
+            evidence = change.evidence(manifest.digest.hex())
+        last = max(epoch for kind, epoch in evidence if kind == "roster")
+        roster: events.Roster = codec.decode(evidence["roster", last], events.Roster)
+        credentials = [once_verified(each.credential, roll) for each in roster.keys]
+        keys = witnesses_of(manifest.federation, credentials)
+        return tuple(keys.values()), Quorums.of(len(roster.keys)).q
 
     def _put(self, files: Mapping[str, Content]) -> str:
         listed = []
@@ -122,6 +152,19 @@ class Publisher:
         """The same of a list by its digest in hex."""
         listed = json.loads(self.blobs.path(bytes.fromhex(listing)).read_bytes())
         return [(path, bytes.fromhex(digest), size) for path, digest, size in listed]
+
+
+def _ending(consents: Mapping[str, bytes], revocations: Iterable[bytes]) -> dict[str, bytes]:
+    """Those that end one of ``consents``, by member."""
+    member_of = {consent_digest(envelope): member for member, envelope in consents.items()}
+    ended = ((read_revocation(envelope).consent, envelope) for envelope in revocations)
+    return {member_of[consent]: envelope for consent, envelope in ended if consent in member_of}
+
+
+def _under(log: Excerpt, revocations: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Those of which the excerpt has an entry: one that came after its head comes after the release."""
+    logged = {open_entry(entry).document for entry in log.entries}
+    return {member: data for member, data in revocations.items() if hashlib.sha256(data).digest() in logged}
 
 
 def _record(evidence: Mapping[tuple[str, int], bytes], views: RoundViews, number: int) -> RoundRecord:

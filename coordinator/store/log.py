@@ -111,6 +111,12 @@ class LogRows:
             return data
         raise NotFound(f"The log has no entry {number}.")
 
+    def run(self, low: int, high: int) -> tuple[bytes, ...]:
+        """All entries from ``low`` up to ``high``. Raises NotFound when the log is not so long."""
+        if not 0 <= low <= high <= self.frontier().size:
+            raise NotFound(f"The log has no entries {low} to {high}.")
+        return tuple(self._entries(low, high))
+
     def numbers_of(self, document: bytes, below: int) -> tuple[int, ...]:
         """The entries about a document, oldest first."""
         table = tables.log_entries
@@ -176,6 +182,12 @@ class LogRows:
         query = sa.select(sa.func.max(table.c.size)).where(table.c.size > above)
         size = self._connection.execute(query).scalar()
         return None if size is None else int(size)
+
+    def cosigned_sizes(self, at_least: int) -> tuple[int, ...]:
+        """Of heads that somebody has cosigned, the smallest first."""
+        sizes = tables.log_cosignatures.c.size
+        query = sa.select(sizes).where(sizes >= at_least).distinct().order_by(sizes)
+        return tuple(self._connection.execute(query).scalars())
 
     def put_cosignature(self, size: int, witness: str, line: bytes) -> None:
         put(self._connection, tables.log_cosignatures, {"size": size, "witness": witness}, {"line": line})

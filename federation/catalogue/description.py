@@ -32,6 +32,7 @@ Published = Literal[
     "budget",
     "version",
     "updates",
+    "releases",
 ]
 
 

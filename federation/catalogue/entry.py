@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, get_args
+from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import AfterValidator, Field, ValidationError
 
@@ -73,6 +73,7 @@ class Entry(Part):
     budget: PublishedBudget | None = Field(None, description="what jobs with differential privacy may spend")
     version: Hex32 | None = Field(None, description="changes when the data do; nobody but the lab can compute it")
     updates: Update | None = Field(None, description="fixed, appended or revised")
+    releases: Literal[True] | None = Field(None, description="this entry may stand in releases that are for the public")
 
     @property
     def document(self) -> dict[str, Any]:
@@ -123,6 +124,7 @@ def entry_of(facts: Facts, description: Description | None, schema: Schema | Non
         "coverage": about.coverage,
         "version": facts.version.hex() if facts.version is not None else None,
         "updates": about.updates if description is not None else None,
+        "releases": True if "releases" in about.publish else None,
     }
     if budget is not None:
         document["budget"] = {"epsilon": budget.epsilon, "delta": budget.delta, "unit": budget.unit}

@@ -7,13 +7,14 @@ another party would have to compute in the same way is ``federation.manifest.bin
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Literal, get_args
 
 from federation.errors import InvalidIdentity
 from federation.identity.credential import NodeCredential
-from federation.identity.envelope import Opened, open_envelope, seal
+from federation.identity.envelope import Opened, canonical, open_envelope, seal
 from federation.identity.fields import exact, hexadecimal, moment, moment_text, text, texts, whole
 from federation.identity.keys import SigningKey
 from federation.identity.names import checked_label
@@ -96,6 +97,8 @@ class Consent:
     binds: Binding | None = None
     """None: a denial, or a consent of an earlier version"""
     given: Given | None = None
+    described: tuple[bytes, ...] = ()
+    """what the lab's catalogue publishes of the data sets that it binds: canonical JSON each (``federation.catalogue.entry``)"""
 
     def valid_at(self, now: datetime) -> bool:
         return self.granted and self.issued <= now <= self.expires
@@ -120,6 +123,10 @@ def seal_consent(consent: Consent, key: SigningKey) -> bytes:
     if consent.given is not None:
         document["given"] = {"how": consent.given.how, "by": consent.given.by}
         document["binds"] = _binding_document(consent.binds)
+    if consent.described:
+        if consent.binds is None:
+            raise InvalidIdentity("A consent that binds no data describes none.")
+        document["described"] = [json.loads(each) for each in consent.described]
     return seal(document, "consent", (key,))
 
 
@@ -137,7 +144,9 @@ def open_consent(envelope: bytes, credential: NodeCredential) -> Consent:
 def read_consent(opened: Opened) -> Consent:
     """The fields of an opened consent; who signed is the caller's question. Raises InvalidIdentity."""
     bound = isinstance(opened.document, dict) and "given" in opened.document
-    document = exact(opened.document, "consent", *(BOUND if bound else FIELDS))
+    described = bound and "described" in opened.document
+    fields = (*BOUND, "described") if described else BOUND if bound else FIELDS
+    document = exact(opened.document, "consent", *fields)
     if not isinstance(document["granted"], bool):
         raise InvalidIdentity("The consent's granted is neither true nor false.")
     consent = Consent(
@@ -154,7 +163,10 @@ def read_consent(opened: Opened) -> Consent:
         expires=moment(document["expires"], "expires"),
         binds=_read_binding(document["binds"]) if bound and document["binds"] is not None else None,
         given=_read_given(document["given"]) if bound else None,
+        described=_read_described(document["described"]) if described else (),
     )
+    if consent.described and consent.binds is None:
+        raise InvalidIdentity("A consent that binds no data describes none.")
     if bound and consent.granted and consent.binds is None:
         raise InvalidIdentity("The consent does not say what it binds.")
     if consent.granted and (consent.weight < 1 or consent.weight & (consent.weight - 1)):
@@ -201,6 +213,16 @@ def _read_binding(value: object) -> Binding:
         ),
         study=hexadecimal(study, "consent's study", DIGEST) if study else b"",
     )
+
+
+def _read_described(value: object) -> tuple[bytes, ...]:
+    if (
+        not isinstance(value, list)
+        or not 0 < len(value) <= MOST_DATA_SETS
+        or any(not isinstance(x, dict) for x in value)
+    ):
+        raise InvalidIdentity("What the consent says of its data sets is no list of entries.")
+    return tuple(canonical(each) for each in value)
 
 
 def _rows(value: object, what: str, width: int, limit: int) -> list[list[Any]]:

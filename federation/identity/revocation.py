@@ -13,7 +13,7 @@ from typing import Final, Literal, get_args
 
 from federation.errors import InvalidIdentity
 from federation.identity.credential import NodeCredential
-from federation.identity.envelope import open_envelope, seal
+from federation.identity.envelope import Opened, open_envelope, seal
 from federation.identity.fields import exact, hexadecimal, moment, moment_text
 from federation.identity.keys import SigningKey
 from federation.identity.names import checked_label
@@ -71,10 +71,22 @@ def open_revocation(envelope: bytes, credential: NodeCredential) -> Revocation:
     opened = open_envelope(envelope, KIND, MAX_ENVELOPE)
     if opened.signers != (credential.identity_key,):
         raise InvalidIdentity(f"The revocation is not signed by the node {credential.node} of {credential.member}.")
+    revocation = _read(opened)
+    if (revocation.member, revocation.node) != (credential.member, credential.node):
+        raise InvalidIdentity("The revocation speaks for another node than the one that signed it.")
+    return revocation
+
+
+def read_revocation(envelope: bytes) -> Revocation:
+    """One that was opened before; who signed is not looked at. Raises InvalidIdentity."""
+    return _read(open_envelope(envelope, KIND, MAX_ENVELOPE))
+
+
+def _read(opened: Opened) -> Revocation:
     document = exact(opened.document, KIND, *FIELDS)
     if document["cause"] not in get_args(Cause):
         raise InvalidIdentity("The revocation does not say why.")
-    revocation = Revocation(
+    return Revocation(
         job=hexadecimal(document["job"], "revocation's job", 32),
         consent=hexadecimal(document["consent"], "revocation's consent", 32),
         member=checked_label(document["member"], "member"),
@@ -83,6 +95,3 @@ def open_revocation(envelope: bytes, credential: NodeCredential) -> Revocation:
         by=checked_label(document["by"], "role"),
         issued=moment(document["issued"], "issued"),
     )
-    if (revocation.member, revocation.node) != (credential.member, credential.node):
-        raise InvalidIdentity("The revocation speaks for another node than the one that signed it.")
-    return revocation

@@ -11,8 +11,10 @@ from typing import Any, Final
 
 from federation.identity.envelope import canonical
 from federation.privacy.statement import sentence_of
+from federation.releases.described import words_of
 from federation.releases.facts import LIMITS, Facts
 from federation.releases.listing import MANIFEST, MODEL, SEALED, TASK
+from federation.secagg.messages import Seat
 
 SCHEMA: Final = "http://cyclonedx.org/schema/bom-1.6.schema.json"
 
@@ -101,7 +103,7 @@ def _card(facts: Facts) -> dict[str, Any]:
                 {
                     "type": "dataset",
                     "name": facts.data_sets[seat.member],
-                    "description": f"at {seat.member} in {seat.jurisdiction}; it never left the member",
+                    "description": _described(facts, seat),
                     "governance": {"owners": [{"organization": {"name": facts.roll.member(seat.member).name}}]},
                 }
                 for seat in facts.seats
@@ -117,14 +119,19 @@ def _card(facts: Facts) -> dict[str, Any]:
     }
 
 
+def _described(facts: Facts, seat: Seat) -> str:
+    """In the laboratory's own words, where it published any."""
+    place = f"at {seat.member} in {seat.jurisdiction}; it never left the member"
+    told = [entry for entry in facts.described[seat.member] if entry.name == facts.data_sets[seat.member]]
+    return "; ".join((place, *(word for entry in told for word in words_of(entry))))
+
+
 def _memorisation(facts: Facts) -> dict[str, str]:
     privacy = facts.manifest.privacy
-    if privacy is None:
-        return {
-            "name": "memorisation of training data",
-            "mitigationStrategy": "none but the job's gates: no differential privacy",
-        }
-    return {"name": "memorisation of training data", "mitigationStrategy": sentence_of(privacy)}
+    measured = [each.words for each in facts.verdicts if each.gate in {"canaries", "membership"}]
+    gates = f"gates: {'; '.join(measured)}" if measured else "no gate measures it"
+    noise = "no differential privacy" if privacy is None else sentence_of(privacy)
+    return {"name": "memorisation of training data", "mitigationStrategy": f"{noise}; {gates}"}
 
 
 def _hash(digest: bytes) -> dict[str, str]:

@@ -7,7 +7,7 @@ does not verify is never published.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from federation.errors import InvalidUsage, VerificationFailed
@@ -25,6 +25,7 @@ from federation.releases.listing import (
     CONFIG,
     KEYS,
     LISTING,
+    LOG,
     MADE,
     MANIFEST,
     MODEL,
@@ -38,6 +39,7 @@ from federation.releases.listing import (
     consent_path,
     digest_of,
     pieces_of,
+    revocation_path,
     round_path,
     seal_listing,
 )
@@ -72,6 +74,8 @@ class Evidence:
     rosters: Sequence[tuple[Roster, RosterCertificate]]
     """of each epoch, from the first"""
     rounds: Sequence[RoundRecord]
+    revocations: Mapping[str, bytes] = field(default_factory=dict)
+    """envelopes by member, of consents that were taken back; those of members in no roster stay out"""
 
 
 def evidence_files(held: Evidence) -> dict[str, Content]:
@@ -97,6 +101,8 @@ def evidence_files(held: Evidence) -> dict[str, Content]:
         if member not in held.consents:
             raise VerificationFailed(f"The consent of {member} is missing, and no release is made without it.")
         files[consent_path(member)] = held.consents[member]
+        if member in held.revocations:
+            files[revocation_path(member)] = held.revocations[member]
     return files
 
 
@@ -122,10 +128,15 @@ def build_release(
     state_file: Path,
     release_key: SigningKey,
     created: str,
+    log: bytes,
+    revocations: Mapping[str, bytes] | None = None,
     sealings: Sequence[Sealing] = (),
     decision: bytes | None = None,
 ) -> dict[str, Content]:
     """{path: content}, the state as the path that was given where its bytes are in order. ``created``: RFC 3339.
+
+    ``log``: the public log from the job's submission on, as ``federation.audit.excerpt`` encodes it, under a head that a quorum of
+    the last roster's nodes cosigned. ``revocations``: envelopes by member; that none which the log has is missing is checked.
 
     ``decision``: the members' vote, where charter or job ask for one.
 
@@ -134,8 +145,9 @@ def build_release(
     ``rosters``: of each epoch, from the first. ``consents``: envelopes by member; those of members in no roster stay out.
     Raises VerificationFailed, or another FederationError, when a release of this would not verify.
     """
-    held = Evidence(roll, manifest, bundle, consents, rosters, rounds)
+    held = Evidence(roll, manifest, bundle, consents, rosters, rounds, revocations or {})
     files = evidence_files(held)
+    files[LOG] = log
     if decision is not None:
         files[APPROVAL] = decision
     files |= {SEALED: state_file, KEYS: evidence.encode(evidence.SealedKeys(tuple(sealings)))} if sealings else {}

@@ -5,13 +5,16 @@ Both are made again by whoever verifies, from what the members signed, and must 
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from federation.identity.envelope import canonical
+from federation.identity.fields import moment_text
 from federation.privacy.statement import explanation_of, sentence_of
 from federation.privacy.terms import Privacy
+from federation.releases.described import words_of
 from federation.releases.facts import LIMITS, Facts
-from federation.releases.listing import MODEL, SEALED
+from federation.releases.listing import LOG, MODEL, SEALED
 from federation.sealing import key_id_of
 from federation.secagg.messages import Seat
 from federation.secagg.parameters import Quorums
@@ -41,14 +44,13 @@ def config_of(facts: Facts) -> bytes:
         **_numbers(manifest.privacy),
         "runConfig": manifest.run_config,
         "model": _model(facts),
-        "members": {
-            seat.member: {
-                "node": seat.node,
-                "jurisdiction": seat.jurisdiction,
-                "dataSet": facts.data_sets[seat.member],
-                "weight": seat.weight,
-            }
-            for seat in facts.seats
+        "members": {seat.member: _member(facts, seat) for seat in facts.seats},
+        "log": {
+            "key": str(facts.log.key),
+            "first": facts.log.first,
+            "size": facts.log.size,
+            "time": _moment(facts.log.time),
+            "witnesses": list(facts.log.witnesses),
         },
         "cohorts": {str(each.round): list(each.cohort) for each in facts.rounds},
         "metrics": {str(each.round): dict(each.metrics) for each in facts.rounds},
@@ -63,6 +65,27 @@ def config_of(facts: Facts) -> bytes:
         ],
     }
     return canonical(document)
+
+
+def _member(facts: Facts, seat: Seat) -> dict[str, Any]:
+    consent, revocation = facts.consents[seat.member], facts.revocations.get(seat.member)
+    document = {
+        "node": seat.node,
+        "jurisdiction": seat.jurisdiction,
+        "dataSet": consent.data_set,
+        "weight": seat.weight,
+        "consent": {
+            "issued": moment_text(consent.issued),
+            "expires": moment_text(consent.expires),
+            "ended": None if revocation is None else {"cause": revocation.cause, "at": moment_text(revocation.issued)},
+        },
+    }
+    described = facts.described[seat.member]
+    return document | ({"described": [entry.document for entry in described]} if described else {})
+
+
+def _moment(seconds: int) -> str:
+    return moment_text(datetime.fromtimestamp(seconds, UTC))
 
 
 def predicate_of(facts: Facts) -> dict[str, Any]:
@@ -136,11 +159,16 @@ def card_of(facts: Facts) -> bytes:
         "",
         "## Who took part",
         "",
-        "| member | name | jurisdiction | data set | weight |",
-        "|---|---|---|---|---|",
+        "| member | name | jurisdiction | data set | weight | consent |",
+        "|---|---|---|---|---|---|",
         *[_member_row(facts, seat) for seat in facts.seats],
         "",
         "The weight is a public power of two at or below the member's count of examples (1 for all when members count equally).",
+        "A consent that was taken back, or has ended, counted until then; what the log says after its head below is not here.",
+        "",
+        "## Data",
+        "",
+        *_data(facts),
         "",
         "## Rounds",
         "",
@@ -159,6 +187,10 @@ def card_of(facts: Facts) -> bytes:
         *_gates(facts),
         "",
         *_groups(facts),
+        "## Memorisation",
+        "",
+        *_memorisation(facts),
+        "",
         "## What the members' number gives",
         "",
         f"{_colluding(quorums)} {quorums.q} of the {quorums.n} members' signatures certify each cohort and each model. "
@@ -167,6 +199,13 @@ def card_of(facts: Facts) -> bytes:
         f"sum was opened.",
         "",
         *_privacy(facts),
+        "",
+        "## In the public log",
+        "",
+        f"`{LOG}` holds every entry of the log `{_plain(facts.log.key.name)}` from the job's submission (number "
+        f"{facts.log.first}) to its head of {facts.log.size} entries, dated {_moment(facts.log.time)}, which "
+        f"{_plain(', '.join(facts.log.witnesses))} cosigned. It was made before this release was published, so that the entry "
+        "about that, and whatever came later, is not in it.",
         "",
         "## Limits",
         "",
@@ -177,8 +216,10 @@ def card_of(facts: Facts) -> bytes:
         "    concord verify . --roll roll.json",
         "",
         "with a membership roll that you have from somebody you trust, not from this folder. It works offline, and checks every "
-        "byte: the roll, the job, each member's consent, each round's certificate and receipts, gates, approval, and the model. "
-        "Whether the release was recalled since, only a newer head of the public log can tell: `concord verify . --log FOLDER`.",
+        "byte: the roll, the job, each member's consent, each round's certificate and receipts, gates, approval, the proofs that "
+        "it is all in the public log, and the model. "
+        "Whether the release was recalled since, or a consent taken back, only a newer head of the public log can tell: "
+        "`concord verify . --log FOLDER`.",
         "",
     ]
     return "\n".join(lines).encode()
@@ -214,19 +255,67 @@ def _groups(facts: Facts) -> list[str]:
     if not families:
         return []
     groups = sorted({name.partition("/")[2] for name in named if "/" in name}, key=lambda text: (len(text), text))
-    rows = [
-        f"| {' | '.join([_plain(group), *(_cell(named.get(f'{family}/{group}')) for family in families)])} |"
-        for group in groups
-    ]
+    gates = facts.manifest.spec.gates
+    ratios = [(each.figures, each.per) for each in (gates.worst_group if gates is not None else ()) if each.per]
+
+    def row(group: str) -> str:
+        cells = [_cell(named.get(f"{family}/{group}")) for family in families]
+        for figures, per in ratios:
+            value, share = named.get(f"{figures}/{group}"), named.get(f"{per}/{group}")
+            cells.append("" if value is None or not share or share < 0 else _cell(value / share))
+        return f"| {' | '.join([_plain(group), *cells])} |"
+
+    headings = [*families, *(f"{figures} / {per}" for figures, per in ratios)]
+    which = "the final model" if facts.manifest.terms().final_evaluation else f"the model before round {last.round}"
     return [
         "## Groups",
         "",
-        f"Of the final model, over the {len(last.cohort)} members of the last cohort together; no member's own figure is here.",
+        f"Of {which}: sums over the {len(last.cohort)} members of the last cohort together, as they signed them. A group that one "
+        "member alone holds is that member's own figure, whoever it is.",
         "",
-        f"| group | {' | '.join(map(_plain, families))} |",
-        f"|{'---|' * (1 + len(families))}",
-        *rows,
+        f"| group | {' | '.join(map(_plain, headings))} |",
+        f"|{'---|' * (1 + len(headings))}",
+        *map(row, groups),
         "",
+    ]
+
+
+def _memorisation(facts: Facts) -> list[str]:
+    """What was measured of what the model remembers of its training data; and what was not."""
+    tests = {
+        "canaries": "Exposure in bits of what members had put into their data (1.44 where nothing is memorised)",
+        "membership": "Area under the curve of an attack that tells training examples by their loss (0.5 is a guess)",
+    }
+    measured = {verdict.gate: verdict for verdict in facts.verdicts if verdict.gate in tests}
+    lines = [
+        f"- {title}: {_cell(measured[gate].value)}, at most {measured[gate].bound:g} by the job's gate."
+        if gate in measured
+        else f"- {title}: the job has no such gate, and nothing was measured."
+        for gate, title in tests.items()
+    ]
+    return [
+        *lines,
+        "",
+        "Such tests find what they look for. That they find nothing is no proof that nothing is remembered.",
+    ]
+
+
+def _data(facts: Facts) -> list[str]:
+    """In the laboratories' own words, as their nodes signed them with the consents."""
+    lines: list[str] = []
+    for seat in facts.seats:
+        told = {entry.name: words_of(entry) for entry in facts.described[seat.member]}
+        consent = facts.consents[seat.member]
+        names = [consent.data_set] if consent.binds is None else [name for name, _ in consent.binds.data]
+        for name in names:
+            words = "; ".join(_plain(" ".join(word.split())) for word in told.get(name, ()))
+            lines.append(
+                f"- {_plain(seat.member)}, {_plain(name)}: {words or 'the laboratory published no more than the name'}."
+            )
+    return [
+        "The data stayed with the members. What they publish of them is their own word, signed by their nodes with their consents:",
+        "",
+        *lines,
     ]
 
 
@@ -253,7 +342,26 @@ def _privacy(facts: Facts) -> list[str]:
             "Sums hide a member's update among the others'. They are no differential privacy: what a model remembers of its "
             "training data, somebody may get out of it.",
         ]
-    return ["## Differential privacy", "", f"{sentence_of(privacy)}.", "", explanation_of(privacy)]
+    return ["## Differential privacy", "", f"{sentence_of(privacy)}.", "", explanation_of(privacy), *_reserved(facts)]
+
+
+def _reserved(facts: Facts) -> list[str]:
+    rows = [
+        f"| {' | '.join(map(_plain, (seat.member, each.data_set, each.charge, str(each.times))))} |"
+        for seat in facts.seats
+        if (binds := facts.consents[seat.member].binds) is not None
+        for each in binds.budget
+    ]
+    if not rows:
+        return []
+    return [
+        "",
+        "What each consent reserved of its data set's budget, and so the most that this job may have charged it:",
+        "",
+        "| member | data set | charge | times |",
+        "|---|---|---|---|",
+        *rows,
+    ]
 
 
 def _colluding(quorums: Quorums) -> str:
@@ -277,7 +385,12 @@ def _what(facts: Facts) -> str:
 
 def _member_row(facts: Facts, seat: Seat) -> str:
     name = facts.roll.member(seat.member).name
-    cells = (seat.member, name, seat.jurisdiction, facts.data_sets[seat.member], str(seat.weight))
+    consent, revocation = facts.consents[seat.member], facts.revocations.get(seat.member)
+    valid = f"{consent.issued:%Y-%m-%d} to {consent.expires:%Y-%m-%d}"
+    if revocation is not None:
+        word = "taken back" if revocation.cause == "person" else "ended"
+        valid = f"from {consent.issued:%Y-%m-%d}, {word} on {revocation.issued:%Y-%m-%d %H:%M} UTC"
+    cells = (seat.member, name, seat.jurisdiction, consent.data_set, str(seat.weight), valid)
     return f"| {' | '.join(map(_plain, cells))} |"
 
 

@@ -8,23 +8,31 @@ same way, so that nothing is published that does not verify. (docs/protocol/secu
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
+from federation.audit.checkpoint import VerifierKey
+from federation.audit.excerpt import MAX_EXCERPT, Excerpt
+from federation.audit.named_key import log_keys_of
 from federation.errors import FederationError, VerificationFailed
 from federation.governance.ballot import Decision
-from federation.identity.consent import open_consent
+from federation.identity.consent import Consent, open_consent
 from federation.identity.credential import NodeCredential, once_verified
+from federation.identity.revocation import Revocation, consent_digest, open_revocation
 from federation.identity.roll import Roll
 from federation.manifest.bundle import pack, unpack
 from federation.manifest.manifest import Manifest, open_manifest
 from federation.releases import evidence
 from federation.releases.approval import approvers, asked_of, check_approval, subject_of
-from federation.releases.facts import Facts, RoundFacts
+from federation.releases.claims import claims_of, sha256
+from federation.releases.described import descriptions_of
+from federation.releases.facts import Facts, LogFacts, RoundFacts
 from federation.releases.gates import Verdict, judge, withheld
 from federation.releases.listing import (
     APPROVAL,
     KEYS,
+    LOG,
     MANIFEST,
     MAX_EVIDENCE,
     MAX_TASK,
@@ -37,11 +45,15 @@ from federation.releases.listing import (
     consent_path,
     digest_of,
     read_whole,
+    revocation_path,
     round_path,
 )
+from federation.releases.logged import check_logged, witnesses_of
+from federation.secagg import codec
 from federation.secagg.certificate import Bench, Ed25519Verifier
+from federation.secagg.events import RosterCertificate
 from federation.secagg.figures import mean_figures
-from federation.secagg.messages import Sealing, Seat
+from federation.secagg.messages import Certificate, Receipt, Sealing, Seat
 from federation.secagg.parameters import FIRST_ROUND, Terms
 from federation.secagg.setup import FIRST_EPOCH, bench_of, check_roster_certificate, check_successor
 from federation.weights.state import ModelState, read_state
@@ -59,16 +71,21 @@ class Examination:
         trusted_roll: bytes | None,
         state_path: Callable[[], Path],
         digest: Callable[[str], bytes] | None = None,
+        trusted_log: VerifierKey | None = None,
     ) -> None:
         self._files = files
         self._digest_of = digest or (lambda path: digest_of(files[path]))
-        self._trusted = trusted_roll
+        self._trusted, self._trusted_log = trusted_roll, trusted_log
         self._state_path = state_path
         self._roll: Roll | None = None
         self._manifest: Manifest | None = None
         self._benches: dict[int, Bench] | None = None
         self._credentials: dict[str, NodeCredential] = {}
-        self._data_sets: dict[str, str] | None = None
+        self._consents: dict[str, Consent] | None = None
+        self._revocations: dict[str, Revocation] = {}
+        self._formed: tuple[bytes, ...] = ()
+        """SHA-256 of each roster's certificate"""
+        self._log: LogFacts | None = None
         self._rounds: tuple[RoundFacts, ...] | None = None
         self._certified = b""
         self._final_figures: tuple[int, ...] = ()
@@ -88,6 +105,8 @@ class Examination:
             "rounds": self.rounds,
             "gates": self.gates,
             "approval": self.approval,
+            "log": self.log,
+            "revocations": self.revocations,
             "state": self.state,
         }
 
@@ -110,11 +129,14 @@ class Examination:
             roll=_needed(self._roll, "roll"),
             manifest=_needed(self._manifest, "manifest"),
             seats=self._seats,
-            data_sets=_needed(self._data_sets, "consents"),
+            consents=_needed(self._consents, "consents"),
+            described={member: descriptions_of(each) for member, each in _needed(self._consents, "consents").items()},
+            revocations=self._revocations,
             rounds=_needed(self._rounds, "rounds"),
             verdicts=_needed(self._verdicts, "gates"),
             subject=_needed(self._subject, "approval"),
             decision=self._decision,
+            log=_needed(self._log, "log"),
             state_digest=_needed(self._digest, "state"),
             state=self._state,
         )
@@ -192,6 +214,7 @@ class Examination:
         if not benches:
             raise VerificationFailed("The release holds no roster.")
         self._benches, self._credentials = benches, credentials
+        self._formed = tuple(sha256(codec.encode(each.certificate, RosterCertificate)) for each in signed.epochs)
         first, last = benches[FIRST_EPOCH], benches[max(benches)]
         grown = (
             ""
@@ -207,7 +230,7 @@ class Examination:
     def consents(self) -> str:
         manifest, seats = _needed(self._manifest, "manifest"), self._seats
         self._exactly("consents/", (consent_path(seat.member) for seat in seats), "a consent of each roster member")
-        data_sets = {}
+        found, told = {}, 0
         for seat in seats:
             consent = open_consent(self._read(consent_path(seat.member)), self._credentials[seat.member])
             if consent.job != manifest.digest:
@@ -220,9 +243,31 @@ class Examination:
                 )
             if manifest.data_set not in {"", consent.data_set}:
                 raise VerificationFailed(f"{seat.member} consented to another data set than the manifest names.")
-            data_sets[seat.member] = consent.data_set
-        self._data_sets = data_sets
-        return f"{len(data_sets)} nodes signed their consent to this job, each with the weight that it counted for."
+            told += len(descriptions_of(consent))
+            found[seat.member] = consent
+        revoked = self._taken_back(found)
+        self._consents, self._revocations = found, revoked
+        ended = "".join(f" {member}: {each.sentence}." for member, each in sorted(revoked.items()))
+        of_data = (
+            f" They describe {told} data sets, of just the versions that they bind."
+            if told
+            else " They describe no data set."
+        )
+        return f"{len(found)} nodes signed their consent to this job, each with the weight that it counted for.{of_data}{ended}"
+
+    def _taken_back(self, consents: Mapping[str, Consent]) -> dict[str, Revocation]:
+        """Those revocations that the release carries; that it carries all is the log's to show."""
+        manifest, revoked = _needed(self._manifest, "manifest"), {}
+        for path in sorted(path for path in self._files if path.startswith("revocations/")):
+            member = path.removeprefix("revocations/").removesuffix(".json")
+            if member not in consents or path != revocation_path(member):
+                raise VerificationFailed(f"{path} is of nobody who consented.")
+            revocation = open_revocation(self._read(path), self._credentials[member])
+            consent = consent_digest(self._read(consent_path(member)))
+            if (revocation.job, revocation.consent) != (manifest.digest, consent):
+                raise VerificationFailed(f"The revocation of {member} is of another consent than the one that it gave.")
+            revoked[member] = revocation
+        return revoked
 
     def rounds(self) -> str:
         terms, benches = _needed(self._manifest, "manifest").terms(), _needed(self._benches, "roster")
@@ -269,7 +314,15 @@ class Examination:
         cohort = tuple(bench.seats[index - 1].member for index in signed.certificate.survivors.cohort)
         if len(first.figures) != 2 * len(terms.metrics):
             raise VerificationFailed("its receipts carry other figures than the manifest declares.")
-        facts = RoundFacts(number, announced.attempt, cohort, mean_figures(first.figures, terms))
+        facts = RoundFacts(
+            number,
+            announced.attempt,
+            cohort,
+            mean_figures(first.figures, terms),
+            now,
+            sha256(codec.encode(signed.certificate, Certificate)),
+            sha256(codec.encode(signed.receipts, tuple[Receipt, ...])),
+        )
         return after, facts, now, first.figures
 
     def gates(self) -> str:
@@ -333,6 +386,79 @@ class Examination:
             f"by weight said yes, the charter asks for {roll.charter.quorums['release']}."
         )
 
+    def log(self) -> str:
+        manifest, rounds = _needed(self._manifest, "manifest"), _needed(self._rounds, "rounds")
+        _needed(self._consents, "consents")
+        _needed(self._subject, "approval")
+        excerpt = Excerpt.decode(self._read(LOG, MAX_EXCERPT))
+        bench = self._last_bench
+        witnesses = witnesses_of(manifest.federation, (self._credentials[seat.member] for seat in bench.seats))
+        claims = claims_of(
+            manifest,
+            _needed(self._benches, "roster"),
+            self._formed,
+            self._credentials,
+            tuple(self._revocations),
+            rounds,
+            self.subject,
+            self._decision is not None,
+            self._read,
+        )
+        self._log = found = check_logged(
+            excerpt, claims, manifest.federation, witnesses, bench.quorums.q, self._trusted_log, self.log_keys
+        )
+        named = (
+            "one that the members' charter names"
+            if self.log_keys
+            else "the one that was given"
+            if self._trusted_log is not None
+            else f"the release's own word, and no charter names one: {found.key}"
+        )
+        return (
+            f"The log {found.key.name} holds, with these very digests, the job's submission, {len(self.members)} consents, "
+            f"{len(self._formed)} roster{'s' * (len(self._formed) != 1)}, the cohort and the model of each of {len(rounds)} rounds"
+            f"{', and the vote' if self._decision is not None else ''}, in order, under its head of {found.size} entries, "
+            f"dated {_utc(found.time)}. {', '.join(found.witnesses)} cosigned that head, and {bench.quorums.q} of the last "
+            f"roster's {bench.quorums.n} must have. The log's key is {named}."
+        )
+
+    def revocations(self) -> str:
+        found = _needed(self._log, "log")
+        until = f"In the log from the job's submission to its head of {found.size} entries, of which none is left out,"
+        beyond = "A revocation after that head, and one that was kept out of the log, is not in these files."
+        if not self._revocations:
+            return f"{until} no member of a roster took its consent back, and nothing ended the job. {beyond}"
+        said = []
+        for member, revocation in sorted(self._revocations.items()):
+            after = found.revoked_before[member]
+            where = f"before round {after} closed, and counts in none after it" if after else "after the last round"
+            said.append(f"{member} ({revocation.sentence}) {where}")
+        return f"{until} these and no others took their consent back: {'; '.join(said)}. {beyond}"
+
+    @property
+    def log_keys(self) -> tuple[VerifierKey, ...]:
+        """Those that the charter names or has named, by the release's roll and by the reader's."""
+        reader = () if self._trusted is None else log_keys_of(Roll.open(self._trusted))
+        return tuple(dict.fromkeys((*log_keys_of(_needed(self._roll, "roll")), *reader)))
+
+    @property
+    def job(self) -> bytes:
+        return _needed(self._manifest, "manifest").digest
+
+    @property
+    def federation(self) -> str:
+        return _needed(self._manifest, "manifest").federation
+
+    @property
+    def revoked(self) -> frozenset[str]:
+        """Members whose revocation the release carries."""
+        return frozenset(self._revocations)
+
+    @property
+    def _last_bench(self) -> Bench:
+        benches = _needed(self._benches, "roster")
+        return benches[max(benches)]
+
     def _sealed_state(self, manifest: Manifest) -> str:
         benches = _needed(self._benches, "roster")
         if any(path in self._files for path in OPEN):
@@ -378,6 +504,10 @@ def _needed(value: Established | None, what: str) -> Established:
     if value is None:
         raise VerificationFailed(f"Not checked: it rests on the {what}, which did not pass.")
     return value
+
+
+def _utc(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _check_participants(manifest: Manifest, bench: Bench) -> None:

@@ -7,7 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from federation.audit.checkpoint import VerifierKey
+from federation.catalogue.entry import Entry
 from federation.governance.ballot import Decision
+from federation.identity.consent import Consent
+from federation.identity.revocation import Revocation
 from federation.identity.roll import Roll
 from federation.manifest.manifest import Manifest
 from federation.releases.approval import approvers
@@ -28,6 +32,26 @@ class RoundFacts:
     attempt: int
     cohort: tuple[str, ...]
     metrics: Mapping[str, float]
+    epoch: int
+    certificate: bytes
+    """SHA-256 of the cohort's certificate, as the log names it"""
+    receipts: bytes
+    """SHA-256 of the receipts, as the log names them"""
+
+
+@dataclass(frozen=True, slots=True)
+class LogFacts:
+    """What the public log proves (``federation.releases.logged``)."""
+
+    key: VerifierKey
+    size: int
+    time: int
+    """of the head, in seconds since 1970, as the log says"""
+    first: int
+    witnesses: tuple[str, ...]
+    """members of the last roster whose nodes cosigned the head, sorted"""
+    revoked_before: Mapping[str, int]
+    """member -> the round that closed first after its revocation stood in the log; 0: none closed after it"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +59,12 @@ class Facts:
     roll: Roll
     manifest: Manifest
     seats: tuple[Seat, ...]
-    data_sets: Mapping[str, str]
-    """the data set of each member, from its consent"""
+    consents: Mapping[str, Consent]
+    """of each member of a roster"""
+    described: Mapping[str, tuple[Entry, ...]]
+    """what each laboratory publishes of the data sets that its consent binds"""
+    revocations: Mapping[str, Revocation]
+    """of the consents that were taken back, or have ended, while the job ran"""
     rounds: tuple[RoundFacts, ...]
     verdicts: tuple[Verdict, ...]
     """of the job's gates, all passed"""
@@ -44,10 +72,16 @@ class Facts:
     """what members vote on (``federation.releases.approval``)"""
     decision: Decision | None
     """their vote; None where none is needed"""
+    log: LogFacts
     state_digest: bytes
     """of the final state, as the members signed it"""
     state: ModelState | None
     """None where it is sealed"""
+
+    @property
+    def data_sets(self) -> Mapping[str, str]:
+        """The data set of each member."""
+        return {member: consent.data_set for member, consent in self.consents.items()}
 
     @property
     def approved_by(self) -> tuple[str, ...]:

@@ -38,7 +38,9 @@ MANIFEST: Final = "manifest.json"
 TASK: Final = "task.tar"
 ROLL: Final = "roll.json"
 ROSTER: Final = "roster.json"
-FIXED: Final = (*MADE, MANIFEST, ROLL, ROSTER, TASK)
+LOG: Final = "log.json"
+"""the public log from the job's submission on, to a head that members' nodes cosigned"""
+FIXED: Final = (*MADE, LOG, MANIFEST, ROLL, ROSTER, TASK)
 OPEN: Final = (MODEL, STATE)
 """of a release that everybody may read"""
 CLOSED: Final = (KEYS, SEALED)
@@ -53,7 +55,7 @@ MAX_EVIDENCE: Final = 32 << 20
 """of any file that is read whole: all but the model and the state"""
 MAX_TASK: Final = 128 << 20
 PIECE: Final = 1 << 20
-_FOLDERS: Final = ("consents", "rounds")
+_FOLDERS: Final = ("consents", "revocations", "rounds")
 _ROUND: Final = re.compile(r"rounds/[1-9][0-9]{0,8}\.json")
 
 Content = Path | bytes
@@ -79,17 +81,21 @@ def consent_path(member: str) -> str:
     return f"consents/{member}.json"
 
 
+def revocation_path(member: str) -> str:
+    return f"revocations/{member}.json"
+
+
 def round_path(number: int) -> str:
     return f"rounds/{number}.json"
 
 
 def is_release_path(path: str) -> bool:
     """Whether a release may hold a file of this name, beside the listing."""
-    member = path.removeprefix("consents/").removesuffix(".json")
+    member = path.rpartition("/")[2].removesuffix(".json")
     return (
         path in (*FIXED, *OPEN, *CLOSED, APPROVAL)
         or _ROUND.fullmatch(path) is not None
-        or (path == consent_path(member) and LABEL.fullmatch(member) is not None)
+        or (path in (consent_path(member), revocation_path(member)) and LABEL.fullmatch(member) is not None)
     )
 
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from federation.audit.checkpoint import VerifierKey
+from federation.audit.excerpt import MAX_EXCERPT, Excerpt
 from federation.errors import FederationError, VerificationFailed
 from federation.identity.roll import Roll
 from federation.releases.bom import bom_of
@@ -26,6 +28,7 @@ from federation.releases.listing import (
     CONFIG,
     LARGE,
     LISTING,
+    LOG,
     MADE,
     MAX_LISTING,
     MAX_TASK,
@@ -41,11 +44,12 @@ from federation.releases.listing import (
     read_whole,
     size_of,
 )
+from federation.releases.logged import LogCopy, check_copy
 from federation.releases.model import digest_of_pieces, model_pieces, state_pieces
 from federation.releases.recall import read_recall
 from federation.releases.statement import check_statement, statement_of
 
-MAX_WORDS: Final = 600
+MAX_WORDS: Final = 900
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +76,14 @@ class Known:
     recalls: tuple[bytes, ...] = ()
     in_log: tuple[tuple[bytes, str], ...] = ()
     """(release's subject, when) of each recall that the log holds"""
+    revoked: tuple[tuple[bytes, str, str], ...] = ()
+    """(job, member, when) of each consent that the log says was taken back"""
     read_up_to: str = ""
     """which head of the log was read, in words; empty: none was"""
+    log_key: VerifierKey | None = None
+    """the key of the public log, from somebody whom the reader trusts"""
+    log: LogCopy | None = None
+    """the log itself, as far as it was read"""
 
 
 NOTHING_KNOWN: Final = Known()
@@ -102,9 +112,10 @@ class _Verification:
         self._files, self._trusted, self._known = files, trusted_roll, known
         self._scratch = scratch
         self._listing: Listing | None = None
+        self._logged = False
         self._digests: Mapping[str, bytes] | None = None
         """of each file but the listing, once all have been found to be those that are listed: large files are read once for it"""
-        self._examination = Examination(files, trusted_roll, self._state_path, self._digest)
+        self._examination = Examination(files, trusted_roll, self._state_path, self._digest, known.log_key)
 
     def report(self) -> Report:
         model = {} if self._examination.sealed else {"model": self._check_model}
@@ -112,6 +123,8 @@ class _Verification:
             "listing": self._check_listing,
             "files": self._check_files,
             **self._examination.steps(),
+            "log": self._check_log,
+            "revocations": self._check_revocations,
             **model,
             "config": self._check_config,
             "card": self._check_card,
@@ -149,6 +162,28 @@ class _Verification:
         self._digests = {path: file.sha256 for path, file in listed.items()}
         total = sum(file.size for file in listed.values())
         return f"Every file is listed and has its digest; {total} bytes in {len(listed)} files."
+
+    def _check_log(self) -> str:
+        said, copy = self._examination.log(), self._known.log
+        if copy is not None:
+            excerpt = Excerpt.decode(read_whole(LOG, self._content(LOG), MAX_EXCERPT))
+            said = f"{said} {check_copy(excerpt, copy, self._examination.federation, self._examination.log_keys)}"
+        self._logged = True
+        return said
+
+    def _check_revocations(self) -> str:
+        if not self._logged:
+            raise VerificationFailed("Not checked: it rests on the log, which did not pass.")
+        said, facts = self._examination.revocations(), self._examination
+        job, carried = facts.job, facts.revoked
+        later = [
+            f"{member} ({when})" for each, member, when in self._known.revoked if each == job and member not in carried
+        ]
+        if later:
+            return f"{said} Since then, by the log that was read: taken back by {', '.join(later)}."
+        if self._known.read_up_to:
+            return f"{said} No other is known {self._known.read_up_to}."
+        return said
 
     def _check_model(self) -> str:
         state = self._examination.facts().state

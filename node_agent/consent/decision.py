@@ -10,7 +10,8 @@ from typing import Final
 
 from federation.catalogue import entry as catalogue
 from federation.catalogue.matching import choose, told
-from federation.errors import BudgetExhausted, InvalidManifest, PolicyDenied
+from federation.errors import BudgetExhausted, FederationError, InvalidManifest, PolicyDenied
+from federation.governance.charter import AUDIENCES
 from federation.identity.consent import BY_RULE, Binding, Consent, Given
 from federation.identity.roll import Roll
 from federation.manifest.binding import binding_of
@@ -24,6 +25,10 @@ from node_agent.runner.runtime import runtime_digest
 from node_agent.settings import DataSet, budget_around
 
 VALID: Final = timedelta(days=30)
+MOST_OF_ONE: Final = 16 << 10
+"""bytes of an entry in a consent; a longer one goes without its columns"""
+MOST_DESCRIBED: Final = 128 << 10
+"""bytes of all entries in a consent"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +127,31 @@ def bound(manifest: Manifest, names: tuple[str, ...], verdict: bytes, at: Situat
     )
 
 
+def described(manifest: Manifest, binds: Binding, at: Situation) -> tuple[bytes, ...]:
+    """What goes with a consent into the job's release: of each data set that it binds the lab's published entry.
+
+    Not of data that have changed since they were published; and where the release is for the public, only what the lab lets go
+    there.
+    """
+    charter = at.roll.charter.audience
+    audience = min((charter, manifest.spec.release.audience or charter), key=AUDIENCES.index)
+    try:
+        published = {entry.name: entry for entry in at.published()}
+    except FederationError:  # a damaged file: the catalogue stops and says so, and no job waits for it
+        return ()
+    kept: list[bytes] = []
+    for name, version in binds.data:
+        entry = published.get(name)
+        if entry is None or entry.version not in {None, version.hex()} or (audience == "public" and not entry.releases):
+            continue
+        data = entry.canonical
+        if len(data) > MOST_OF_ONE:  # its columns are most of it
+            data = entry.model_copy(update={"columns": None}).canonical
+        if sum(map(len, kept)) + len(data) <= MOST_DESCRIBED:
+            kept.append(data)
+    return tuple(kept)
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """What the rules say. Where a person must decide, ``consent`` is what this lab signs when that person says yes."""
@@ -187,6 +217,7 @@ def weigh(
         expires=(until or at.now + VALID).replace(microsecond=0),
         binds=binds,
         given=given,
+        described=() if binds is None else described(manifest, binds, at),
     )
     asks = verdict.reasons if verdict.needs_person and consent.granted else ()
     return Decision(consent, asks, verdict.deputies)
@@ -195,4 +226,4 @@ def weigh(
 def denied(consent: Consent, reason: str, given: Given) -> Consent:
     """In the place of what the rules would allow: a person, or the passing of time, said no. What the rules deny they deny."""
     reasons = (reason,) if consent.granted else (*consent.reasons, reason)
-    return replace(consent, granted=False, reasons=reasons, weight=0, binds=None, given=given)
+    return replace(consent, granted=False, reasons=reasons, weight=0, binds=None, given=given, described=())

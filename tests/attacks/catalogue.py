@@ -26,6 +26,7 @@ DROPOUTS: Final = _S + "dropouts.py"
 PRIVACY: Final = _A + "privacy.py"
 FIGURES: Final = _A + "figures.py"
 RELEASES: Final = _A + "releases.py"
+PROOFS: Final = _A + "release_proofs.py"
 UNOPENED: Final = _A + "unopened_cohorts.py"
 WIRE: Final = "tests/e2e/test_hostile_coordinator.py"
 LIAR: Final = "tests/e2e/test_hostile_member.py"
@@ -37,6 +38,7 @@ ASSEMBLY: Final = "tests/unit/coordinator/test_assembly.py"
 DECIDED: Final = "tests/e2e/test_governance.py"
 YAML: Final = _A + "yaml_documents.py"
 LOG: Final = _A + "rewritten_log.py"
+RECALLS: Final = "tests/unit/client/test_recalls.py"
 WITNESS: Final = "tests/e2e/test_public_log.py"
 NODE_WITNESS: Final = "tests/unit/agent/test_witness.py"
 AWAITED: Final = "tests/simulation/test_awaited_entries.py"
@@ -478,6 +480,27 @@ ATTACKS: Final[tuple[Attack, ...]] = (
         _at(NODE_WITNESS, "an_entry_that_the_coordinator_leaves_out_is_missed")
         + _at(AUDITING, "what_a_home_has_signed_must_be_in_the_log")
         + _at(AWAITED, "every_member_awaits_rosters_rounds_and_states_and_the_log_has_them"),
+    ),
+    Attack(
+        58, "sovereignty", "a release with proofs of another log, of a fork, of a head that nobody cosigned, or of other documents",
+        "its log check fails with which of these it is; a reader's own copy of the log tells a fork that was cosigned, too",
+        _at(
+            PROOFS, "a_release_with_proofs_of_another_log", "a_release_with_proofs_of_a_log_that_no_charter_names",
+            "a_release_with_proofs_of_a_fork",
+            "cosignatures_of_strangers_and_of_one_twice_count_for_nothing", "a_release_without_its_proofs",
+            "an_entry_that_is_missing_or_about_another_document", "entries_in_another_order",
+            "an_excerpt_that_begins_after_the_submission_or_before", "nothing_is_made_that_would_not_pass",
+        )
+        + _at(RECALLS, "proofs_of_a_fork_of_the_log_fail_against_the_readers_copy"),
+    ),
+    Attack(
+        59, "sovereignty", "a release hides that a consent was taken back, that its job was stopped, or that it was withheld",
+        "the log in it is whole from the submission to a cosigned head: what stands there cannot be left out",
+        _at(
+            PROOFS, "a_revocation_that_the_log_holds_is_hidden_from_the_release",
+            "a_revocation_of_another_consent_job_or_member_is_none",
+            "a_member_that_took_its_consent_back_counts_in_no_later_round", "what_ended_the_job_or_its_release_in_the_log",
+        ),
     ),
 )  # fmt: skip
 

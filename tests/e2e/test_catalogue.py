@@ -46,6 +46,13 @@ def test_labs_with_other_names_for_their_data_train_one_job_by_its_schema(four: 
         assert answer_of(four, member, job).data_set == table_of(member)
     found = four.model(job.name)["vector"]
     assert abs(found - plain_average(3, 4)).max() < 3 * 2.0**-11
+    release = four.folder / f"release-{job.name}"
+    config = json.loads((release / "config.json").read_text())
+    shown = {each["member"]: each["entry"] for each in asked(four, "get", "datasets")}
+    assert {name: member["described"] for name, member in config["members"].items()} == {
+        name: [shown[name]] for name in ALL
+    }
+    assert "schema readings/1; " in (release / "README.md").read_text()
 
 
 def test_who_does_not_fit_says_what_did_not_fit_and_no_more(four: Runs) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 
@@ -30,6 +31,46 @@ def test_a_job_of_five_lines_becomes_a_verified_release(three: Runs) -> None:
     config = json.loads((release / "config.json").read_text())
     assert config["job"] == {"name": job.name, "digest": job.digest.hex(), "lead": "lead"}
     assert config["cohorts"] == {str(number): ["ar", "be", "ch"] for number in range(1, 6)}
+
+
+def test_a_stranger_is_told_each_thing_that_was_checked(three: Runs) -> None:
+    """With nothing but the folder and a roll: no home, no network. What the log proves is among it."""
+    job = three.run(three.document("walked"))
+    release = three.release(job.name)
+    shown = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "coordinator.client.main",
+            "verify",
+            release,
+            "--roll",
+            three.local.folder / "roll.json",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PATH": os.environ["PATH"], "CONCORD_HOME": "/nowhere"},
+    ).stdout
+    heading, *rows = shown.splitlines()
+    assert heading.split() == ["RESULT", "CHECK", "DETAIL"]
+    told = {row.split()[1]: row.split(None, 2)[2] for row in rows}
+    assert list(told) == [
+        "listing", "files", "roll", "manifest", "task", "roster", "consents", "rounds", "gates", "approval", "log",
+        "revocations", "state", "model", "config", "card", "bom", "statement", "recall",
+    ]  # fmt: skip
+    assert {row.split()[0] for row in rows} == {"ok"}
+    assert (
+        "holds, with these very digests, the job's submission, 3 consents, 1 roster, the cohort and the model of"
+        in told["log"]
+    )
+    config = json.loads((release / "config.json").read_text())
+    assert len(config["log"]["witnesses"]) >= 2
+    assert (
+        f"{', '.join(config['log']['witnesses'])} cosigned that head, and 2 of the last roster's 3 must have"
+        in told["log"]
+    )
+    assert "no member of a roster took its consent back" in told["revocations"]
 
 
 def test_a_release_with_one_altered_byte_does_not_verify(three: Runs) -> None:

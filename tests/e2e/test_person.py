@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -174,6 +175,13 @@ def test_a_member_that_takes_its_consent_back_is_out_and_the_others_finish(perso
     assert f"{name}  {job.digest.hex()[:12]}  lead lead  revoked\n" in listed
     assert "    revoked: a patient withdrew\n" in listed
     refused(node(person, "revoke", "nothing", "--reason", "x"), NotFound, "concord-node consents")
+    release = person.release(name)  # which verifies it
+    assert (release / "revocations" / "de.json").read_bytes() == envelope
+    assert re.search(
+        r"ok +revocations .* these and no others took their consent back: de \(consent revoked by the lab \(officer\) at .*\) "
+        r"before round [1-9] closed, and counts in none after it\.",
+        said("concord", "verify", release, "--roll", person.local.folder / "roll.json").out,
+    )
 
 
 def test_a_revoked_consent_does_not_come_back_by_a_restart(person: Runs) -> None:

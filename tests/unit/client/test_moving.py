@@ -60,7 +60,7 @@ def test_a_release_is_fetched_whole(
     publishing: Coordinator, home: Home, release: dict[str, bytes], tmp_path: Path
 ) -> None:
     folder = tmp_path / "deep" / "release"
-    assert done(fetched(home, folder)).out == f"{folder}: 17 checks ok\n"
+    assert done(fetched(home, folder)).out == f"{folder}: 19 checks ok\n"
     assert tree(folder) == release
     assert not folder.with_name("release.part").exists()
 
@@ -191,7 +191,7 @@ def test_the_installed_command_fetches_and_verifies(
 ) -> None:
     words = ("release", "fetch", "digits", "--out", "release", "--home", home.path)
     answer = done(typed("concord", *words, folder=tmp_path))
-    assert (answer.out, answer.err) == ("release: 17 checks ok\n", "")
+    assert (answer.out, answer.err) == ("release: 19 checks ok\n", "")
     assert tree(tmp_path / "release") == release
 
 

@@ -1,15 +1,18 @@
 """`concord verify` with recalls and a copy of the log: what it was shown decides, and it says how far it has looked."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
+from federation.audit.checkpoint import log_key
 from federation.audit.entry import entry_of
 from federation.errors import NotFound, VerificationFailed
+from federation.identity.keys import SigningKey
 from federation.releases.recall import encode_recall
 from tests.unit.audit.logs import NOW, MadeLog, some_entries
 from tests.unit.client.typed import concord, done, refused, told_of
-from tests.unit.releases.released import trained, whole
+from tests.unit.releases.released import LOG_KEY, trained, whole
 
 
 @pytest.fixture
@@ -28,9 +31,15 @@ def copied(log: MadeLog, folder: Path) -> Path:
     return folder
 
 
-def log_of(*recalled: bytes) -> MadeLog:
+def log_of(*recalled: bytes, revoked: str = "") -> MadeLog:
+    """What the release's own log has become since, with recalls, and a consent that was taken back."""
+    world = trained()
+    with TemporaryDirectory() as folder:
+        before = world.entries(world.inputs(Path(folder)))
     said = [entry_of("recall", f"job={'ab' * 32} release={each.hex()}", b"\1" * 32, NOW) for each in recalled]
-    return MadeLog([*some_entries(5), *(entry.encode() for entry in said), *some_entries(2)])
+    said += [entry_of("revocation", f"{world.job.digest.hex()} {revoked} node", b"\2" * 32, NOW)] if revoked else []
+    entries = [*before, *(entry.encode() for entry in said), *some_entries(2)]
+    return MadeLog(entries, federation="health", signing=LOG_KEY)
 
 
 def test_a_recall_that_is_shown_fails_with_who_and_when(release: Path, tmp_path: Path) -> None:
@@ -52,7 +61,33 @@ def test_a_recall_in_the_log_fails_and_a_log_without_one_says_up_to_where(releas
     assert "The public log holds a recall of this release, of 2027-01-15 08:00 UTC" in answer.out
     silent = copied(log_of(bytes(32)), tmp_path / "silent")
     said = done(concord("verify", release, "--log", silent)).out
-    assert "is known as of the head of 8 entries of concord/atlas" in said
+    assert "is known as of the head of 22 entries of concord/health" in said
+    assert "The copy of the log that was read has the same history at 19 entries." in said
+
+
+def test_a_consent_that_was_taken_back_after_the_release_is_told(release: Path, tmp_path: Path) -> None:
+    said = done(concord("verify", release, "--log", copied(log_of(revoked="m2"), tmp_path / "log"))).out
+    assert "Since then, by the log that was read: taken back by m2 (2027-01-15 08:00 UTC)." in said
+
+
+def test_proofs_of_a_fork_of_the_log_fail_against_the_readers_copy(release: Path, tmp_path: Path) -> None:
+    """Signed with the same key, and cosigned: the copy of a reader who was shown the other history tells them apart."""
+    other = log_of()
+    forked = MadeLog([*other.entries[:7], *some_entries(20)], federation="health", signing=LOG_KEY)
+    answer = told_of(concord("verify", release, "--log", copied(forked, tmp_path / "log")), VerificationFailed, "log")
+    assert "The proofs are of a fork: the copy of the log that was read has another history at 19 entries" in answer.out
+    shorter = MadeLog(other.entries[:3], federation="health", signing=LOG_KEY)
+    said = done(concord("verify", release, "--log", copied(shorter, tmp_path / "early"))).out
+    assert "ends at 3 entries, before the job" in said
+
+
+def test_proofs_of_another_log_fail_against_the_readers_key(release: Path, tmp_path: Path) -> None:
+    keys = {"own": LOG_KEY, "other": SigningKey.generate()}
+    for name, key in keys.items():
+        (tmp_path / name).write_text(f"{log_key('health', key.public)}\n")
+    assert "is the one that was given" in done(concord("verify", release, "--log-key", tmp_path / "own")).out
+    answer = told_of(concord("verify", release, "--log-key", tmp_path / "other"), VerificationFailed, "log")
+    assert "The proofs are of another log" in answer.out
 
 
 def test_a_log_whose_recall_was_taken_out_does_not_check(release: Path, tmp_path: Path) -> None:

@@ -47,14 +47,14 @@ def failed_checks(answer: Said) -> list[str]:
 
 def test_a_good_release_passes_and_says_where_trust_begins(release: Path, made: Path) -> None:
     answer = done(concord("verify", release))
-    assert answer.err == f"{release}: 17 checks ok, beginning at the roll in the folder\n"
+    assert answer.err == f"{release}: 19 checks ok, beginning at the roll in the folder\n"
     assert "No roll of yours was given" in answer.out
     known = done(concord("verify", release, "--roll", made / "roll.json"))
-    assert known.err == f"{release}: 17 checks ok\n"
+    assert known.err == f"{release}: 19 checks ok\n"
     assert "is the one you trust" in known.out
     heading, *rows = known.out.splitlines()
     assert heading.split() == ["RESULT", "CHECK", "DETAIL"]
-    assert len(rows) == 17
+    assert len(rows) == 19
     assert all(row.startswith("ok ") and row[heading.index("DETAIL") - 1] == " " for row in rows)
 
 
@@ -214,7 +214,7 @@ def test_a_roll_that_is_none_is_the_readers_error(release: Path, tmp_path: Path)
 
 def test_the_installed_command_verifies(release: Path, tmp_path: Path) -> None:
     answer = done(typed("concord", "verify", "release", folder=tmp_path))
-    assert answer.err == "release: 17 checks ok, beginning at the roll in the folder\n"
+    assert answer.err == "release: 19 checks ok, beginning at the roll in the folder\n"
     flip(release / "model.safetensors", -1)
     answer = typed("concord", "verify", "release", folder=tmp_path)
     assert answer.code == 6

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from functools import cache, partial
@@ -15,6 +15,10 @@ from typing import Any
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from federation.audit.checkpoint import Checkpoint, cosign, log_key, origin_of, sign_head, witness_key
+from federation.audit.entry import entry_of
+from federation.audit.excerpt import Excerpt
+from federation.audit.tree import Frontier, leaf_hash
 from federation.governance.ballot import decision_bytes
 from federation.governance.charter import Action, Charter, Quorum
 from federation.governance.proposal import Proposal, Vote, read_proposal, seal_proposal, seal_vote
@@ -22,6 +26,7 @@ from federation.identity.consent import Consent, seal_consent
 from federation.identity.credential import NodeCredential, node_request, sign_credential, verify_credential
 from federation.identity.envelope import seal
 from federation.identity.keys import SigningKey
+from federation.identity.revocation import Revocation, consent_digest, seal_revocation
 from federation.identity.roll import Roll, RollLead, RollMember, draft_roll
 from federation.manifest.bundle import app_info, pack
 from federation.manifest.manifest import Manifest, open_manifest, seal_manifest
@@ -31,6 +36,7 @@ from federation.releases.listing import LISTING, STATEMENT, Content, seal_listin
 from federation.releases.statement import seal_statement, statement_of
 from federation.sealing import release_purpose, salt_of, wrap
 from federation.sealing import seal as seal_file
+from federation.secagg import codec
 from federation.secagg.events import (
     ComputeInitialState,
     Roster,
@@ -43,7 +49,7 @@ from federation.secagg.events import (
 )
 from federation.secagg.figures import public_words
 from federation.secagg.member import Me, MemberMachine
-from federation.secagg.messages import Announcement, Sealing
+from federation.secagg.messages import Announcement, Certificate, Receipt, Sealing
 from federation.secagg.parameters import Quorums
 from federation.weights.layout import Layout
 from federation.weights.outer_step import initial_state
@@ -69,6 +75,9 @@ ARRAYS = {
     "seen": np.array([7], dtype=np.int64),
 }
 RELEASE_KEY = SigningKey.generate()
+LOG_KEY = SigningKey.generate()
+LOGGED = 1_770_000_000
+"""when the log's entries were written, in seconds since 1970"""
 
 
 def identity(name: str) -> SigningKey:
@@ -173,6 +182,8 @@ class Training(World):
 
     def figures_of(self, index: int) -> dict[str, float]:
         own = {"evaluate/accuracy": 0.25 + 0.125 * index, "evaluate/hits/0": 0.25, "evaluate/hits/1": 0.5}
+        own |= {"evaluate/seen/0": 0.5, "evaluate/seen/1": 0.5, "evaluate/exposure": 1.5}
+        own |= {"evaluate/in/0": 0.5, "evaluate/in/1": 0.5, "evaluate/out/0": 0.25, "evaluate/out/1": 0.75}
         return {**super().figures_of(index), **own}
 
     def consent(self, name: str, **changes: Any) -> bytes:
@@ -264,7 +275,66 @@ class Training(World):
         return Quorums.of(len(self.names))
 
     def release(self, folder: Path, **changes: Any) -> dict[str, Content]:
-        return build_release(**{**self.inputs(folder), **changes})
+        values = {**self.inputs(folder), **changes}
+        if "log" not in values:
+            values["log"] = self.excerpt(self.entries(values)).encode()
+        return build_release(**values)
+
+    def entries(self, values: Mapping[str, Any]) -> list[bytes]:
+        """What a coordinator would have written to the log of a job with these documents, after what was there before."""
+        job, said = self.job.digest.hex(), []
+
+        def note(kind: str, subject: str, document: bytes | None) -> None:
+            digest = None if document is None else hashlib.sha256(document).digest()
+            said.append(entry_of(kind, subject, digest, LOGGED + len(said)).encode())
+
+        for place in range(5):
+            note("enrolment", f"node m{place} node", b"%d" % place)
+        note("submission", job, self.job.envelope)
+        note("submission", "cd" * 32, b"another job")
+        for name, envelope in values["consents"].items():
+            note("consent", f"{job} {name} node granted", envelope)
+        note("job-state", f"{job} running", None)
+        for epoch, (_roster, certificate) in enumerate(values["rosters"], start=1):
+            note("roster", f"{job} {epoch}", codec.encode(certificate, RosterCertificate))
+        for each in values["rounds"]:
+            closed = codec.encode(each.certificate, Certificate)
+            note("round-closed", f"{job} {each.round} {each.attempt} closed", closed)
+            note("certificate", f"{job} {each.round}", codec.encode(each.receipts, tuple[Receipt, ...]))
+        for name, envelope in (values.get("revocations") or {}).items():
+            note("revocation", f"{job} {name} node", envelope)
+        if (decision := values.get("decision")) is not None:
+            note("release", f"job={job} release={self.subject.hex()} state=approved", decision)
+        note("submission", "ef" * 32, b"a third job")
+        return said
+
+    def excerpt(
+        self,
+        entries: Sequence[bytes],
+        *,
+        witnesses: Sequence[str] | None = None,
+        key: SigningKey = LOG_KEY,
+        federation: str = "",
+        first: int = 5,
+    ) -> Excerpt:
+        """``witnesses``: members whose nodes have cosigned; None: all."""
+        name = federation or self.terms.federation
+        tree = Frontier()
+        for number, entry in enumerate(entries):
+            if number == first:
+                before = tree
+            tree = tree.append(leaf_hash(entry))
+        checkpoint = Checkpoint(origin_of(name), tree.size, tree.root())
+        lines = [
+            cosign(checkpoint, witness_key(name, member, "node", b"").name, identity(member), LOGGED + 500)
+            for member in (self.names if witnesses is None else witnesses)
+        ]
+        note = sign_head(checkpoint, key, LOGGED + 400) + b"".join(lines)
+        return Excerpt(log_key(name, key.public), first, before.peaks, tuple(entries[first:]), note)
+
+    def revocation(self, name: str, consent: bytes, **changes: Any) -> bytes:
+        said = Revocation(self.job.digest, consent_digest(consent), name, "node", "person", "officer", NOW)
+        return seal_revocation(replace(said, **changes), identity(name))
 
 
 def trained(

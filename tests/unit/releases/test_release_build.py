@@ -3,6 +3,7 @@
 import copy
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +11,18 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from federation.audit.checkpoint import log_key
 from federation.errors import FederationError, VerificationFailed
 from federation.governance.history import extended
 from federation.identity.envelope import seal
+from federation.identity.fields import moment_text
 from federation.identity.keys import SigningKey
 from federation.identity.roll import draft_roll
 from federation.releases.listing import FIXED, LISTING, MODEL, OPEN, STATE
 from federation.releases.verify import verify, verify_folder
 from federation.weights.state import SCALES, WEIGHTS, write_state
 from federation.weights.tensors import write_arrays
-from tests.unit.releases.released import JOB, Training, founded, trained, whole
+from tests.unit.releases.released import JOB, LOG_KEY, LOGGED, Training, founded, trained, whole
 
 
 def test_what_is_built_verifies(tmp_path: Path) -> None:
@@ -59,7 +62,20 @@ def test_config_says_what_was_trained_by_whom_and_how_it_went(tmp_path: Path) ->
     world = trained()
     config = json.loads(whole(world.release(tmp_path))["config.json"])
     assert config["job"] == {"name": "digits", "digest": world.job.digest.hex(), "lead": "lead"}
-    assert config["members"]["m2"] == {"node": "node", "jurisdiction": "DE", "dataSet": "digits", "weight": 2}
+    assert config["members"]["m2"] == {
+        "node": "node",
+        "jurisdiction": "DE",
+        "dataSet": "digits",
+        "weight": 2,
+        "consent": {"issued": "2026-01-31T12:00:00Z", "expires": "2026-02-01T12:00:00Z", "ended": None},
+    }
+    assert config["log"] == {
+        "key": str(log_key("health", LOG_KEY.public)),
+        "first": 5,
+        "size": 19,
+        "time": moment_text(datetime.fromtimestamp(LOGGED + 400, UTC)),
+        "witnesses": ["m1", "m2", "m3"],
+    }
     assert config["cohorts"] == {"1": ["m1", "m2", "m3"], "2": ["m1", "m2", "m3"], "3": ["m1", "m2", "m3"]}
     assert config["metrics"]["3"]["train/loss"] == pytest.approx((0.25 + 2 * 0.5 + 4 * 0.75) / 7)
     assert config["model"]["stateDigest"] == world.final.digest().hex()

@@ -1,14 +1,22 @@
 """Every byte of what is signed, and every way to spoil a folder: nothing passes, and nothing crashes."""
 
+import base64
+import json
 import os
 import random
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 
+from federation.catalogue.entry import Entry
 from federation.errors import FederationError
+from federation.identity.consent import BY_RULE, Binding, Outputs
+from federation.identity.envelope import canonical
+from federation.identity.keys import SigningKey
 from federation.identity.roll import Roll
 from federation.manifest.manifest import open_manifest
 from federation.releases.listing import (
@@ -25,16 +33,30 @@ from federation.releases.listing import (
     STATE,
     STATEMENT,
     open_listing,
+    seal_listing,
 )
+from federation.releases.statement import seal_statement
 from federation.releases.verify import verify, verify_folder
-from tests.unit.releases.released import VOTED, Files, founded, relisted, trained, whole
+from tests.unit.identity.parties import CREATED
+from tests.unit.releases.released import VOTED, Files, Training, founded, relisted, trained, whole
 
 
 @cache
 def _released() -> Files:
+    """With a file of every kind: a vote, and a consent that was taken back after the last round."""
     with TemporaryDirectory() as folder:
         world = trained(charter=VOTED)
-        return whole(world.release(Path(folder), decision=world.decided("m1", "m2")))
+        consents = {name: world.consent(name) for name in world.names} | {"m3": described(world, "m3")}
+        revocations = {"m3": world.revocation("m3", consents["m3"])}
+        decision = world.decided("m1", "m2")
+        return whole(world.release(Path(folder), decision=decision, consents=consents, revocations=revocations))
+
+
+def described(world: Training, name: str) -> bytes:
+    """A consent as nodes give it: it binds a version, and describes it."""
+    binds = Binding((("digits", bytes(32)),), bytes(32), bytes(32), (), Outputs("sum", "", ()), b"")
+    entry = Entry(name="digits", title="Scans of digits", size=128, version=bytes(32).hex())
+    return world.consent(name, binds=binds, given=BY_RULE, described=(entry.canonical,))
 
 
 def released() -> Files:
@@ -67,10 +89,85 @@ def test_every_single_byte_of_a_signed_document_counts(path: str) -> None:
 def test_bytes_of_every_file_count_whoever_signs_list_and_statement_anew() -> None:
     draw, files = random.Random(53), released()
     for path in sorted(set(files) - {LISTING, STATEMENT}):
-        for place in {0, len(files[path]) - 1, *draw.sample(range(len(files[path])), 3)}:
+        for place in {0, len(files[path]) - 1, *draw.sample(range(len(files[path])), 6)}:
             altered = bytearray(files[path])
             altered[place] ^= 1 << draw.randrange(8)
             assert failed(relisted(files | {path: bytes(altered)})), (path, place)
+
+
+def places_of(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """Every field of a document, and the first and last item of every list."""
+    yield path
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from places_of(inner, (*path, name))
+    elif isinstance(value, list) and value:
+        for number in sorted({0, len(value) - 1}):
+            yield from places_of(value[number], (*path, number))
+
+
+def alterations(document: Any, path: tuple[str | int, ...]) -> Iterator[Any]:
+    """The document with another value there; where it holds others, also with all of it gone."""
+    for changed in (True, False):
+        copy = json.loads(json.dumps(document))
+        *way, last = path
+        holder = copy
+        for name in way:
+            holder = holder[name]
+        if not changed and not isinstance(holder[last], list | dict):
+            continue
+        if changed:
+            holder[last] = other(holder[last])
+        else:
+            del holder[last]
+        yield copy
+
+
+def other(value: Any) -> Any:
+    if isinstance(value, bool) or value is None:
+        return 1 if value is None else not value
+    if isinstance(value, str):
+        return value[:-1] + ("1" if value.endswith("0") else "0") if value else "0"
+    if isinstance(value, list | dict):
+        return {**value, "more": 0} if isinstance(value, dict) else [*value, value[0] if value else "0"]
+    return value + 1
+
+
+def kind_of(path: tuple[str | int, ...]) -> tuple[str, ...]:
+    return tuple("*" if isinstance(each, int) else each for each in path)
+
+
+def test_every_field_of_every_document_counts_whoever_signs_list_and_statement_anew() -> None:
+    """In canonical JSON again, so that it is the value which counts. One place of each kind: rounds are alike, consents too."""
+    files, tried, seen = released(), 0, set()
+    for name in sorted(set(files) - {LISTING, STATEMENT}):
+        try:
+            document = json.loads(files[name])
+        except ValueError:
+            continue
+        kinds = {kind_of(path): path for path in places_of(document) if path}
+        new = {kind: path for kind, path in kinds.items() if (name.partition("/")[0], kind) not in seen}
+        seen |= {(name.partition("/")[0], kind) for kind in new}
+        for path in new.values():
+            for altered in alterations(document, path):
+                tried += 1
+                assert failed(relisted(files | {name: canonical(altered)})), (name, path)
+    assert tried > 200
+
+
+def test_every_field_of_the_statement_counts_whoever_signs_it() -> None:
+    files, key = released(), SigningKey.generate()
+    said = json.loads(base64.b64decode(json.loads(files[STATEMENT])["payload"]))
+    rest = {path: data for path, data in files.items() if path not in (LISTING, STATEMENT)}
+    assert not failed(sealed_by(rest, canonical(said), key)), "whoever signs it"
+    for path in {kind_of(path): path for path in places_of(said) if path}.values():
+        for altered in alterations(said, path):
+            assert "statement" in failed(sealed_by(rest, canonical(altered), key)), path
+
+
+def sealed_by(rest: Files, statement: bytes, key: SigningKey) -> Files:
+    whole_release = rest | {STATEMENT: seal_statement(statement, key)}
+    return whole_release | {LISTING: seal_listing(whole_release, CREATED, key)}
 
 
 def test_a_file_removed_renamed_cut_emptied_or_grown() -> None:
