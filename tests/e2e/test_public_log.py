@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from coordinator.audit.keys import make_log_key
 from coordinator.client import audit_source
 from coordinator.client.sdk import Federation
+from coordinator.settings import Home as CoordinatorHome
+from coordinator.settings import write_private
 from examples.local_federation import LocalFederation
 from federation.audit.entry import SHAPES, open_entry
 from federation.audit.tiles import Part, decode_bundle
@@ -262,3 +265,31 @@ def test_log_key_swapped_by_the_coordinator(lying: Runs) -> None:
         "named by the members' charter since version 1"
         in said("concord-node", "witness", "show", "--home", lying.local.nodes["ar"].home).out
     )
+
+
+def test_a_vote_changes_the_key_and_every_node_goes_on_with_the_same_tree(lying: Runs) -> None:
+    """Two of three members name another key; the coordinator starts again with it, on its database."""
+    local, home = lying.local, CoordinatorHome(lying.local.coordinator.home)
+    local.login_officer("ar")
+    local.login_officer("be")
+    next_home = CoordinatorHome(lying.folder / "next")
+    key = make_log_key(next_home, "lying")
+    before = shown(local.nodes["ch"].home)
+    proposal = local.officer("ar", "propose", "coordinator", "--log-key", next_home.log_key).strip()
+    for officer in ("ar", "be"):
+        local.officer(officer, "vote", proposal[:12], "yes")
+    eventually(lambda: all(shown(node.home)["charterKey"] == str(key) for node in local.nodes.values()))
+    local.coordinator.stop()
+    home.key("log").unlink()
+    write_private(home.key("log"), next_home.read_key("log"))
+    local.coordinator.start()
+    local.coordinator.wait_ready()
+    eventually(lambda: all(shown(node.home)["key"] == str(key) for node in local.nodes.values()), seconds=60)
+    for node in local.nodes.values():
+        document = shown(node.home)
+        assert (document["stopped"], document["size"] >= before["size"]) == (None, True)
+    assert lying.run(lying.document("rekeyed", rounds=1)).state == "finished"
+    local.officer("ar", "roll", "fetch")
+    document = verified(lying, "--home", local.officer_home("ar"))
+    assert document["keyIs"] == "named by the members' charter since version 2 of the roll"
+    assert any("has signed: votes" in sentence for sentence in document["checks"])
