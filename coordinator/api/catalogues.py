@@ -14,7 +14,7 @@ from coordinator.catalogue.shelf import Shelf
 from coordinator.registry.enrolment import Registry
 from federation.v1 import catalogue_pb2, catalogue_pb2_grpc
 
-CALLERS: Final = ("node", "lead", "operator")
+CALLERS: Final = ("node", "lead", "officer", "operator")
 
 
 @dataclass(frozen=True, slots=True)
