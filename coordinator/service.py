@@ -111,7 +111,9 @@ async def serve(home: Home, settings: Settings) -> None:
     named = _named_log_key(registry)
     signer = log_signer(home, settings.federation, database, named)
     if named is None:
-        log.warning("log.key-unnamed", hint="The members name the log's key: concord propose coordinator --log-key log.key.pub")
+        log.warning(
+            "log.key-unnamed", hint="The members name the log's key: concord propose coordinator --log-key log.key.pub"
+        )
     halts = HaltDesk(database, registry, signer, time.time)
     book = LogBook(database, settings.federation, signer, registry.roll, time.time, settings.log_head_seconds)
     releases = ReleaseDesk(database, registry, Publisher(database, blobs, key, time.time, book.excerpt))

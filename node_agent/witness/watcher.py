@@ -153,7 +153,17 @@ class Witness:
         line = cosign(shown.checkpoint, self._own.name, self._me.key, int(now))
         self._send(rounds_pb2.NodeEvent(log_cosignature=audit_pb2.LogCosignature(size=shown.size, line=line)))
         self._blind_since, self._said_blind = now, False
-        await self._look_for_own(shown)
+        try:
+            await self._look_for_own(shown)
+        except VerificationFailed:
+            if (evidence := await self._second_look(key, shown)) is None:
+                raise
+            self._convict(evidence)
+
+    async def _second_look(self, key: VerifierKey, held: Head) -> Evidence | None:
+        """The log proved something else than it had just shown. If it has another head by now, that convicts it."""
+        answer = await _reached(self._calls.head(held.size))
+        return follow(key, held, self._signed(answer.head.note, key), answer.head.path)
 
     def _believed(self, named: str) -> VerifierKey:
         """The key that every head must be signed with: the charter's. Where it names none, what the coordinator named first."""

@@ -470,6 +470,23 @@ def test_what_was_said_for_a_job_that_is_over_is_waited_for_no_longer(node):
     assert [each.what for each in node.witness.notebook.state.expected] == ["approval"]
 
 
+def test_a_log_that_proves_from_another_history_than_it_showed_is_convicted_by_its_next_head(node):
+    """It stops lying to this node between the head and the proof: the proof alone would be the node's word."""
+    true = node.coordinator.log
+    true.entries.append(said(node, b"consent"))
+    node.witness.expect(b"consent", "consent")
+    node.coordinator.log = MadeLog([*true.entries[:-1], true.entries[0]], signing=true.signing)
+    answer = node.coordinator.prove
+
+    async def prove(document, size):
+        node.coordinator.log = true
+        return await answer(document, size)
+
+    node.coordinator.prove = prove
+    node.run()
+    assert node.evidence().finding == "two-roots"
+
+
 def test_a_false_proof_of_what_the_node_said_stops_it(node):
     node.witness.expect(b"consent", "consent", bytes.fromhex(JOB))
 
