@@ -2,7 +2,8 @@
 #
 #   make setup   the environment in .venv, locked by constraints.txt
 #   make demo    a federation of five members on this machine, start to verified release
-#   make prometheus  Debian's Prometheus with promtool, for tests, where it may be installed
+#   make observe a federation beside a real Prometheus: targets, rules, and every expression of every dashboard
+#   make prometheus  Debian's Prometheus with promtool, for tests and `make observe`, where it may be installed
 #   make postgresql  Debian's PostgreSQL, for tests, where it may be installed
 #   make test    every test            make check   style, types, import contracts, stubs, docs
 #   make images-test   the images' install steps, replayed, and both services from them (part of make test)
@@ -28,7 +29,7 @@ export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: setup sandbox prometheus postgresql demo heart test images-test soak check bench clean help
+.PHONY: setup sandbox prometheus postgresql demo observe heart test images-test soak check bench clean help
 .DEFAULT_GOAL := demo
 
 setup: $(STAMP) sandbox
@@ -51,7 +52,7 @@ sandbox:
 			echo "bubblewrap is not installed, so training runs without a sandbox. Install it: sudo apt-get install bubblewrap" >&2; \
 	}
 
-# For tests, which fail without it.
+# For tests and `make observe`, which fail without it.
 prometheus:
 	@command -v promtool >/dev/null 2>&1 || { \
 		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
@@ -77,6 +78,9 @@ postgresql:
 
 demo: setup
 	@exec $(BIN)/python -m examples.demo
+
+observe: setup prometheus
+	@exec $(BIN)/python -m examples.observe
 
 heart: setup
 	@test -n "$(DATA)" || { echo "Say where the four files of UCI Heart Disease are: make heart DATA=folder" >&2; exit 2; }

@@ -31,6 +31,7 @@ from coordinator.store.place import place_of
 from federation.audit.checkpoint import log_key
 from federation.audit.named_key import log_key_of
 from federation.errors import INTERRUPTED_EXIT_CODE, InvalidIdentity, InvalidUsage, NotFound, exit_code, told
+from federation.exposure import check_exposure
 from federation.identity.keys import SigningKey
 from federation.identity.names import checked_label
 from federation.identity.roll import Roll
@@ -42,6 +43,7 @@ UNNAMED: Final = (
     "The members name it by vote: concord propose coordinator --log-key log.key.pub"
 )
 EVERYWHERE: Final = frozenset({"0.0.0.0", "[::]", "*"})  # noqa: S104 - told apart, not listened on
+EXPOSED: Final = "Name 127.0.0.1 or a private address; for others see metrics_certificate in docs/how-to/observe.md."
 HomeOption = Annotated[
     Path, typer.Option("--home", help="The coordinator's home folder.", envvar="CONCORD_COORDINATOR_HOME")
 ]
@@ -69,6 +71,7 @@ def init(
     _checked_address(listen, "--listen")
     if metrics:
         _checked_address(metrics, "--metrics")
+        check_exposure(metrics, tls=False, setting="--metrics", hint=EXPOSED)
     if place.settings.exists():
         raise InvalidUsage(f"{home} is a coordinator's home already.", hint="Nothing was changed. Use another folder.")
     home.mkdir(parents=True, exist_ok=True, mode=0o700)

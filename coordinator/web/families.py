@@ -117,7 +117,7 @@ SURVEYED: Final = (
     ),
     Family("concord_job_roster_members", "gauge", "Members of the roster that stands.", ("job",)),
     Family("concord_job_present_members", "gauge", "Members of the roster that are connected.", ("job",)),
-    Family("concord_job_quorum_members", "gauge", "Members of the roster that must sign each step.", ("job",)),
+    Family("concord_job_quorum_members", "gauge", "Members of the roster that a round takes.", ("job",)),
     Family("concord_jobs_unlisted", "gauge", "Jobs under way beyond those that are listed by name."),
     Family(
         "concord_halt_orders", "gauge", "Orders that halt something now, by level.",

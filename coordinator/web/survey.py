@@ -184,7 +184,7 @@ def _of_job(case: Case) -> Iterator[tuple[str, tuple[str, ...], float]]:
         seated = {seat.member for seat in bench.seats}
         yield "concord_job_roster_members", (), len(seated)
         yield "concord_job_present_members", (), len(seated & present)
-        yield "concord_job_quorum_members", (), bench.quorums.q
+        yield "concord_job_quorum_members", (), max(bench.quorums.q, bench.quorums.m)
 
 
 def empty(family: Family) -> GaugeMetricFamily | CounterMetricFamily:

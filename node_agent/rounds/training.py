@@ -83,6 +83,8 @@ class Trainer:
             self._worker = await Worker.start(replace(self.spec, gpus=gpus) if gpus else self.spec)
             self.starts += 1
             self.count("worker_starts")
+            if self.starts > 1:
+                self.count("worker_restarts")
         return self._worker
 
     async def initial(self, snapshot: Path | None) -> ModelState:
@@ -155,7 +157,6 @@ class Trainer:
                 return await work()
             except Unavailable as error:
                 log.warning("worker.died", detail=error.message, start=start)
-                self.count("worker_restarts")
                 await self._end_worker()
         return await work()
 

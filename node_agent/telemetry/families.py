@@ -49,7 +49,7 @@ COUNTED: Final = {
     "transfers_resumed": "Transfers that went on where they had broken off.",
     "transfers_retried": "Transfers that were tried again.",
     "worker_starts": "Worker processes that were started.",
-    "worker_restarts": "Worker processes that were started since the one before had died.",
+    "worker_restarts": "Worker processes that took the place of one of the same job that had ended.",
 }
 """counters without labels, ``concord_node_<name>_total``"""
 

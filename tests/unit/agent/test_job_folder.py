@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import stat
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -336,13 +337,19 @@ def test_workers_of_two_jobs_see_different_gpus(files: JobFiles, monkeypatch: py
 
     monkeypatch.setattr(training, "Worker", SimpleNamespace(start=start))
     cards = (Gpu(0, "H100", 80 << 30), Gpu(1, "T4", 16 << 30))
+    counted: Counter[str] = Counter()
     spec = WorkerSpec(bundle=files.bundle, data_sets={}, scratch=files.scratch, log=files.task_log)
 
     async def story() -> None:
         node = Accelerators(lambda: cards)
         first, second = (
             Trainer(
-                manifest_of(PARTIES, f"{JOB}  resources: {{gpus: 1}}\n  rounds: {rounds}\n"), TERMS, files, spec, node
+                manifest_of(PARTIES, f"{JOB}  resources: {{gpus: 1}}\n  rounds: {rounds}\n"),
+                TERMS,
+                files,
+                spec,
+                node,
+                count=lambda name: counted.update((name,)),
             )
             for rounds in (1, 2)
         )
@@ -355,6 +362,7 @@ def test_workers_of_two_jobs_see_different_gpus(files: JobFiles, monkeypatch: py
 
     asyncio.run(story())
     assert seen == [(1,), (0,), (1,), (1,)]
+    assert counted == {"worker_starts": 4, "worker_restarts": 2}
 
 
 def test_a_worker_sees_its_job_s_data_and_folders_and_no_other(files: JobFiles, tmp_path: Path) -> None:

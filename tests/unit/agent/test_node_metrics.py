@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from functools import partialmethod
 from pathlib import Path
 from socketserver import BaseServer
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -24,7 +26,7 @@ from federation.policy.vocabulary import BY_NAME
 from federation.privacy.budget import Budget, Entry
 from node_agent.telemetry import server, survey
 from node_agent.telemetry.families import COUNTED, FAMILIES
-from node_agent.telemetry.gpus import Reading
+from node_agent.telemetry.gpus import Reading, readings
 from node_agent.telemetry.metrics import NodeMetrics
 from node_agent.telemetry.server import MetricsServer
 from node_agent.telemetry.survey import Log, Sources, Survey, Term, Workers
@@ -263,3 +265,51 @@ def test_an_address_that_cannot_be_listened_on_says_what_to_do(node: Node) -> No
             assert "node.yaml" in said.value.hint
     with served(node, taken) as again:
         assert get(f"{again}/healthz")[0] == 200
+
+
+class Fault(Exception):
+    """pynvml.NVMLError"""
+
+
+def nvml(**changes: Any) -> SimpleNamespace:
+    """The driver's library, as far as it is asked: two cards, of which the second does not tell how busy it is."""
+
+    def busy(card: int) -> SimpleNamespace:
+        if card == 1:
+            raise Fault
+        return SimpleNamespace(gpu=37)
+
+    calls: dict[str, Any] = {
+        "NVMLError": Fault,
+        "NVML_TEMPERATURE_GPU": 0,
+        "nvmlInit": lambda: None,
+        "nvmlShutdown": lambda: None,
+        "nvmlDeviceGetCount": lambda: 2,
+        "nvmlDeviceGetHandleByIndex": lambda index: index,
+        "nvmlDeviceGetMemoryInfo": lambda card: SimpleNamespace(total=100 << 30, used=card << 30),
+        "nvmlDeviceGetUtilizationRates": busy,
+        "nvmlDeviceGetTemperature": lambda card, sensor: 40 + card + sensor,
+    }
+    return SimpleNamespace(**{**calls, **changes})
+
+
+def test_cards_are_read_as_far_as_the_driver_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = tmp_path / "nvidiactl"
+    assert readings(driver) == (), "no driver, no question"
+    driver.touch()
+    monkeypatch.setitem(sys.modules, "pynvml", nvml())
+    assert readings(driver) == (
+        Reading(0, 0.37, 100 << 30, 0, 40.0),
+        Reading(1, None, 100 << 30, 1 << 30, 41.0),
+    )
+
+
+@pytest.mark.parametrize("name", ["nvmlInit", "nvmlDeviceGetCount"])
+def test_a_driver_that_is_broken_is_no_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    def fail() -> None:
+        raise Fault
+
+    driver = tmp_path / "nvidiactl"
+    driver.touch()
+    monkeypatch.setitem(sys.modules, "pynvml", nvml(**{name: fail}))
+    assert readings(driver) == ()

@@ -18,8 +18,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from prometheus_client import CollectorRegistry, Gauge
 
+from coordinator.main import app
 from coordinator.settings import Settings
 from coordinator.web import server as coordinators
+from examples.local_federation import run_command
 from federation.errors import InvalidUsage
 from federation.exposure import check_exposure
 from node_agent.telemetry import server as nodes
@@ -155,3 +157,10 @@ def test_half_of_the_papers_is_a_contradiction(tmp_path: Path) -> None:
     with pytest.raises(InvalidUsage, match="without TLS"):
         metrics_tls(NodeHome(tmp_path), NodeSettings(**names, metrics="0.0.0.0:9465"))
     assert metrics_tls(NodeHome(tmp_path), NodeSettings(**names, metrics="")) is None
+
+
+def test_a_home_that_would_not_start_is_not_made(tmp_path: Path) -> None:
+    with pytest.raises(InvalidUsage, match="without TLS") as said:
+        run_command(app, "init", "--home", tmp_path / "home", "--federation", "atlas", "--metrics", "0.0.0.0:9464")
+    assert "metrics_certificate" in said.value.hint
+    assert not (tmp_path / "home").exists()

@@ -148,6 +148,8 @@ def test_only_who_may_orders_and_lifts(database: Database) -> None:
 
 def test_answers_count_under_the_nodes_own_signature(database: Database) -> None:
     desk = opened(database)
+    took: list[float] = []
+    desk.carried_out = took.append
     signed = OFFICERS.order(Level.stop, member("ch"))
     desk.give(signed.envelope)
     streams = {name: desk.attend(name, f"{name}-1") for name in MEMBERS}
@@ -158,6 +160,7 @@ def test_answers_count_under_the_nodes_own_signature(database: Database) -> None
         desk.heard(streams[name], report)
 
     say("fr", OFFICERS.node_keys["fr"], "fr")
+    say("fr", OFFICERS.node_keys["fr"], "fr")
     say("ke", OFFICERS.node_keys["fr"], "ke")
     say("ke", OFFICERS.node_keys["ke"], "ch")
     say("ke", KEY, "ke")
@@ -165,6 +168,7 @@ def test_answers_count_under_the_nodes_own_signature(database: Database) -> None
     view = desk.view(signed.digest)
     assert [(answer.member, answer.node) for answer in view.answers] == [("fr", "fr-1")]
     assert {(each.member, bool(each.lease_ends)) for each in view.awaited} == {("ch", False), ("ke", True)}
+    assert took == [0.0], "what is said again counts once"
 
 
 def test_no_change_between_a_view_and_the_waiting_for_the_next_is_missed(database: Database) -> None:

@@ -22,6 +22,7 @@ from coordinator.web.families import FAMILIES, MOST_WORDS, OTHER, SURVEYED
 from coordinator.web.metrics import Metrics
 from coordinator.web.survey import JOBS_LISTED, Sources, Survey, Term
 from federation.governance.charter import MEMBER_METRICS, Charter
+from federation.secagg.parameters import Quorums
 from tests.unit.agent.test_node_metrics import NOW
 
 MEMBERS = ("br", "fr", "in", "jp")
@@ -89,7 +90,7 @@ class Coordinator:
 
     def case(self, name: str, state: str = "running") -> Any:
         seats = [SimpleNamespace(member=member) for member in MEMBERS]
-        bench = SimpleNamespace(seats=seats, quorums=SimpleNamespace(q=3))
+        bench = SimpleNamespace(seats=seats, quorums=Quorums.of(len(MEMBERS)))
         machine = SimpleNamespace(phase="collecting", present=("br", "fr", "zz"), bench=bench)
         manifest = SimpleNamespace(
             name=name,
@@ -234,6 +235,7 @@ def test_a_job_that_is_held_or_waits_for_a_vote_does_not_count_as_stalled(coordi
     assert found[progress] == 900
     assert found["concord_job_round_limit_seconds", (("job", "digits"),)] == 200
     assert found["concord_job_present_members", (("job", "digits"),)] == 2, "who is not on the roster does not count"
+    assert found["concord_job_quorum_members", (("job", "digits"),)] == 3
     assert found["concord_job_phase", (("job", "digits"), ("phase", "collecting"))] == 1
     case.state = "held"
     assert progress not in coordinator.series()

@@ -1,0 +1,1 @@
+"""`make observe`: a federation beside a real Prometheus."""
