@@ -4,53 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from coordinator.client.terminal import amount, as_yaml, data, fields, plain, table
-from coordinator.client.views import FederationState, Job, Round
+from coordinator.client.terminal import as_yaml, data, fields, plain, table
+from coordinator.client.views import NODE_HEADINGS, ROUND_HEADINGS, ROUND_NUMBERS, FederationState, Job, Jobs
 from federation.errors import FederationError
 from federation.identity.roll import Roll
 from federation.manifest.document import Recipient
 from federation.sealing import key_id_of
 from federation.secagg.parameters import Quorums
 
-ROUND_HEADINGS = ("ROUND", "PHASE", "COHORT", "LOSS", "ACCURACY", "UP", "SECONDS", "LOST")
-ROUND_NUMBERS = ("LOSS", "ACCURACY", "UP", "SECONDS")
-MINUTE = len("2026-01-31T12:00")
 
-
-def jobs_table(jobs: list[Job]) -> None:
-    table(
-        ("NAME", "STATE", "ROUNDS", "LEAD", "CREATED", "DIGEST", "REASON"),
-        [
-            (
-                job.name,
-                job.state,
-                f"{job.rounds_closed}/{job.rounds_total}",
-                job.lead,
-                job.created[:MINUTE].replace("T", " "),
-                job.digest.hex()[:12],
-                job.reason,
-            )
-            for job in jobs
-        ],
-    )
+def jobs_table(jobs: Jobs) -> None:
+    table(Jobs.HEADINGS, jobs.rows())
 
 
 def nodes_table(state: FederationState) -> None:
-    table(
-        ("MEMBER", "NODE", "JURISDICTION", "STATE", "CONNECTED", "ROLL", "OFFERS"),
-        [
-            (
-                node.member,
-                node.node,
-                node.jurisdiction,
-                node.state,
-                "yes" if node.connected else "no",
-                str(node.roll or "-"),
-                node.offer.words,
-            )
-            for node in state.nodes
-        ],
-    )
+    table(NODE_HEADINGS, [node.row for node in state.nodes])
 
 
 def members_table(roll: Roll) -> None:
@@ -93,21 +61,6 @@ def leads_of(roll: Roll, member: str) -> list[str]:
     return [lead.id + ("" if lead.active else " (suspended)") for lead in own]
 
 
-def round_row(item: Round, rounds_total: int) -> tuple[str, ...]:
-    """The round after the last one moves no model: it evaluates the final one."""
-    number = "final" if item.round > rounds_total else str(item.round)
-    return (
-        number + (f".{item.attempt}" if item.attempt else ""),
-        item.phase,
-        " ".join(item.cohort or item.ready),
-        "" if item.loss is None else f"{item.loss:.4f}",
-        "" if item.accuracy is None else f"{item.accuracy:.4f}",
-        amount(item.bytes_up),
-        f"{item.seconds:.2f}",
-        " ".join(item.lost),
-    )
-
-
 def what_n_gives(members: int) -> str:
     """What a roster of ``members`` protects against, in a sentence."""
     try:
@@ -140,16 +93,13 @@ def describe_job(job: Job, roll: Roll | None) -> None:
     data("")
     data("consents:")
     if job.consents:
-        rows = [
-            (f"{consent.member}/{consent.node}", consent.state, "; ".join(consent.reasons)) for consent in job.consents
-        ]
-        table(("NODE", "STATE", "REASONS"), rows, indent="  ")
+        table(("NODE", "STATE", "REASONS"), [consent.row for consent in job.consents], indent="  ")
     else:
         data("  no node was asked yet")
     if job.rounds:
         data("")
         data("rounds:")
-        table(ROUND_HEADINGS, [round_row(item, job.rounds_total) for item in job.rounds], "  ", ROUND_NUMBERS)
+        table(ROUND_HEADINGS, [item.row(job.rounds_total) for item in job.rounds], "  ", ROUND_NUMBERS)
         for item in job.rounds:
             if item.reason:
                 data(f"  round {item.round}.{item.attempt} {item.phase}: {item.reason}")

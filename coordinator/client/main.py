@@ -18,13 +18,17 @@ import typer
 from coordinator.client import ceremony, governance, halting
 from coordinator.client.audit import audit_app
 from coordinator.client.code import code_app
+from coordinator.client.curves import file_name
 from coordinator.client.describe import describe_job, jobs_table, members_document, members_table, nodes_table
 from coordinator.client.enrolment import login as log_in
 from coordinator.client.enrolment import read_ticket
+from coordinator.client.event_files import EventFiles
 from coordinator.client.failure import report as report_error
 from coordinator.client.files import PUBLIC_FILE, about, read_file, write_new_file
 from coordinator.client.halts import HaltCalls
 from coordinator.client.home import Home
+from coordinator.client.keeping import Keeper, kept
+from coordinator.client.mlflow_runs import MlflowRun
 from coordinator.client.options import DEFAULT_HOME_PATH, FormatOption, HomeOption
 from coordinator.client.release_commands import release_app
 from coordinator.client.sdk import PATIENCE_SECONDS, Federation
@@ -230,17 +234,51 @@ def _who_could(federation: Federation, job: Job) -> None:
 
 
 @app.command("watch")
-def watch_job(job: JobName, home: HomeOption = DEFAULT_HOME_PATH) -> None:
-    """Follow a job until it ends; exit code 0 finished, 1 failed, 7 withdrawn or stopped."""
-    with Federation.connect(home) as federation:
+def watch_job(
+    job: JobName,
+    home: HomeOption = DEFAULT_HOME_PATH,
+    events: Annotated[
+        Path | None, typer.Option(help="Where its curves go, for TensorBoard: a folder; else runs in the home.")
+    ] = None,
+    no_events: Annotated[bool, typer.Option("--no-events", help="Keep no curves.")] = False,
+    mlflow: Annotated[
+        str, typer.Option(help="Keep the curves in this MLflow tracking server, too: its address, or sqlite:///FILE.")
+    ] = "",
+) -> None:
+    """Follow a job until it ends, and keep its curves; exit code 0 finished, 1 failed, 7 withdrawn or stopped."""
+    if no_events and events is not None:
+        raise InvalidUsage("--events and --no-events contradict each other.", hint="Give one of them.")
+    keepers: list[Keeper] = [MlflowRun(mlflow)] if mlflow else []
+    with Federation.connect(home) as federation, EventFiles(events or federation.home.path / "runs") as curves:
+        if not no_events:
+            keepers.append(curves)
         try:
-            last = watch(federation.watch(job, away=_away))
+            last = watch(kept(federation.watch(job, away=_away), keepers))
         except KeyboardInterrupt:
             say(f"the job goes on; `concord watch {job}` shows it again")
             raise
+    if curves.folder is not None:
+        say(f"its curves are in {curves.folder}: tensorboard --logdir {curves.folder.parent}")
     if last is not None and last.state == "failed":
         say(f"what the members said of it: concord logs {job}")
     raise typer.Exit(exit_code_of(last))
+
+
+@app.command("plot")
+def plot_job(
+    job: JobName,
+    home: HomeOption = DEFAULT_HOME_PATH,
+    out: Annotated[
+        Path | None, typer.Option(help="The pictures' name without .png and .svg; else the job's name, here.")
+    ] = None,
+) -> None:
+    """Draw a job's rounds: loss, accuracy, seconds by phase, bytes and cohort; as PNG and SVG."""
+    from coordinator.client.plotting import plot
+
+    with Federation.connect(home) as federation:
+        found = federation.job(job)
+    for place in plot(found, out or Path(file_name(found))):
+        data(str(place))
 
 
 @app.command()

@@ -23,12 +23,13 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import grpc
 
+from coordinator.client import markup
 from coordinator.client.channel import UNARY_SECONDS, Endpoint, error_of, open_channel, spoken_errors
 from coordinator.client.enrolment import renewed
 from coordinator.client.home import Home
 from coordinator.client.said import note
 from coordinator.client.transfer import Progress, Transfer
-from coordinator.client.views import FederationState, Job, LogLine, job_of, line_of, node_of
+from coordinator.client.views import FederationState, Job, Jobs, LogLine, job_of, line_of, node_of
 from federation.errors import FederationError, InvalidIdentity, InvalidUsage, NotFound, Unavailable
 from federation.identity.roll import Roll
 from federation.identity.withdrawal import seal_withdrawal
@@ -73,6 +74,10 @@ class Submission:
     created: bool
     """False: this very job was there already"""
 
+    def _repr_html_(self) -> str:
+        word = "created" if self.created else "unchanged"
+        return markup.fields({"job": self.name, "digest": self.digest.hex(), "": word}, "Submission")
+
 
 class Federation:
     """A session with a coordinator, over mutual TLS with the certificate that ``concord login`` left in the home."""
@@ -105,9 +110,9 @@ class Federation:
         roll = self.home.trust_roll(view.roll) if self.home.roll() is not None else _roll_or_none(view.roll)
         return FederationState(view.federation, view.roll, tuple(node_of(node, roll) for node in view.nodes))
 
-    def jobs(self) -> list[Job]:
+    def jobs(self) -> Jobs:
         reply = self._call(self._jobs.List, jobs_pb2.ListJobsRequest())
-        return [job_of(view) for view in reply.jobs]
+        return Jobs(job_of(view) for view in reply.jobs)
 
     def data_sets(self) -> tuple[list[PublishedDataSet], list[str]]:
         """What laboratories publish of their data, checked against this home's roll; and what does not check, in sentences."""

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from coordinator.client import markup
 from coordinator.client.terminal import amount, plain
 from federation.errors import FederationError, InvalidIdentity
 from federation.governance.holding import open_holding
@@ -21,6 +22,10 @@ from federation.v1 import jobs_pb2
 
 ENDED: Final = frozenset({"finished", "failed", "withdrawn", "stopped"})
 ALL_DAY: Final = "00:00-24:00"
+ROUND_HEADINGS: Final = ("ROUND", "PHASE", "COHORT", "LOSS", "ACCURACY", "UP", "SECONDS", "LOST")
+ROUND_NUMBERS: Final = ("LOSS", "ACCURACY", "UP", "SECONDS")
+MINUTE: Final = len("2026-01-31T12:00")
+NODE_HEADINGS: Final = ("MEMBER", "NODE", "JURISDICTION", "STATE", "CONNECTED", "ROLL", "OFFERS")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,10 @@ class Consent:
     reasons: tuple[str, ...]
     envelope: bytes = field(repr=False)
     """the signed consent or denial, verbatim; empty while it is asked"""
+
+    @property
+    def row(self) -> tuple[str, str, str]:
+        return f"{self.member}/{self.node}", self.state, "; ".join(self.reasons)
 
     def as_document(self) -> dict[str, object]:
         return {"member": self.member, "node": self.node, "state": self.state, "reasons": list(self.reasons)}
@@ -62,6 +71,20 @@ class Round:
     @property
     def accuracy(self) -> float | None:
         return self._figure("acc")
+
+    def row(self, rounds_total: int) -> tuple[str, ...]:
+        """Below ``ROUND_HEADINGS``. The round after the last one moves no model: it evaluates the final one."""
+        number = "final" if self.round > rounds_total else str(self.round)
+        return (
+            number + (f".{self.attempt}" if self.attempt else ""),
+            self.phase,
+            " ".join(self.cohort or self.ready),
+            "" if self.loss is None else f"{self.loss:.4f}",
+            "" if self.accuracy is None else f"{self.accuracy:.4f}",
+            amount(self.bytes_up),
+            f"{self.seconds:.2f}",
+            " ".join(self.lost),
+        )
 
     def _figure(self, word: str) -> float | None:
         """The evaluated figure if there is one, else the trained one."""
@@ -108,6 +131,17 @@ class Job:
     """the signed envelope, verbatim"""
     release: bytes
     lines: tuple[str, ...]
+
+    def _repr_html_(self) -> str:
+        what = {"state": self.state, "why": self.reason, "lead": self.lead, "created": self.created}
+        parts = [
+            markup.fields(what | {"rounds": f"{self.rounds_closed} of {self.rounds_total}"}, f"job/{self.name}"),
+            markup.table(("node", "state", "reasons"), (each.row for each in self.consents), "Consents"),
+            markup.table(
+                ROUND_HEADINGS, (each.row(self.rounds_total) for each in self.rounds), "Rounds", ROUND_NUMBERS
+            ),
+        ]
+        return "".join(parts)
 
     @property
     def ended(self) -> bool:
@@ -220,6 +254,12 @@ class Node:
     roll: int = 0
     """the version of the roll that the node has said, signed, that it holds; 0 where it has not"""
 
+    @property
+    def row(self) -> tuple[str, ...]:
+        """Below ``NODE_HEADINGS``."""
+        connected, roll = "yes" if self.connected else "no", str(self.roll or "-")
+        return self.member, self.node, self.jurisdiction, self.state, connected, roll, self.offer.words
+
     def as_document(self) -> dict[str, object]:
         return {
             "member": self.member,
@@ -239,6 +279,32 @@ class FederationState:
     roll: bytes = field(repr=False)
     """the roll's envelope as the coordinator holds it; believe only what its signatures say"""
     nodes: tuple[Node, ...]
+
+    def _repr_html_(self) -> str:
+        return markup.table(NODE_HEADINGS, (each.row for each in self.nodes), f"Nodes of {self.federation}")
+
+
+class Jobs(list[Job]):
+    """Newest as the coordinator lists them; a table in a notebook."""
+
+    HEADINGS: Final = ("NAME", "STATE", "ROUNDS", "LEAD", "CREATED", "DIGEST", "REASON")
+
+    def rows(self) -> list[tuple[str, ...]]:
+        return [
+            (
+                job.name,
+                job.state,
+                f"{job.rounds_closed}/{job.rounds_total}",
+                job.lead,
+                job.created[:MINUTE].replace("T", " "),
+                job.digest.hex()[:12],
+                job.reason,
+            )
+            for job in self
+        ]
+
+    def _repr_html_(self) -> str:
+        return markup.table(self.HEADINGS, self.rows(), "Jobs")
 
 
 def job_of(view: jobs_pb2.JobView) -> Job:

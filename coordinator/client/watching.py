@@ -5,9 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 
-from coordinator.client.describe import ROUND_HEADINGS, ROUND_NUMBERS, round_row
-from coordinator.client.terminal import data, is_live
-from coordinator.client.views import Job, Round
+from coordinator.client.terminal import COLOURS, data, is_live
+from coordinator.client.views import ROUND_HEADINGS, ROUND_NUMBERS, Job, Round
 
 SHOWN_ROUNDS = 20
 BAR_WIDTH = 50
@@ -44,7 +43,7 @@ def _lines(views: Iterable[Job]) -> Job | None:
 
 def _words(item: Round, rounds_total: int) -> str:
     """Loss, bytes and seconds only once there are some."""
-    number, phase, *cells = round_row(item, rounds_total)
+    number, phase, *cells = item.row(rounds_total)
     figures = [f"{name.lower()} {cell}" for name, cell in zip(ROUND_HEADINGS[2:], cells, strict=True) if cell]
     if not item.bytes_up and item.phase != "closed":
         figures = [words for words in figures if words.startswith(("cohort", "lost"))]
@@ -53,6 +52,11 @@ def _words(item: Round, rounds_total: int) -> str:
 
 def _head(job: Job) -> str:
     return f"job/{job.name} {job.state}" + (f": {job.reason}" if job.reason else "")
+
+
+def _style(word: str) -> str:
+    """As on a table of this client; none where NO_COLOR is set, which the console sees to."""
+    return {"31": "red", "32": "green", "33": "yellow", "36": "cyan"}.get(COLOURS.get(word, ""), "")
 
 
 def _live(views: Iterable[Job]) -> Job | None:
@@ -68,11 +72,14 @@ def _live(views: Iterable[Job]) -> Job | None:
             grid.add_column(name.lower(), justify="right" if name in ROUND_NUMBERS else "left")
         rows: tuple[Round, ...] = job.rounds[-SHOWN_ROUNDS:]
         for item in rows:
-            grid.add_row(*(Text(cell) for cell in round_row(item, job.rounds_total)))
+            *cells, lost = item.row(job.rounds_total)
+            grid.add_row(*(Text(cell, style=_style(cell)) for cell in cells), Text(lost, style="red"))
         bar = ProgressBar(total=max(1, job.rounds_total), completed=job.rounds_closed, width=BAR_WIDTH)
         line = Table.grid(padding=(0, 1))
         line.add_row(bar, Text(f"{job.rounds_closed} of {job.rounds_total} rounds"))
-        return Group(Text(_head(job)), line, *([grid] if rows else []))
+        head = Text(_head(job))
+        head.highlight_words([job.state], style=_style(job.state) or "bold")
+        return Group(head, line, *([grid] if rows else []))
 
     last: Job | None = None
     with Live(console=Console(), auto_refresh=False) as live:

@@ -40,6 +40,7 @@ EXAMPLES: Final = {
     "concord get": "concord get jobs -o json",
     "concord describe": "concord describe digits",
     "concord watch": "concord watch digits",
+    "concord plot": "concord plot digits --out curves",
     "concord logs": "concord logs digits --follow",
     "concord cancel": 'concord cancel digits --reason "The data set was the wrong one"',
     "concord halt": 'concord halt digits --level stop --reason "It shows more than we agreed to" --home lead',
