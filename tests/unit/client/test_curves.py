@@ -197,6 +197,12 @@ def test_mlflow_that_takes_nothing_is_named_before_the_watch_and_ends_none(
     assert answer.out.endswith("job/tiny finished: runs on fr-1, ke-1, us-1\n")
 
 
+def test_without_mlflow_it_says_what_to_install(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mlflow.tracking", None)
+    answer = refused(concord("watch", "tiny", "--home", home.path, "--mlflow", "sqlite:///mlflow.db"), InvalidUsage)
+    assert "concord-federation[mlflow]" in answer.err
+
+
 # -------------------------------------------------------------------------------------------------------------- notebooks
 
 

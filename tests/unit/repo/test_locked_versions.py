@@ -79,7 +79,12 @@ def imported(folder: str) -> set[str]:
 
 @pytest.mark.parametrize(
     ("folder", "extras"),
-    [("federation", ()), ("coordinator", ()), ("node_agent", ("node",)), ("models", ("node", "demo"))],
+    [
+        ("federation", ()),
+        ("coordinator", ("pictures", "mlflow")),
+        ("node_agent", ("node",)),
+        ("models", ("node", "demo")),
+    ],
 )
 def test_what_a_room_imports_is_installed_with_it(folder: str, extras: tuple[str, ...]) -> None:
     """Declared by name, or part of what flwr and pydantic-settings bring."""
