@@ -58,7 +58,7 @@ RECORDED: Final = (
     Family("concord_contributions", "counter", "Masked updates that counted in a closed round."),
     Family("concord_update_received_bytes", "counter", "Bytes of masked updates that were received and counted."),
     Family("concord_updates_resumed", "counter", "Uploads that went on where they had broken off."),
-    Family("concord_node_streams", "counter", "Streams that nodes opened: the first, and one more after each break."),
+    Family("concord_streams_opened", "counter", "Streams that nodes opened: the first, and one more after each break."),
     Family(
         "concord_consents", "counter", "Answers of nodes to jobs.",
         ("state",), ("asked", "granted", "denied", "refused", "revoked", "expired"),

@@ -58,7 +58,7 @@ class Metrics:
         self._made["concord_updates_resumed"].inc()
 
     def stream_opened(self) -> None:
-        self._made["concord_node_streams"].inc()
+        self._made["concord_streams_opened"].inc()
 
     def violation(self, check: str, member: str) -> None:
         self._made["concord_protocol_violations"].labels(self._word("check", check)).inc()

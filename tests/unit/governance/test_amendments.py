@@ -172,6 +172,16 @@ def test_where_the_charter_says_so_a_lead_needs_a_vote_as_well() -> None:
     assert voted.amended((), "admission", key("ana"), key("ana new"), **replaced).roll.version == 2
 
 
+def test_what_is_exported_about_members_by_name_is_a_rule_that_members_vote_on() -> None:
+    charter = replace(ATLAS.roll.charter, member_metrics=("connected",))
+    assert ATLAS.actions(ATLAS.signed(charter=charter)) == {"rules"}
+    with pytest.raises(InvalidIdentity, match="member_metrics"):
+        ATLAS.amended((), "rules", charter=charter)
+    opened = ATLAS.amended(FOUR, "rules", charter=charter)
+    assert opened.roll.charter.member_metrics == ("connected",)
+    assert opened.amended(FOUR, "rules", charter=ATLAS.roll.charter).roll.charter.member_metrics == ()
+
+
 def test_a_leads_key_changes_by_itself_or_by_its_officer() -> None:
     leads = ATLAS.lead("ana", key=key("ana new").public)
     for by in ((key("ana"), key("ana new")), (key("br"),)):
