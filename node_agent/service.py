@@ -13,7 +13,7 @@ import signal
 import ssl
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
@@ -32,7 +32,7 @@ from federation.halt.powers import check_lift, check_order, lease_seconds
 from federation.halt.powers import decide as decided
 from federation.identity.consent import BY_RULE, Consent, open_consent, seal_consent
 from federation.identity.credential import NodeCredential
-from federation.identity.fields import moment, moment_text
+from federation.identity.fields import moment_text
 from federation.identity.keys import SigningKey
 from federation.identity.names import checked_label
 from federation.identity.revocation import Cause, Revocation, consent_digest, open_revocation, seal_revocation
@@ -49,11 +49,12 @@ from node_agent.catalogue.places import check_places
 from node_agent.catalogue.publication import published
 from node_agent.catalogue.versions import sealed_versions
 from node_agent.consent.deciding import handlers_of
-from node_agent.consent.decision import Decision, Situation, chosen_data, decide, denied, plans_of, weigh
+from node_agent.consent.decision import Situation, chosen_data, denied, plans_of
 from node_agent.consent.inbox import Inbox, given_by, why_denied
 from node_agent.consent.lapses import Lapses
 from node_agent.consent.packs import held_policy
 from node_agent.consent.standing import Standing
+from node_agent.consent.studies import Studies, Weighed
 from node_agent.control import Control
 from node_agent.enrolment import check_certificate, check_credential
 from node_agent.halt.carrying_out import CarryingOut
@@ -95,6 +96,9 @@ log = structlog.get_logger()
 
 RENEW_SHARE = 2 / 3
 BUNDLE_LIMIT = 128 << 20
+Reply = rounds_pb2.ConsentReply | rounds_pb2.ConsentRevocation
+Answer = Callable[[bytes, bytes], Coroutine[Any, Any, Reply]]
+"""(digest, envelope) of what is asked about"""
 ASKED_BYTES = 32 << 20
 ASKED_JOBS = 256
 """manifests that are considered at once"""
@@ -133,6 +137,7 @@ class NodeAgent:
         self.revocations = Revocations(home.revocations)
         self.lapses = Lapses(journal, self.credential, lambda: self.roll)
         self.inbox = Inbox(journal, _now, self._decided)
+        self.studies = Studies(self)
         route = route_to(self.membership.places[0], os.environ)
         self.link = Link(route, self._credentials, self._hello, self._hear, self._room)
         self.link.turn = self._turn
@@ -189,6 +194,7 @@ class NodeAgent:
         if self.witness.stopped:
             log.error("witness.stopped", detail=self.witness.stopped, hint=HINT)
             self.link.mute(self.witness.stopped)
+        await self.studies.settle()
         for record in (*self.journal.jobs(), *self.journal.jobs("suspended")):
             if self.carrying_out.ends(record.job, record.manifest):
                 continue
@@ -323,7 +329,7 @@ class NodeAgent:
         elif isinstance(body, rounds_pb2.Roll):
             self._offered(body.history)
         elif isinstance(body, rounds_pb2.AskConsent):
-            self._ask(instruction.job, body.manifest)
+            self._ask(instruction.job, body)
         elif isinstance(body, audit_pb2.LogHead):
             self.witness.hint()
         elif isinstance(body, rounds_pb2.Ping):
@@ -346,9 +352,10 @@ class NodeAgent:
         for driver in list(self.jobs.values()):
             await driver.room()
 
-    def _ask(self, job: bytes, manifest: bytes) -> None:
+    def _ask(self, job: bytes, asked: rounds_pb2.AskConsent) -> None:
         if job in self._asked:
             return
+        manifest, answer = (asked.manifest, self._reply) if asked.manifest else (asked.study, self.studies.reply)
         if (
             sum(size for _, size in self._asked.values()) + len(manifest) > ASKED_BYTES
             or len(self._asked) >= ASKED_JOBS
@@ -357,7 +364,7 @@ class NodeAgent:
                 "consent.crowded", job=job.hex()[:12], detail="Too many jobs are asked about at once: left out."
             )
             return
-        self._asked[job] = self._spawn(self._consider(job, manifest)), len(manifest)
+        self._asked[job] = self._spawn(self._consider(job, manifest, answer)), len(manifest)
 
     def _remind(self) -> None:
         """The coordinator hears once more of each revocation that it has not confirmed."""
@@ -397,11 +404,11 @@ class NodeAgent:
             if why := self.lapses.why(job) or self.membership.suspended:
                 self._lapse(job, why)
 
-    async def _consider(self, job: bytes, envelope: bytes) -> None:
+    async def _consider(self, job: bytes, envelope: bytes, answer: Answer) -> None:
         """Decide once, keep the answer on disk, then say it."""
         try:
             self.witness.check()
-            reply = await self._reply(job, envelope)
+            reply = await answer(job, envelope)
             self.link.send(event_of(job, reply))
             if isinstance(reply, rounds_pb2.ConsentReply) and reply.envelope:
                 self.witness.expect(reply.envelope, CONSENT, job)
@@ -422,7 +429,7 @@ class NodeAgent:
                 hint="The node is asked again when that is lifted.",
             )
 
-    async def _reply(self, job: bytes, envelope: bytes) -> rounds_pb2.ConsentReply | rounds_pb2.ConsentRevocation:
+    async def _reply(self, job: bytes, envelope: bytes) -> Reply:
         if (over := self.revocations.of(job)) is not None:
             return rounds_pb2.ConsentRevocation(envelope=over)
         await self.carrying_out.closed(job)
@@ -436,12 +443,13 @@ class NodeAgent:
             if manifest.digest != job:
                 raise InvalidIdentity("The coordinator asks about another job than the manifest's.")
             self._check_not_halted(manifest)
-            decision = await asyncio.to_thread(weigh, manifest, self._situation())
-            consent = decision.consent
+            await self.studies.after_its_study(manifest)
+            weighed = await asyncio.to_thread(self.studies.weigh, manifest)
+            consent = weighed.decision.consent
             if consent.granted:
                 await self._fetch_bundle(manifest)
-                if question is None and (decision.asks or self.settings.consent == "person"):
-                    question = await self.inbox.ask(self._question(manifest, envelope, decision))
+                if question is None and weighed.asks:
+                    question = await self.inbox.ask(self._question(manifest, envelope, weighed))
             if question is not None and question.state == "waiting":
                 if consent.granted:
                     log.info("consent.asked", job=job.hex()[:12], name=manifest.name, deadline=question.deadline)
@@ -450,24 +458,25 @@ class NodeAgent:
             record = await self._conclude(manifest, envelope, question, None if consent.granted else consent)
         return rounds_pb2.ConsentReply(envelope=record.envelope)
 
-    def _question(self, manifest: Manifest, envelope: bytes, decision: Decision) -> Question:
-        now = _now()
+    def _question(self, manifest: Manifest, envelope: bytes, weighed: Weighed) -> Question:
+        now, decision = _now(), weighed.decision
         ends = now + timedelta(seconds=manifest.spec.deadlines.consent_seconds)
         return Question(
-            manifest.digest, "job", manifest.name, manifest.lead.id, envelope, b"", moment_text(now), moment_text(ends),
-            decision.asks or decision.consent.reasons,
+            manifest.digest, "job", manifest.name, manifest.lead.id, envelope, weighed.study, moment_text(now),
+            moment_text(ends), decision.asks or decision.consent.reasons, weighed.differences,
             deciders=self.settings.deciders if decision.deputies is None else decision.deputies,
         )  # fmt: skip
 
     async def _decided(self, question: Question) -> str:
         """What a person decided, or nobody in time: signed, on disk, and said. The lab's rules are asked once more."""
+        if question.kind == "study":
+            return await self.studies.decided(question)
         manifest = open_manifest(question.manifest, self.roll)
         if question.state == "granted":
             self.membership.check_may_decide()
             check_may_submit(manifest, self.roll)
         record = await self._conclude(manifest, question.manifest, question)
-        self.link.send(event_of(manifest.digest, rounds_pb2.ConsentReply(envelope=record.envelope)))
-        self.witness.expect(record.envelope, CONSENT, manifest.digest)
+        self._say(manifest.digest, record.envelope)
         if question.state == "granted" and not record.granted:
             raise PolicyDenied(
                 f"The lab's rules do not allow {question.name} any more: it is denied.",
@@ -475,6 +484,10 @@ class NodeAgent:
                 reasons=record.reasons,
             )
         return f"{question.name}: {'granted' if record.granted else 'denied'}, signed and kept."
+
+    def _say(self, job: bytes, answer: bytes) -> None:
+        self.link.send(event_of(job, rounds_pb2.ConsentReply(envelope=answer)))
+        self.witness.expect(answer, CONSENT, job)
 
     async def _conclude(
         self, manifest: Manifest, envelope: bytes, question: Question | None, denial: Consent | None = None
@@ -501,8 +514,7 @@ class NodeAgent:
         """On disk when this returns; what it reserves of privacy budgets, too. One at a time, and decided here: another job may
         have reserved what this one needs. ``denial``: of the rules, which stays one."""
         given = BY_RULE if question is None else given_by(question)
-        until = moment(question.until, "until") if question is not None and question.until else None
-        consent = denial or decide(manifest, self._situation(), given, until)
+        consent = denial or self.studies.decide(manifest, question)
         if question is not None and question.state != "granted":
             consent = denied(consent, why_denied(question), given)
         if not consent.granted:
@@ -528,8 +540,10 @@ class NodeAgent:
 
     async def revoke(self, job: bytes, role: str, words: str) -> str:
         """A person takes a consent back: written, then the job is left, then it is said. Any role may. Raises NotFound."""
-        self._leave(job, "person", checked_label(role or self.settings.deciders[0], "role"), words)
+        role = checked_label(role or self.settings.deciders[0], "role")
+        self._leave(job, "person", role, words)
         await self._leave_behind(job)
+        await self.studies.leave_runs(job, role)
         return "revoked"
 
     def _over(self, job: bytes, cause: Cause) -> None:

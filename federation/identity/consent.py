@@ -74,7 +74,7 @@ class Binding:
     budget: tuple[Reserved, ...]
     outputs: Outputs
     study: bytes
-    """digest of the study inside which the job lies; empty where there is none"""
+    """SHA-256 of the envelope of this node's consent to the study inside which the job lies; empty where there is none"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ from federation.manifest.schema import (
     explained,
 )
 from federation.manifest.strategy import DEFAULTS, StrategySpec
-from federation.manifest.yaml_source import Source, read_yaml
+from federation.manifest.yaml_source import Path, Source, read_yaml
 from federation.privacy.terms import MOST_PARAMETERS, SKELLAM
 from federation.sealing import MOST_RECIPIENTS
 from federation.secagg.parameters import (
@@ -60,6 +60,14 @@ class Metadata(Part):
     name: Label = Field(description="the job's name: a lower-case DNS label")
     description: Text = Field("", description="what it is for, in words that members' people read")
     labels: dict[Name, Text] = Field({}, description="free labels")
+
+
+class JobMetadata(Metadata):
+    study: Hex32 | None = Field(
+        None,
+        description="digest of the study inside which this run lies (concord apply takes its name, too): members that consented "
+        "to the study are not asked again",
+    )
 
 
 class WantedColumn(Part):
@@ -429,7 +437,7 @@ class JobDocument(Part):
     kind: Literal["TrainingJob", "EvaluationJob", "StatisticsJob"] = Field(
         description="TrainingJob; the others are words of a later version, and refused in this one"
     )
-    metadata: Metadata = Field(description="name and words about the job")
+    metadata: JobMetadata = Field(description="name and words about the job")
     spec: Spec = Field(description="what is trained, on what, by whom, and how")
 
     def sealed_for(self, recipients: list[Recipient]) -> JobDocument:
@@ -449,18 +457,7 @@ def load_job(text: str, source: str) -> JobDocument:
     """A job as people write it. Raises InvalidManifest with file, line, field, and what to do."""
     read = read_yaml(text, source)
     document = validate(read)
-    written = {
-        "bundle": document.spec.bundle,
-        "runConfigFloats": document.spec.run_config_floats,
-        "messageConfigFloats": document.spec.message_config_floats,
-    }
-    for field, present in written.items():
-        if present:
-            raise read.error("this is written by concord apply, not by hand.", ("spec", field), "Leave it out.")
-    if document.spec.app is None:
-        raise read.error(
-            "this field is missing.", ("spec", "app"), "It names a Flower app folder, relative to this document."
-        )
+    check_written(read, document.spec, ("spec",))
     return document
 
 
@@ -478,6 +475,27 @@ def validate(source: Source) -> JobDocument:
         document = JobDocument.model_validate(source.value)
     except ValidationError as error:
         raise explained(source, error, JobDocument, "See concord explain job{field}.") from error
-    for message, path, hint in problems(document.spec):
-        raise source.error(message, ("spec", *path), hint)
+    check_spec(source, document.spec, ("spec",))
     return document
+
+
+def check_spec(source: Source, spec: Spec, place: Path) -> None:
+    """What a job's fields must be to one another. ``place``: where they stand. Raises InvalidManifest."""
+    for message, path, hint in problems(spec):
+        raise source.error(message, (*place, *path), hint)
+
+
+def check_written(source: Source, spec: Spec, place: Path) -> None:
+    """What people do not write, and what they must. Raises InvalidManifest."""
+    written = {
+        "bundle": spec.bundle,
+        "runConfigFloats": spec.run_config_floats,
+        "messageConfigFloats": spec.message_config_floats,
+    }
+    for field, present in written.items():
+        if present:
+            raise source.error("this is written by concord apply, not by hand.", (*place, field), "Leave it out.")
+    if spec.app is None:
+        raise source.error(
+            "this field is missing.", (*place, "app"), "It names a Flower app folder, relative to this document."
+        )

@@ -218,7 +218,7 @@ def seal_manifest(
     resolved |= {"federation": federation, "lead": lead_id, "created": created, "nonce": nonce.hex()}
     try:
         envelope = seal(resolved, "manifest", (lead_key,))
-        _read(open_envelope(envelope, "manifest", MAX_ENVELOPE))
+        read_opened(open_envelope(envelope, "manifest", MAX_ENVELOPE))
     except InvalidIdentity as error:
         raise InvalidManifest(
             f"The job cannot be signed: {error.message}",
@@ -237,7 +237,7 @@ def open_manifest(envelope: bytes, roll: Roll) -> Manifest:
     Raises InvalidIdentity for a stranger's, missing or bad signature, InvalidManifest for anything in the document.
     """
     opened = open_envelope(envelope, "manifest", MAX_ENVELOPE)
-    job = _read(opened)
+    job = read_opened(opened)
     document = opened.document
     lead = roll.lead(document["lead"])
     held = [each.key for version in (roll, *roll.past) for each in version.leads if each.id == lead.id]
@@ -261,7 +261,7 @@ def check_may_submit(manifest: Manifest, roll: Roll) -> None:
         )
 
 
-def _read(opened: Opened) -> JobDocument:
+def read_opened(opened: Opened) -> JobDocument:
     """The document, checked as far as it can be without a roll."""
     document = opened.document
     own = {name: document.get(name) for name in OWN_FIELDS}

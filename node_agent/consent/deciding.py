@@ -20,6 +20,7 @@ from federation.identity.revocation import Revocation, consent_digest, seal_revo
 from federation.identity.roll import Roll
 from federation.manifest.binding import outputs_of
 from federation.manifest.manifest import Manifest, open_manifest
+from federation.manifest.study import open_study
 from node_agent.consent import inbox
 from node_agent.control import Handler, ask
 from node_agent.settings import Home
@@ -161,6 +162,9 @@ def print_question(home: Home, wanted: str) -> None:
     if question.differences:
         lines += ["differs from the study that was consented to, and in nothing else:"]
         lines += [f"    {line}" for line in question.differences]
+    elif question.kind == "study":
+        study = open_study(question.manifest, roll)
+        lines += [f"study      {line}" for line in study.lines] + _job_lines(study.template, home)
     else:
         lines += _job_lines(open_manifest(question.manifest, roll), home)
     lines += ["policy     allows it, if a person does:", *(f"    {line}" for line in question.reasons)]

@@ -17,7 +17,7 @@ from federation.identity.roll import Roll
 from federation.manifest.binding import binding_of
 from federation.manifest.manifest import Manifest, examples_bucket
 from federation.manifest.privacy import charges_of, stated_too_low
-from federation.policy.question import DataFacts, Question
+from federation.policy.question import DataFacts, Question, StudyAsked
 from federation.policy.rules import Policy, evaluate
 from federation.privacy.accounting import Charge
 from federation.privacy.budget import Entry, check_consent
@@ -51,6 +51,8 @@ class Situation:
     """what this lab's catalogue tells everybody: why none of it fits is told, too"""
     ledger: Callable[[str], tuple[Entry, ...]] = lambda _name: ()
     """of a data set; raises a FederationError when it cannot be told"""
+    study: StudyAsked | None = None
+    """the bounds of the study that is asked about, or inside which the job says it lies"""
 
 
 def chosen_data(manifest: Manifest, data_sets: Mapping[str, DataSet]) -> tuple[str, ...]:
@@ -108,6 +110,7 @@ def question_of(manifest: Manifest, names: tuple[str, ...], at: Situation) -> Qu
         date=at.now.date().isoformat(),
         facts=tuple(_facts(at.data_sets[name].entry(name)) for name in names),
         runtime=runtime_digest() if manifest.spec.runtime.digest is not None else "",
+        study=at.study,
     )
 
 
@@ -176,7 +179,8 @@ def decide(
 def weigh(
     manifest: Manifest, at: Situation, given: Given = BY_RULE, until: datetime | None = None, study: bytes = b""
 ) -> Decision:
-    """``until``: when the consent ends, if a person said so. ``study``: inside which the job lies."""
+    """``until``: when the consent ends, if a person said so. ``study``: SHA-256 of the envelope of this lab's consent to the study
+    inside which the job lies."""
     names = chosen_data(manifest, at.data_sets)
     verdict = evaluate(at.policy, question_of(manifest, names, at))
     denials = () if verdict.granted or verdict.needs_person else verdict.reasons

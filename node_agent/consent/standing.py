@@ -15,9 +15,10 @@ from typing import Final
 from federation.errors import FederationError, PolicyDenied
 from federation.identity.consent import Consent, open_consent
 from federation.identity.credential import NodeCredential
-from federation.identity.revocation import Cause
+from federation.identity.revocation import Cause, consent_digest
 from federation.manifest.binding import strayed
 from federation.manifest.manifest import Manifest
+from federation.manifest.study import bytes_bound
 from federation.privacy.accounting import Charge
 from node_agent.store.journal import Journal
 from node_agent.store.revocations import Revocations
@@ -56,13 +57,33 @@ class Standing:
             raise PolicyDenied(f"This lab's consent does not cover the job: {'; '.join(problems)}.", hint=NOTHING)
         self._in_time(consent, now)
         if consent.binds is not None and consent.binds.study:
-            if self.revocations.revoked(consent.binds.study):
-                raise ConsentOver("This lab has revoked its consent to the job's study.", "person")
-            study = self._held(consent.binds.study)
-            if study is None:
-                raise PolicyDenied("This lab has not consented to the job's study.", hint=NOTHING)
-            self._in_time(study, now)
+            self._in_study(manifest, consent.binds.study, now)
         return consent
+
+    def _in_study(self, manifest: Manifest, named: bytes, now: datetime) -> None:
+        """``named``: the consent to the job's study that its own consent names."""
+        study = bytes.fromhex(manifest.job.metadata.study or "")
+        if self.revocations.revoked(study):
+            raise ConsentOver("This lab has revoked its consent to the job's study.", "person")
+        record, consent = self.journal.consent(study), self._held(study)
+        if record is None or consent is None or consent_digest(record.envelope) != named:
+            raise PolicyDenied("This lab has not consented to the job's study.", hint=NOTHING)
+        if self.journal.study_of(manifest.digest) != study:
+            raise PolicyDenied("The job has no place in its study here.", hint=NOTHING)
+        self._in_time(consent, now)
+
+    def charge_upload(self, manifest: Manifest, context: bytes, size: int) -> None:
+        """Counts an upload of ``size`` bytes in the job's study, where it has one, on disk when this returns. Raises ConsentOver
+        when the study has no room for it."""
+        study = self.journal.study_of(manifest.digest)
+        if study is None:
+            return
+        envelope = self.journal.study(study)
+        if envelope is None:
+            raise PolicyDenied("This lab has not consented to the job's study.", hint=NOTHING)
+        most = bytes_bound(envelope)
+        if not self.journal.upload(manifest.digest, context, size, most):
+            raise ConsentOver(f"The job's study uploads {most:,} bytes in all, and they are used up.", "expired")
 
     def check_data(self, consent: Consent, versions: Mapping[str, bytes] | None) -> None:
         """``versions``: of each data set that the job uses here, as it is today; None: nobody can tell. Raises as ``check``."""

@@ -463,6 +463,11 @@ class JobDriver:
     async def _begin(self, task: events.Contribute, charge: Charge, update: GrowingUpdate) -> None:
         """What it costs is on disk before the first byte is made, and may leave."""
         await self._charge(task, charge)
+        try:
+            await asyncio.to_thread(self._lab.standing.charge_upload, self.manifest, task.plan.context, update.size)
+        except ConsentOver as over:
+            self._lab.over(self.manifest.digest, over.cause)
+            raise
         self._uploads.begin(task.plan.context, update)
 
     async def _send_upload(self, upload: Upload) -> None:

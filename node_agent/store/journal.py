@@ -26,13 +26,14 @@ from federation.errors import Unavailable
 from federation.privacy.accounting import Charge
 from federation.secagg.cohorts import FigureEntry
 from federation.secagg.events import RememberFigures
-from node_agent.store import questions
+from node_agent.store import questions, studies
 from node_agent.store.anchor import Anchor, Identity, why_not
 from node_agent.store.files import PRIVATE_FILE, sync_folder
 from node_agent.store.ledger import TABLES, Ledger, plan
 from node_agent.store.questions import Questions
+from node_agent.store.studies import Studies, forget_studies
 
-VERSION: Final = 5
+VERSION: Final = 6
 
 PATIENCE_SECONDS: Final = 30.0
 """how long a write waits for somebody who reads"""
@@ -108,6 +109,7 @@ CREATE TABLE figures (
 """,
     3: TABLES,
     4: questions.TABLES,
+    5: studies.TABLES,
 }
 """what each further form adds to the one before"""
 
@@ -136,7 +138,7 @@ class JobRecord:
 Run = Callable[..., sqlite3.Cursor]
 
 
-class Journal(Ledger, Questions):
+class Journal(Ledger, Questions, Studies):
     """Open it once per process; safe to use from several threads, one write at a time.
 
     Every method raises Unavailable when the file cannot be read or written; a write that failed has changed nothing, and may be
@@ -232,6 +234,7 @@ class Journal(Ledger, Questions):
         )
         run("DELETE FROM questions WHERE job IN (SELECT job FROM jobs WHERE state='active')")
         run("DELETE FROM jobs WHERE state='active'")
+        forget_studies(run)
         run("UPDATE life SET transactions=transactions+1, restored=?, why=?", (now or "at an unknown time", why))
         (transactions,) = run("SELECT transactions FROM life").fetchone()
         return int(transactions)
