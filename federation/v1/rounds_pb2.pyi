@@ -1215,7 +1215,7 @@ class AskConsent(_message.Message):
     manifest: _builtins.bytes
     """envelope, verbatim; the bundle is a blob named in it; empty: the study itself is asked about"""
     study: _builtins.bytes
-    """envelope of the study inside which the job says that it lies, if it does"""
+    """envelope of the study that is asked about, where no manifest is; a run names its own"""
     def __init__(
         self,
         *,
