@@ -29,6 +29,7 @@ from coordinator.api.node_link import NodeLinkService
 from coordinator.api.releases import add_releases
 from coordinator.api.services import BlobService, EnrolmentService, JobService, add_services
 from coordinator.api.sessions import Sessions
+from coordinator.api.studies import StudyService, add_studies
 from coordinator.api.timing import Timing
 from coordinator.audit.book import LogBook
 from coordinator.audit.keys import log_signer
@@ -46,6 +47,7 @@ from coordinator.store.blobs import Blobs
 from coordinator.store.database import Database
 from coordinator.store.place import place_of
 from coordinator.store.spool import Spool
+from coordinator.studies.desk import StudyDesk
 from coordinator.web.metrics import Metrics
 from coordinator.web.readiness import Readiness
 from coordinator.web.server import WebServer, tls_of
@@ -120,14 +122,17 @@ async def serve(home: Home, settings: Settings) -> None:
     docket = Docket(database, blobs, spool, sessions, registry, releases, metrics, time.time, book, halts)
     halts.changed, releases.decided = docket.halted, docket.rounds_over
     halts.carried_out = metrics.halt_carried_out
+    studies = StudyDesk(database, sessions, registry, blobs, time.time, halts)
+    docket.check_run = studies.check_run
     assembly = Assembly(registry, [docket.amended, book.amended], [releases.heard])
     shelf = Shelf(database, registry, time.time)
     ready = Readiness(loop, database.answers)
     server = grpc.aio.server(options=OPTIONS, interceptors=(Parsing(), Timing(metrics)))
     link = NodeLinkService(
-        registry, sessions, docket, spool, shelf, assembly, metrics.stream_opened, metrics.update_resumed
+        registry, sessions, docket, spool, shelf, assembly, metrics.stream_opened, metrics.update_resumed, studies
     )
     server.add_generic_rpc_handlers((link.handler(),))
+    add_studies(server, StudyService(registry, studies))
     CatalogueService(registry, shelf).add_to(server)
     jobs = JobService(registry, database, docket, sessions, releases, JobViews(database, registry))
     add_halts(server, HaltService(registry, halts))

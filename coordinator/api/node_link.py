@@ -21,6 +21,7 @@ from coordinator.jobs.docket import Docket
 from coordinator.registry.assembly import Assembly
 from coordinator.registry.enrolment import Registry
 from coordinator.store.spool import Spool
+from coordinator.studies.desk import StudyDesk
 from federation.errors import FederationError, InvalidUsage, ProtocolViolation
 from federation.parsing import parsed
 from federation.v1 import rounds_pb2
@@ -45,6 +46,7 @@ class NodeLinkService:
     """metrics: one more stream"""
     resumed: Callable[[], None] = lambda: None
     """metrics: one more upload that goes on where it broke off"""
+    studies: StudyDesk | None = None
 
     def handler(self) -> grpc.GenericRpcHandler[Any, Any]:
         return grpc.method_handlers_generic_handler(
@@ -90,6 +92,8 @@ class NodeLinkService:
             welcome = rounds_pb2.Instruction(welcome=rounds_pb2.Welcome(federation=roll.federation, roll=roll.envelope))
             session.send(welcome.SerializeToString())
             log.info("node.connected", member=session.member, node=session.node, version=hello.version)
+            if self.studies is not None:  # a run is asked about after its study
+                self.studies.connected(session)
             self.docket.connected(session, hello)
             reader = asyncio.get_running_loop().create_task(self._read(requests, session))
             try:
@@ -114,6 +118,8 @@ class NodeLinkService:
                     continue
                 if event.WhichOneof("event") == "roll_held":
                     self._held(session, event.roll_held.statement)
+                    continue
+                if self.studies is not None and self.studies.hears(session, event):
                     continue
                 self.docket.heard(session, event)
                 await self.docket.room(session)

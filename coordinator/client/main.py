@@ -39,6 +39,7 @@ from federation.errors import INTERRUPTED_EXIT_CODE, TABLE, FederationError, Inv
 from federation.identity.roll import Roll
 
 if TYPE_CHECKING:
+    from coordinator.client.studies import StudyDraft
     from coordinator.client.submission import Draft
 
 app = typer.Typer(name="concord", no_args_is_help=True, pretty_exceptions_enable=False)
@@ -63,6 +64,7 @@ class Kind(StrEnum):
     members = "members"
     datasets = "datasets"
     halts = "halts"
+    studies = "studies"
 
 
 @app.callback()
@@ -97,10 +99,16 @@ def apply(
     ] = False,
     output: FormatOption = Format.table,
 ) -> None:
-    """Check, pack, sign and submit a job."""
-    from coordinator.client.submission import read_draft
+    """Check, pack, sign and submit a job; or a study (kind: Study), which asks the members once for many runs."""
+    from coordinator.client import studies
+    from coordinator.client.submission import draft_of, read_document
+    from federation.manifest.yaml_source import read_yaml
 
-    draft = read_draft(file)
+    text, name, folder = read_document(file)
+    if studies.is_study(read_yaml(text, name)):
+        _apply_study(studies.study_draft(text, name, folder), home, dry_run, output)
+        return
+    draft = draft_of(text, name, folder, Home.at(home))
     if dry_run:
         _rehearse(draft, output)
         return
@@ -117,6 +125,8 @@ def apply(
         bundle = f"{len(prepared.bundle.files)} files ({prepared.bundle.digest.hex()[:12]})"
         signed = "signed before" if prepared.signed_before else "signed"
         say(f"{signed} as {manifest.lead.id}: {what}, {bundle}")
+        if manifest.job.metadata.study is not None:
+            studies.told_outside(manifest, federation.home, federation.home.required_roll())
         with progress("bundle") as bar:
             submission = federation.submit(prepared, progress=bar)
     word = "created" if submission.created else "unchanged"
@@ -126,6 +136,26 @@ def apply(
         say("this very job was submitted before; `--again` submits it as a new one")
     document_out = {"name": submission.name, "digest": submission.digest.hex(), "created": submission.created}
     show(document_out, output, lambda: data(f"job/{submission.name} {word} (digest {submission.digest.hex()})"))
+
+
+def _apply_study(draft: StudyDraft, home: Path, dry_run: bool, output: Format) -> None:
+    from coordinator.client import studies
+
+    if dry_run:
+        resolved = studies.told_rehearsal(draft)
+        show(resolved, output, lambda: data(as_yaml(resolved)))
+        say("nothing was signed or sent")
+        return
+    with Federation.connect(home) as federation:
+        prepared = studies.prepare_study(draft, federation.home, federation.home.required_roll())
+        study = prepared.study
+        for line in study.lines:
+            say(line)
+        created = studies.StudyCalls(federation).submit(prepared)
+    word = "created" if created else "unchanged"
+    say(f"runs name it: metadata: {{study: {study.name}}}; who consents: concord get studies")
+    document_out = {"name": study.name, "digest": study.digest.hex(), "created": created}
+    show(document_out, output, lambda: data(f"study/{study.name} {word} (digest {study.digest.hex()})"))
 
 
 def _rehearse(draft: Draft, output: Format) -> None:
@@ -153,7 +183,7 @@ def get(
         Path | None, typer.Option("--for", help="A job document: which data sets could take part in it, and why not.")
     ] = None,
 ) -> None:
-    """List jobs, nodes, halts or published data sets as the coordinator tells of them, or the members on your own roll."""
+    """List jobs, studies, nodes, halts or published data sets as the coordinator tells of them, or the members on your own roll."""
     if kind is Kind.datasets:
         from coordinator.client import data_sets
 
@@ -174,6 +204,12 @@ def get(
             jobs = federation.jobs()
             show([job.as_summary() for job in jobs], output, lambda: jobs_table(jobs))
             count = len(jobs)
+        elif kind is Kind.studies:
+            from coordinator.client.studies import studies_table
+
+            studies = federation.studies()
+            show([each.as_document() for each in studies], output, lambda: studies_table(studies))
+            count = len(studies)
         elif kind is Kind.halts:
             halts = HaltCalls(federation).list()
             show([each.as_document() for each in halts], output, lambda: halting.halts_table(halts))

@@ -37,7 +37,8 @@ from federation.v1 import blobs_pb2_grpc, catalogue_pb2_grpc, jobs_pb2, jobs_pb2
 
 if TYPE_CHECKING:
     from coordinator.client.data_sets import PublishedDataSet
-    from coordinator.client.submission import Draft, Prepared
+    from coordinator.client.studies import StudyState
+    from coordinator.client.submission import Draft, Packed, Prepared
     from federation.releases.verify import Report
 
 # What signs jobs and what verifies releases is loaded when it is used: reading a list should not wait for either.
@@ -173,20 +174,39 @@ class Federation:
         """Reads, checks, packs and signs a job, and sends nothing."""
         from coordinator.client.submission import prepare, read_draft
 
-        draft = read_draft(Path(job)) if isinstance(job, (str, Path)) else job
+        draft = read_draft(Path(job), self.home) if isinstance(job, (str, Path)) else job
         return prepare(draft, self.home, self.home.required_roll(), again=again)
 
     def submit(self, job: Path | str | Prepared, *, again: bool = False, progress: Progress = _silent) -> Submission:
         """Uploads the bundle (and a snapshot file) and submits the signed job. The same job again changes nothing."""
         prepared = self.prepare(job, again=again) if isinstance(job, (str, Path)) else job
-        self._blobs.put(prepared.bundle.data, prepared.bundle.digest, progress)
-        if prepared.snapshot is not None:
-            self._blobs.put(prepared.snapshot.path, prepared.snapshot.digest, progress)
+        self.put_packed(prepared, progress)
         reply = self._call(self._jobs.Submit, jobs_pb2.SubmitRequest(manifest=prepared.envelope))
         if reply.job != prepared.digest:
             raise FederationError("The coordinator answered with the digest of another job.", hint="Tell the operator.")
         note(self.home.path, self.endpoint.federation, "submission", prepared.envelope)
         return Submission(prepared.name, prepared.digest, reply.created)
+
+    def put_packed(self, prepared: Prepared | Packed, progress: Progress = _silent) -> None:
+        """Uploads a bundle, and a snapshot file where there is one."""
+        self._blobs.put(prepared.bundle.data, prepared.bundle.digest, progress)
+        if prepared.snapshot is not None:
+            self._blobs.put(prepared.snapshot.path, prepared.snapshot.digest, progress)
+
+    def submit_study(self, study: Path | str) -> StudyState:
+        """Reads, checks, packs, signs and submits a study. The same study again changes nothing."""
+        from coordinator.client.studies import StudyCalls, prepare_study, study_draft
+        from coordinator.client.submission import read_document
+
+        prepared = prepare_study(study_draft(*read_document(Path(study))), self.home, self.home.required_roll())
+        StudyCalls(self).submit(prepared)
+        return next(each for each in self.studies() if each.digest == prepared.study.digest)
+
+    def studies(self) -> list[StudyState]:
+        """Every study and what members answered, the newest first."""
+        from coordinator.client.studies import StudyCalls
+
+        return StudyCalls(self).list()
 
     def withdraw(self, name: str, reason: str = "") -> Job:
         """The lead takes a job back, under the lead's signature."""

@@ -21,7 +21,7 @@ from federation.identity.keys import SigningKey, transcript
 from federation.identity.roll import Roll
 from federation.manifest.app_folder import read_app_folder
 from federation.manifest.bundle import AppInfo, Bundle, app_info, pack
-from federation.manifest.document import JobDocument, Recipient, load_job
+from federation.manifest.document import JobDocument, Recipient, job_of
 from federation.manifest.invitation import check_reachable
 from federation.manifest.manifest import Manifest, for_rehearsal, open_manifest, seal_manifest
 from federation.manifest.yaml_source import Source, read_yaml
@@ -82,15 +82,27 @@ class Prepared:
         return self.manifest.envelope
 
 
-def read_draft(path: Path) -> Draft:
-    """The job at ``path``, "-" for stdin. Raises InvalidManifest, NotFound, InvalidUsage."""
+def read_draft(path: Path, home: Home | None = None) -> Draft:
+    """The job at ``path``, "-" for stdin. ``home``: whose studies a run may name by name. Raises InvalidManifest, NotFound,
+    InvalidUsage."""
+    return draft_of(*read_document(path), home)
+
+
+def read_document(path: Path) -> tuple[str, str, Path]:
+    """(text, its name for people, the folder that its paths are relative to); "-" for stdin. Raises as ``read_draft``."""
     if str(path) == "-":
-        return _draft(_text(sys.stdin.buffer.read(DOCUMENT_LIMIT + 1), "stdin"), "stdin", Path.cwd())
-    return _draft(_text(read_file(path, what="The job document"), str(path)), str(path), path.resolve().parent)
+        return _text(sys.stdin.buffer.read(DOCUMENT_LIMIT + 1), "stdin"), "stdin", Path.cwd()
+    return _text(read_file(path, what="The job document"), str(path)), str(path), path.resolve().parent
 
 
-def _draft(text: str, name: str, folder: Path) -> Draft:
-    return Draft(load_job(text, name), folder, read_yaml(text, name))
+def draft_of(text: str, name: str, folder: Path, home: Home | None = None) -> Draft:
+    """Raises InvalidManifest, NotFound."""
+    read = read_yaml(text, name)
+    if home is not None:
+        from coordinator.client.studies import named
+
+        read = named(read, home)
+    return Draft(job_of(read), folder, read)
 
 
 def rehearse(draft: Draft) -> tuple[dict[str, Any], Bundle]:
@@ -137,34 +149,55 @@ def prepare(draft: Draft, home: Home, roll: Roll, *, again: bool = False) -> Pre
         return _prepare(draft, home, roll, again)
 
 
-def _prepare(draft: Draft, home: Home, roll: Roll, again: bool) -> Prepared:
-    document = draft.document
-    lead = home.profile("lead")
-    document = _with_keys(document, draft.folder)
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A job with the keys and files that it names, before anybody signs it."""
+
+    document: JobDocument
+    app: AppInfo
+    bundle: Bundle
+    snapshot: Snapshot | None
+
+
+def packed(draft: Draft, roll: Roll) -> Packed:
+    """Raises InvalidManifest, InvalidIdentity, NotFound."""
+    document = _with_keys(draft.document, draft.folder)
     check_reachable(document.spec.participants, roll)
     bundle, app = _read_app(draft)
-    snapshot = _snapshot(draft)
-    kept = home.jobs_path / f"{_identity(document, bundle, snapshot, roll).hex()}.json"
+    return Packed(document, app, bundle, _snapshot(draft))
+
+
+def sealed(job: Packed, home: Home, roll: Roll, lead: str, key: SigningKey, created: str, nonce: bytes) -> bytes:
+    """The manifest's envelope. Raises InvalidManifest."""
+    profile = home.profile("lead")
+    return seal_manifest(
+        _with_lead(job.document, home, profile.name or profile.id),
+        job.bundle,
+        job.app,
+        roll.federation,
+        lead,
+        key,
+        created,
+        nonce,
+        job.snapshot.digest if job.snapshot else None,
+    )
+
+
+def _prepare(draft: Draft, home: Home, roll: Roll, again: bool) -> Prepared:
+    lead = home.profile("lead")
+    job = packed(draft, roll)
+    kept = home.jobs_path / f"{_identity(job.document, job.bundle, job.snapshot, roll).hex()}.json"
     signed_before = kept.exists() and not again
     if signed_before:
         envelope = read_file(kept, what="The signed manifest")
     else:
-        envelope = seal_manifest(
-            _with_lead(document, home, lead.name or lead.id),
-            bundle,
-            app,
-            roll.federation,
-            lead.id,
-            home.identity_key(),
-            moment_text(datetime.now(UTC)),
-            secrets.token_bytes(NONCE_BYTES),
-            snapshot.digest if snapshot else None,
-        )
+        created, nonce = moment_text(datetime.now(UTC)), secrets.token_bytes(NONCE_BYTES)
+        envelope = sealed(job, home, roll, lead.id, home.identity_key(), created, nonce)
     manifest = open_manifest(envelope, roll)
     if not signed_before:
         make_private_folder(home.jobs_path)
         write_file(kept, envelope)
-    return Prepared(document, app, bundle, snapshot, manifest, signed_before)
+    return Prepared(job.document, job.app, job.bundle, job.snapshot, manifest, signed_before)
 
 
 def _with_keys(document: JobDocument, folder: Path) -> JobDocument:

@@ -120,6 +120,8 @@ class Docket:
         self._tasks: set[asyncio.Task[None]] = set()
         self._out: frozenset[tuple[str, str]] = frozenset()
         """nodes that a roll has put out since the start; what they had open is refused, too"""
+        self.check_run: Callable[[Manifest], None] = lambda _manifest: None
+        """of a job that names a study; raises InvalidManifest"""
         self._desk = Desk(database, blobs, spool, sessions.post, clock, self)
 
     # ----------------------------------------------------------------------------------------------------------- running
@@ -167,6 +169,7 @@ class Docket:
             raise PolicyDenied(f"The manifest is signed by {manifest.lead.id}, and the connection is {caller.name}'s.")
         digest = manifest.digest.hex()
         check_may_submit(manifest, roll)
+        self.check_run(manifest)
         self._check(manifest, roll)
         with self._database.transaction() as change:
             if change.job(digest) is not None:

@@ -26,6 +26,7 @@ from coordinator.store.engines import AnotherSession, ServerUrl, be_sole, engine
 from coordinator.store.halts import HaltRows
 from coordinator.store.log import LogRows
 from coordinator.store.releases import ReleaseRows
+from coordinator.store.studies import StudyRows
 from coordinator.store.upserts import put
 from federation.audit.entry import entry_of
 from federation.errors import Unavailable
@@ -169,6 +170,7 @@ class Change:
         self.halts = HaltRows(connection)
         self.assembly = AssemblyRows(connection)
         self.releases = ReleaseRows(connection)
+        self.studies = StudyRows(connection)
 
     def audit(self, now: float, kind: str, subject: str, data: bytes = b"", *, digest: bytes = b"") -> None:
         """Writes down what this transaction does: for the coordinator with its document, and in the public log by its digest.

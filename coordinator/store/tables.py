@@ -285,3 +285,24 @@ releases = Table(
     Column("roll", LargeBinary, nullable=False),
     Column("recall", LargeBinary, nullable=False),
 )
+
+studies = Table(
+    "studies",
+    metadata,
+    Column("sequence", Integer, primary_key=True, autoincrement=True),
+    Column("digest", String(64), nullable=False, unique=True),
+    Column("name", String(63), nullable=False),
+    Column("envelope", LargeBinary, nullable=False),
+    Column("submitted", Float, nullable=False),
+)
+
+study_answers = Table(
+    "study_answers",
+    metadata,
+    Column("study", ForeignKey("studies.digest"), primary_key=True),
+    Column("member", String(63), primary_key=True),
+    Column("node", String(63), primary_key=True),
+    Column("state", String(16), nullable=False),
+    Column("reasons", Text, nullable=False),
+    Column("envelope", LargeBinary, nullable=False),
+)

@@ -455,7 +455,11 @@ class JobDocument(Part):
 
 def load_job(text: str, source: str) -> JobDocument:
     """A job as people write it. Raises InvalidManifest with file, line, field, and what to do."""
-    read = read_yaml(text, source)
+    return job_of(read_yaml(text, source))
+
+
+def job_of(read: Source) -> JobDocument:
+    """Of text that was read. Raises as ``load_job``."""
     document = validate(read)
     check_written(read, document.spec, ("spec",))
     return document

@@ -1,0 +1,1 @@
+"""Studies: the questions that leads ask once for many runs."""
