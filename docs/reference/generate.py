@@ -1,7 +1,7 @@
 """Regenerates the generated pages of this folder: ``python docs/reference/generate.py [OUTPUT]``. A test compares the result.
 
-job.md, policy.md and data-set.md come from the schemas; commands.md from the three command lines, with one example for each;
-metrics.md from the tables of metrics and the alerts. An example that a command line would not take is an error here.
+job.md, study.md, policy.md and data-set.md come from the schemas; commands.md from the three command lines, with one example
+for each; metrics.md from the tables of metrics and the alerts. An example that a command line would not take is an error here.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from coordinator.main import app as concord_coordinator
 from coordinator.web import families as coordinators
 from federation.catalogue import page as data_set_page
 from federation.errors import INTERRUPTED_EXIT_CODE, TABLE, NotFound, told
-from federation.manifest import explain
+from federation.manifest import explain, study_page
 from federation.policy import page
 from node_agent.main import app as concord_node
 from node_agent.telemetry import families as nodes
@@ -148,6 +148,7 @@ EXIT_CODES: Final = {
 def pages() -> dict[str, str]:
     return {
         "job.md": explain.reference_page(),
+        "study.md": study_page.reference_page(),
         "policy.md": page.reference_page(),
         "data-set.md": data_set_page.reference_page(),
         "commands.md": commands_page(),

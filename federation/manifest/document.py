@@ -57,7 +57,7 @@ from federation.secagg.parameters import (
 
 
 class Metadata(Part):
-    name: Label = Field(description="the job's name: a lower-case DNS label")
+    name: Label = Field(description="its name: a lower-case DNS label")
     description: Text = Field("", description="what it is for, in words that members' people read")
     labels: dict[Name, Text] = Field({}, description="free labels")
 

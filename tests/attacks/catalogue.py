@@ -32,6 +32,7 @@ WIRE: Final = "tests/e2e/test_hostile_coordinator.py"
 LIAR: Final = "tests/e2e/test_hostile_member.py"
 BYTES: Final = _A + "peer_bytes.py"
 CONSENTS: Final = _A + "consents.py"
+STUDIES: Final = _A + "studies.py"
 DOWNGRADE: Final = _A + "policy_downgrade.py"
 GOVERNANCE: Final = _A + "governance.py"
 ASSEMBLY: Final = "tests/unit/coordinator/test_assembly.py"
@@ -500,6 +501,15 @@ ATTACKS: Final[tuple[Attack, ...]] = (
             PROOFS, "a_revocation_that_the_log_holds_is_hidden_from_the_release",
             "a_revocation_of_another_consent_job_or_member_is_none",
             "a_member_that_took_its_consent_back_counts_in_no_later_round", "what_ended_the_job_or_its_release_in_the_log",
+        ),
+    ),
+    Attack(
+        60, "sovereignty", "a run pretends to lie within a study: other code, one run more, a consent without a place in it",
+        "refused at the node, which compares each word and counts on its own disk",
+        _at(
+            STUDIES, "other_code_under_a_studys_name_is_refused_before_anything_of_it_is_fetched",
+            "one_run_more_is_refused_whatever_the_coordinator_replays_forgets_or_says_ended",
+            "a_runs_consent_without_a_place_on_the_nodes_own_disk_lets_nothing_be_trained",
         ),
     ),
 )  # fmt: skip
