@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from coordinator.client.channel import UNARY_SECONDS, spoken_errors
 from coordinator.client.files import make_private_folder, read_file, write_file
 from coordinator.client.home import Home
+from coordinator.client.said import note
 from coordinator.client.submission import NONCE_BYTES, Draft, Packed, packed, sealed
 from coordinator.client.terminal import amount, plain, say, table
 from coordinator.client.terminal import progress as bar_of
@@ -201,6 +202,7 @@ class StudyCalls:
             raise FederationError(
                 "The coordinator answered with the digest of another study.", hint="Tell the operator."
             )
+        note(self._federation.home.path, self._federation.endpoint.federation, "submission", prepared.study.envelope)
         return bool(reply.created)
 
     def list(self) -> list[StudyState]:

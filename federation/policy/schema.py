@@ -185,10 +185,14 @@ class Rules(Part):
         None, description="a job gives its members at least so long to answer; absent: any time"
     )
     statistics: StatisticsRule | None = Field(
-        None, description="which statistics may leave; absent: no StatisticsJob, whatever jobKinds says"
+        None,
+        description="which statistics may leave; absent: no StatisticsJob, whatever jobKinds says. This version runs no such job: "
+        "the word is read and compared, and no job is weighed by it yet",
     )
     study: StudyRule | None = Field(
-        None, description="bounds of a Study, which asks once for many runs; absent: no Study"
+        None,
+        description="bounds of a Study, which asks once for many runs, weighed for the study and again for each run inside; "
+        "absent: no Study",
     )
     expires: Day | None = Field(None, description="last day of these rules; after it they deny every job; absent: none")
     ask_above: AskRule | None = Field(

@@ -278,11 +278,11 @@ WORDS: Final[tuple[Word, ...]] = (
         at_least("the job gives its members {offered} hours to answer, this lab asks for at least {least}", _notice), _higher,
     ),
     Word(
-        "statistics", "checked", "what a StatisticsJob asks for", checks.statistics, _statistics,
+        "statistics", "checked", "what a StatisticsJob asks for, which this version does not run", checks.statistics, _statistics,
         needed=lambda said, question: "jobKinds" in said and question.manifest.job.kind == STATISTICS_JOB,
     ),
     Word(
-        "study", "checked", "the bounds that a Study states", checks.study, _bounds,
+        "study", "checked", "the bounds that a Study states, and this node counts", checks.study, _bounds,
         needed=lambda _said, question: question.study is not None,
     ),
     Word("expires", "checked", "this node's clock, local", checks.expires, _earlier),
