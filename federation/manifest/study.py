@@ -389,7 +389,8 @@ def _checked(study: Study) -> Study:
 def _fixed(run: Manifest, vary: Mapping[str, Vary], free_seed: bool) -> dict[str, Any]:
     """The part of a run's spec that must be as in the study; the bundle's files by their paths."""
     spec = dict(run.document["spec"])
-    spec["runConfig"] = {name: value for name, value in run.run_config.items() if name not in vary}
+    told = {STEPS} if run.spec.local_steps is not None else set()  # by localSteps itself
+    spec["runConfig"] = {name: value for name, value in run.run_config.items() if name not in {*vary, *told}}
     del spec["runConfigFloats"]  # every value has its type
     bundle = dict(spec["bundle"])
     bundle["files"] = {path: digest for path, digest, _size in bundle["files"]}

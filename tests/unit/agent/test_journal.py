@@ -255,7 +255,7 @@ def test_a_journal_of_another_form_is_left_alone(path: Path) -> None:
     with sqlite3.connect(path) as database:
         database.execute("PRAGMA user_version=7")
     database.close()
-    with pytest.raises(Unavailable, match="form 7; this program reads form 5") as said:
+    with pytest.raises(Unavailable, match="form 7; this program reads form 6") as said:
         Journal(path)
     assert "Run the version of concord-node that wrote it" in said.value.hint
     with pytest.raises(Unavailable, match="form 7"):  # and the refusal left no lock behind
