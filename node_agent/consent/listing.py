@@ -15,6 +15,7 @@ def print_consents(home: Home) -> None:
         return
     with Journal(home.journal, read_only=True) as journal:
         records = journal.consents()
+        used = {each.job: journal.study_used(each.job) for each in records if journal.study(each.job) is not None}
     if not records:
         print("nothing was asked yet")
     revocations = Revocations(home.revocations)
@@ -25,6 +26,8 @@ def print_consents(home: Home) -> None:
                 "revoked" if revocations.noted(record.job) else "revoked, and the coordinator has not confirmed it"
             )
         print(f"{record.answered}  {record.name}  {record.job.hex()[:12]}  lead {record.lead}  {verdict}")
+        if (taken := used.get(record.job)) is not None:
+            print(f"    study: {taken.runs} runs, {taken.rounds} rounds and {taken.bytes:,} bytes counted")
         for reason in record.reasons:
             print(f"    {reason}")
         if words := revocations.words(record.job):

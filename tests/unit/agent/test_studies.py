@@ -25,6 +25,7 @@ from federation.manifest.manifest import Manifest
 from federation.manifest.study import Study, Used
 from federation.v1 import rounds_pb2
 from node_agent.consent import deciding, studies
+from node_agent.consent.listing import print_consents
 from node_agent.consent.standing import ConsentOver
 from node_agent.rounds import training
 from node_agent.service import NodeAgent
@@ -347,6 +348,8 @@ def test_a_person_grants_a_study_and_is_asked_again_only_for_what_differs(
     assert alone.binds is not None
     assert alone.binds.study == b""
     assert used(node, study) == Used(1, 4, 0), "what a person granted by itself is no run of the study"
+    print_consents(node.home)
+    assert "    study: 1 runs, 4 rounds and 0 bytes counted\n" in capsys.readouterr().out
 
 
 def test_a_person_may_deny_a_study_and_its_runs_are_refused(node: Node) -> None:
