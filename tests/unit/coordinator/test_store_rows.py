@@ -10,6 +10,7 @@ from coordinator.store.database import LINES_SHOWN, Change, ConsentRow, Database
 from coordinator.store.halts import AnswerRow, HaltRow
 from coordinator.store.log import HEADS_KEPT, SignedHead
 from coordinator.store.releases import ReleaseRow
+from coordinator.store.studies import StudyAnswerRow, StudyRow
 from tests.postgresql import opened
 
 JOB, OTHER = "ab" * 32, "cd" * 32
@@ -197,3 +198,19 @@ def test_a_row_of_no_job_is_refused(database: Database) -> None:
         writes()
     assert "parameters hidden" in str(error.value) or "parameters" not in str(error.value)
     assert database.answers()
+
+
+def test_studies_and_what_each_node_answered(change: Change) -> None:
+    first, second = StudyRow(JOB, "search", BYTES, 1.25), StudyRow(OTHER, "search", b"{}", FAR + 0.0)
+    change.studies.add(first)
+    change.studies.add(second)
+    assert change.studies.all() == (first, second)
+    assert change.studies.of(JOB) == first
+    assert change.studies.of("00" * 32) is None
+    asked = StudyAnswerRow("br", "br-1", "asked", (), b"")
+    granted = StudyAnswerRow("br", "br-1", "granted", ("one", "two"), BYTES)
+    other = StudyAnswerRow("b-1", "B", "denied", ("no",), b"x")
+    for row in (asked, granted, other):
+        change.studies.put_answer(JOB, row)
+    assert change.studies.answers(JOB) == (other, granted)
+    assert change.studies.answers(OTHER) == ()
