@@ -1,6 +1,8 @@
 """Values that are unknown, contradictory or dangerous are refused: by their path, in one sentence, with what to do."""
 
+import json
 import re
+from collections.abc import Iterator
 
 import helm_python
 import pytest
@@ -151,6 +153,27 @@ def test_the_schema_refuses_by_path(chart: str, changes: Document, path: str, wo
     where = path if path == "''" else f"'{path}'"
     assert f"at {where}: " in said, said
     assert re.search(word, said), said
+
+
+def closed(schema: Document, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Every place of a chart's values where the names are fixed."""
+    if schema.get("additionalProperties") is False and "patternProperties" not in schema:
+        yield path
+    for name, part in schema.get("properties", {}).items():
+        yield from closed(part, (*path, name))
+
+
+@pytest.mark.parametrize("chart", LEAST)
+def test_an_unknown_name_is_refused_wherever_it_stands(chart: str) -> None:
+    places = list(closed(json.loads((ROOT / "helm" / chart / "values.schema.json").read_text())))
+    assert len(places) > 15
+    for path in places:
+        changes: Document = {"unheardOf": 1}
+        for name in reversed(path):
+            changes = {name: changes}
+        said = refusal(chart, over(LEAST[chart], changes))
+        where = "".join(f"/{name}" for name in path)
+        assert f"at '{where}': additional properties 'unheardOf' not allowed" in said
 
 
 @pytest.mark.parametrize(("chart", "changes", "path", "words"), BY_THE_TEMPLATES)

@@ -223,6 +223,27 @@ def test_given_keys_stay_in_memory_and_half_a_secret_is_refused(hub: Machine) ->
     assert "Set keys.existingSecret again" in refused.stderr
 
 
+def test_a_node_with_given_keys_asks_to_be_vouched_for_with_them(lab: Machine, tmp_path: Path) -> None:
+    given = rendered("node-agent", {"keys": {"existingSecret": "keys"}})
+    lab.files(given)
+    secret = Path(lab.here("/run/secrets/keys"))
+    secret.mkdir(parents=True)
+    home = named(pod(given, "agent"), "home")
+    assert "has no identity.key" in lab.run(home).stderr
+    made = tmp_path / "elsewhere"
+    names = ("--federation", "atlas", "--member", "br", "--node", "br-1", "--out", tmp_path / "request.json")
+    assert said("concord-node", "init", "--home", made, *names).code == 0
+    for name in ("identity.key", "transport.key"):
+        (secret / name).write_bytes((made / "keys" / name).read_bytes())
+    (secret / "catalogue.key").write_bytes(bytes(32))
+    waits = lab.run(home)
+    assert waits.returncode == 2
+    assert (tmp_path / "request.json").read_text() in waits.stdout, "the same node, by the same key"
+    keys = Path(lab.here("/var/lib/concord/node/keys"))
+    assert keys.resolve() == Path(lab.here("/run/concord")).resolve() / "keys"
+    assert {stat.S_IMODE(path.stat().st_mode) for path in keys.iterdir()} == {0o600}
+
+
 @pytest.mark.parametrize(
     ("name", "value", "code", "words"),
     [

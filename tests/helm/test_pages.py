@@ -1,0 +1,54 @@
+"""What docs/how-to/kubernetes.md tells people to type is what the charts take."""
+
+import re
+from typing import Any
+
+import helm_python
+import pytest
+import yaml
+
+from tests.helm.charts import LEAST, NAMESPACE, ROOT, loaded, over
+
+PAGE = (ROOT / "docs" / "how-to" / "kubernetes.md").read_text()
+YAML = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+SHELL = "\n".join(re.findall(r"^ *```sh\n(.*?)```", PAGE, re.DOTALL | re.MULTILINE)).replace("\\\n", " ")
+COMMANDS = [line.strip() for line in SHELL.splitlines() if re.match(r"\s*helm (install|upgrade) ", line)]
+
+
+def values_of(command: str) -> tuple[str, dict[str, Any]]:
+    """The chart that a command names, and the values that it gives."""
+    (chart,) = re.findall(r"helm/([a-z-]+)", command)
+    values = dict(LEAST[chart]) if "..." in command else {}
+    if "-f lab.yaml" in command:
+        values = yaml.safe_load(YAML[0])
+    for given in re.findall(r"--set (\S+)", command):
+        values = over(values, helm_python.parse_set_string(given))
+    return chart, values
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_of_the_page_is_taken(command: str) -> None:
+    chart, values = values_of(command)
+    (release,) = re.findall(r"helm (?:install|upgrade) (\S+)", command)
+    assert loaded(chart).render(values, name=release, namespace=NAMESPACE)
+
+
+def test_the_page_has_both_charts_and_its_names_are_those_that_are_made() -> None:
+    assert {values_of(command)[0] for command in COMMANDS} == set(LEAST)
+    assert YAML[0].startswith("# lab.yaml")
+    made = loaded("node-agent").render(yaml.safe_load(YAML[0]), name="br-1", namespace=NAMESPACE)
+    (text,) = (text for path, text in made.items() if path.endswith("statefulset.yaml"))
+    assert f"{yaml.safe_load(text)['metadata']['name']}-0" in SHELL
+
+
+def test_the_metrics_of_the_page_are_taken_by_both_charts() -> None:
+    for chart, least in LEAST.items():
+        assert loaded(chart).render(over(least, yaml.safe_load(YAML[1])), name="r", namespace=NAMESPACE)
+
+
+def test_the_refusal_on_the_page_is_what_the_chart_says() -> None:
+    values = over(LEAST["coordinator"], {"metrics": {"service": {"type": "LoadBalancer"}}})
+    with pytest.raises(helm_python.HelmRenderError) as caught:
+        loaded("coordinator").render(values, name="r", namespace=NAMESPACE)
+    (shown,) = re.findall(r"```\n(metrics\..*?)\n```", PAGE, re.DOTALL)
+    assert caught.value.detail.endswith(shown)
