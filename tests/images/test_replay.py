@@ -7,6 +7,7 @@ taken from the rendered pods. Needs the package index that `make setup` needs, a
 from __future__ import annotations
 
 import contextlib
+import os
 import stat
 import subprocess
 import urllib.error
@@ -31,10 +32,11 @@ MEMBERS = {"br": "BR", "ke": "KE", "in": "IN"}
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Both at once; byte code is not made, since nothing runs for long."""
+    """Both at once; byte code is not made, since nothing runs for long. PIP_FLAGS are those of `make`."""
+    flags = f"--no-compile {os.environ.get('PIP_FLAGS', '')}"
     folders = {image: tmp_path_factory.mktemp(image) for image in IMAGES}
     with ThreadPoolExecutor(len(folders)) as pool:
-        made = {image: pool.submit(replay, image, folder, "--no-compile") for image, folder in folders.items()}
+        made = {image: pool.submit(replay, image, folder, flags) for image, folder in folders.items()}
         return {image: future.result() for image, future in made.items()}
 
 
