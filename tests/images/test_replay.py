@@ -24,7 +24,7 @@ from tests.helm.charts import Document, over, pod, rendered
 from tests.images.containerfile import IMAGES, replay
 from tests.images.pods import ADDRESS, Machine, end, named
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 """the first that asks for them waits for both installations"""
 
 MEMBERS = {"br": "BR", "ke": "KE", "in": "IN"}
