@@ -14,7 +14,8 @@ from federation.errors import InvalidUsage, VerificationFailed
 from federation.identity.keys import SigningKey
 from federation.releases import evidence
 from federation.releases.bom import bom_of
-from federation.releases.card import card_of, config_of, predicate_of
+from federation.releases.card import card_of
+from federation.releases.config import config_of, predicate_of
 from federation.releases.examination import Examination
 from federation.releases.facts import Facts
 from federation.releases.listing import (

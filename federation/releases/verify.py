@@ -19,7 +19,8 @@ from federation.audit.excerpt import MAX_EXCERPT, Excerpt
 from federation.errors import FederationError, VerificationFailed
 from federation.identity.roll import Roll
 from federation.releases.bom import bom_of
-from federation.releases.card import card_of, config_of, predicate_of
+from federation.releases.card import card_of
+from federation.releases.config import config_of, predicate_of
 from federation.releases.examination import Examination
 from federation.releases.listing import (
     BOM,
