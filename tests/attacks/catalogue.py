@@ -472,6 +472,7 @@ ATTACKS: Final[tuple[Attack, ...]] = (
             NODE_WITNESS, "log_key_swapped_by_the_coordinator", "without_a_name_in_the_charter_the_first_sight_decides",
             "a_key_without_a_vote_is_not_waited_for", "a_new_key_does_not_cover_a_rewritten_history",
         )
+        + _at(PROOFS, "a_release_with_proofs_of_a_log_that_no_charter_names")
         + _at(AUDITING, "a_log_under_another_key_than_the_charters_is_refused")
         + _at(WITNESS, "log_key_swapped_by_the_coordinator"),
     ),
