@@ -175,6 +175,17 @@ def run(home: HomeOption) -> None:
         asyncio.run(serve(place, settings))
 
 
+@app.command()
+def doctor(
+    home: HomeOption, as_json: Annotated[bool, typer.Option("--json", help="The findings as JSON.")] = False
+) -> None:
+    """Say what is wrong with this coordinator or its machine, and what to do. Exit code 1 when something is."""
+    from coordinator.doctor import print_findings
+
+    if not print_findings(home, as_json=as_json):
+        raise typer.Exit(1)
+
+
 @app.command("version")
 def version_command() -> None:
     """Print the version."""

@@ -12,7 +12,7 @@ from typing import Annotated, Final
 import click
 import typer
 
-from federation.errors import INTERRUPTED_EXIT_CODE, PolicyDenied, exit_code, told
+from federation.errors import INTERRUPTED_EXIT_CODE, InvalidUsage, PolicyDenied, exit_code, told
 from node_agent.catalogue.commands import data_app
 from node_agent.roll_commands import roll_app
 from node_agent.settings import Home
@@ -97,6 +97,32 @@ def try_job(
     from node_agent.rehearsal import rehearse
 
     rehearse(Home(home), job, lead)
+
+
+@app.command()
+def doctor(
+    home: HomePath,
+    as_json: Annotated[bool, typer.Option("--json", help="The findings as JSON.")] = False,
+    before_join: Annotated[
+        bool,
+        typer.Option(
+            "--before-join", help="Only the way to the coordinator, and the letter for the firewall's people."
+        ),
+    ] = False,
+    ticket: Annotated[Path | None, typer.Option(help="With --before-join: the ticket, which stays unused.")] = None,
+) -> None:
+    """Say what is wrong with this node, its machine or its network, and what to do. Exit code 1 when something is."""
+    from node_agent import doctor as asked
+
+    place, note = Home(home), ""
+    if before_join != (ticket is not None):
+        raise InvalidUsage("--before-join and --ticket go together.", hint="The ticket says where the coordinator is.")
+    if ticket is not None:
+        findings, note = asked.examine_route(place, ticket)
+    else:
+        findings = asked.examine(place)
+    if not asked.print_findings(findings, as_json=as_json, note=note):
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -61,6 +61,10 @@ def open_channel(endpoint: Endpoint, environment: Mapping[str, str]) -> tuple[gr
         ("grpc.ssl_target_name_override", f"coordinator.{endpoint.federation}"),
         ("grpc.max_receive_message_length", RECEIVE_LIMIT),
         ("grpc.max_reconnect_backoff_ms", 5_000),
+        # Never silent for long: proxies and firewalls cut what is.
+        ("grpc.keepalive_time_ms", 20_000),
+        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.http2.max_pings_without_data", 0),
         *route.options,
     ]
     return grpc.secure_channel(endpoint.address, credentials, options=options), route

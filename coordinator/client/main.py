@@ -441,6 +441,21 @@ def verify(
     say(f"{folder}: {len(checks)} checks ok" + ("" if roll else ", beginning at the roll in the folder"))
 
 
+@app.command()
+def doctor(
+    home: HomeOption = DEFAULT_HOME_PATH,
+    as_json: Annotated[bool, typer.Option("--json", help="The findings as JSON.")] = False,
+) -> None:
+    """Say what is wrong with this home, its machine or its network, and what to do. Exit code 1 when something is."""
+    from coordinator.client import doctor as asked
+    from federation.findings import any_wrong
+
+    findings = asked.examine(Home.at(home))
+    asked.show(findings, as_json=as_json)
+    if any_wrong(findings):
+        raise typer.Exit(1)
+
+
 @app.command("version")
 def version_command() -> None:
     """Print the version."""

@@ -50,6 +50,7 @@ EXAMPLES: Final = {
     "concord code digest": "concord code digest -f job.yaml",
     "concord code sign": "concord code sign -f job.yaml --home officer-ke",
     "concord verify": "concord verify release --roll roll.json",
+    "concord doctor": "concord doctor --home lead",
     "concord version": "concord version",
     "concord member init": 'concord member init --home officer-fr --id fr --name "Laboratory of France" --jurisdiction FR '
     "--out fr.json",
@@ -88,6 +89,7 @@ EXAMPLES: Final = {
     "concord-node join": "concord-node join --home node-fr --ticket fr-ticket.json --credential fr-credential.json "
     "--roll roll.json",
     "concord-node run": "concord-node run --home node-fr",
+    "concord-node doctor": "concord-node doctor --home node-fr --before-join --ticket fr-ticket.json",
     "concord-node try": "concord-node try job.yaml --home node-fr",
     "concord-node consents": "concord-node consents --home node-fr",
     "concord-node inbox": "concord-node inbox --home node-fr",
@@ -128,12 +130,13 @@ EXAMPLES: Final = {
     "--address concord.example.org:7443",
     "concord-coordinator evidence": "concord-coordinator evidence --home coordinator --out evidence",
     "concord-coordinator run": "concord-coordinator run --home coordinator",
+    "concord-coordinator doctor": "concord-coordinator doctor --home coordinator --json",
     "concord-coordinator version": "concord-coordinator version",
 }
 
 EXIT_CODES: Final = {
     0: "done",
-    1: "unexpected, or the job itself failed",
+    1: "unexpected, or the job itself failed, or `doctor` found something wrong",
     2: "the command was used wrongly",
     3: "there is no such thing",
     4: "a policy says no",

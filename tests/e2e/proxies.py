@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import selectors
 import socket
 import threading
+import time
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -22,9 +24,16 @@ class ConnectProxy:
     """name:password that it wants; empty: none"""
     asked: list[str] = field(default_factory=list)
     """what was asked for, in order: "coordinator.example:7443 200" """
+    listen: str = "127.0.0.1"
+    idle: float = float("inf")
+    """seconds after which a connection is cut over which nothing went"""
+    silences: list[float] = field(default_factory=list)
+    """seconds for which a connection was silent before something went over it again"""
+    cuts: int = 0
+    """connections that were cut for their silence"""
 
     def __post_init__(self) -> None:
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server((self.listen, 0))
         self.port: int = self._listener.getsockname()[1]
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
@@ -32,7 +41,7 @@ class ConnectProxy:
 
     @property
     def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return f"{self.listen}:{self.port}"
 
     def passed(self) -> int:
         return sum(line.endswith(" 200") for line in self.asked)
@@ -95,22 +104,28 @@ class ConnectProxy:
         return "200 Connection established", self.hosts[target]
 
     def _carry(self, client: socket.socket, upstream: socket.socket) -> None:
-        for each in (client, upstream):
-            each.settimeout(None)
+        """Until either side ends, or nothing went either way for ``idle`` seconds."""
+        ways = {client: upstream, upstream: client}
         with self._lock:
-            self._open |= {client, upstream}
-        back = threading.Thread(target=_copy, args=(upstream, client), daemon=True)
-        back.start()
-        _copy(client, upstream)
-        back.join()
+            self._open |= set(ways)
+        with selectors.DefaultSelector() as selector, contextlib.suppress(OSError):
+            for each in ways:
+                each.settimeout(None)
+                selector.register(each, selectors.EVENT_READ)
+            last, ended = time.monotonic(), False
+            while not ended:
+                ready = selector.select(None if self.idle == float("inf") else self.idle)
+                self.cuts += not ready
+                ended = not ready
+                self.silences.append(time.monotonic() - last)
+                last = time.monotonic()
+                for key, _ in ready:
+                    source = next(each for each in ways if each is key.fileobj)
+                    data = source.recv(65_536)
+                    ways[source].sendall(data)
+                    ended = ended or not data
         with self._lock:
-            self._open -= {client, upstream}
-
-
-def _copy(source: socket.socket, target: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while data := source.recv(65_536):
-            target.sendall(data)
-    for each in (source, target):
-        with contextlib.suppress(OSError):
-            each.shutdown(socket.SHUT_RDWR)
+            self._open -= set(ways)
+        for each in ways:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
