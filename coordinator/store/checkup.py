@@ -50,6 +50,10 @@ def look(place: Path | ServerUrl) -> Vitals | None:
             if schema != newest:
                 return Vitals(engine.dialect.name, schema, newest, 0, 0, b"", None, 0, b"")
             return _inside(connection, engine.dialect.name, schema, newest)
+    except (TypeError, ValueError) as error:  # a text where bytes belong, say: somebody wrote beside us
+        raise InvalidUsage(
+            f"The database {place} holds what no coordinator wrote: {error}.", hint="Restore it from a backup."
+        ) from error
     except sa.exc.DBAPIError as error:
         raise unopened(error, place) from error
     finally:
