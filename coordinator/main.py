@@ -9,6 +9,7 @@ import math
 import os
 import sys
 import traceback
+from collections.abc import Mapping
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,6 +36,7 @@ from federation.exposure import check_exposure
 from federation.identity.keys import SigningKey
 from federation.identity.names import checked_label
 from federation.identity.roll import Roll
+from federation.log_events import Lines, with_names, without_secrets
 from federation.manifest.yaml_source import write_yaml
 
 app = typer.Typer(name="concord-coordinator", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=True)
@@ -170,7 +172,7 @@ def ticket(
 def run(home: HomeOption) -> None:
     """Run the coordinator until SIGTERM or Ctrl-C."""
     place, settings = _opened(home)
-    _log_to_stderr()
+    _log_to_stderr({"federation": settings.federation, "service": "coordinator"})
     with place.locked():
         asyncio.run(serve(place, settings))
 
@@ -224,14 +226,19 @@ def _opened(home: Path) -> tuple[Home, Settings]:
     return place, place.load()
 
 
-def _log_to_stderr() -> None:
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+def _log_to_stderr(names: Mapping[str, str]) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Lines(names))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    logging.captureWarnings(True)
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
+            with_names(names),
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
+            without_secrets,
             structlog.processors.JSONRenderer(),
         ],
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),

@@ -13,7 +13,7 @@ import signal
 import ssl
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
@@ -39,6 +39,7 @@ from federation.identity.revocation import Cause, Revocation, consent_digest, op
 from federation.identity.roll import Roll
 from federation.identity.transport import Principal, TransportKey, fingerprint_of, make_csr, uri_of
 from federation.identity.withdrawal import open_withdrawal
+from federation.log_events import Lines, with_names, without_secrets
 from federation.manifest.bundle import unpack
 from federation.manifest.manifest import Manifest, check_may_submit, open_manifest
 from federation.route import Route, route_to
@@ -717,8 +718,8 @@ def product_version() -> str:
 
 def serve(home: Home) -> None:
     """Runs the node until SIGTERM or SIGINT. Raises InvalidUsage, NotFound or InvalidIdentity when it cannot start."""
-    _log_to_stderr()
     settings = home.settings()
+    _log_to_stderr({"member": settings.member, "node": settings.node})
     if not settings.address:
         raise InvalidUsage("This node has not joined its federation yet.", hint="Run concord-node join with a ticket.")
     for path in (home.identity_key, home.transport_key):
@@ -812,14 +813,19 @@ def locked(home: Home) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _log_to_stderr() -> None:
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+def _log_to_stderr(names: Mapping[str, str]) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Lines(names))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    logging.captureWarnings(True)
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
+            with_names(names),
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
+            without_secrets,
             structlog.processors.JSONRenderer(),
         ],
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),

@@ -32,6 +32,7 @@ from coordinator.store.spool import Spool
 from federation.errors import FederationError, NotFound, OutOfOrder, ProtocolViolation
 from federation.identity.credential import NodeCredential, once_verified
 from federation.identity.roll import Roll
+from federation.log_events import Current
 from federation.manifest.manifest import Manifest
 from federation.secagg import codec, events, wire
 from federation.secagg.collector import CollectorMachine
@@ -112,7 +113,7 @@ class JobDriver:
         self._sealings: dict[bytes, dict[int, Sealing]] = {}
         """what members say of the final state, by the sealed file and the member"""
         self._answered = asyncio.Event()
-        self._log = log.bind(job=self._job[:12], name=manifest.name)
+        self._log = log.bind(job=self._job[:12], name=manifest.name, round=Current(lambda: self.machine.round))
         self._load()
 
     # --------------------------------------------------------------------------------------------------------- starting
@@ -298,7 +299,7 @@ class JobDriver:
             try:
                 out += self.machine.handle(event, now)
             except OutOfOrder as error:
-                self._log.warning("collector.out-of-order", event=type(event).__name__, detail=str(error))
+                self._log.warning("collector.out-of-order", what=type(event).__name__, detail=str(error))
                 continue
             self._sequence += 1
             data = wire.event_to_bytes(event)

@@ -31,6 +31,7 @@ from federation.errors import (
 from federation.halt.levels import Step
 from federation.identity.consent import Consent
 from federation.identity.credential import NodeCredential, once_verified, verify_credential
+from federation.log_events import Current
 from federation.manifest.manifest import Manifest
 from federation.manifest.privacy import round_charge
 from federation.privacy.accounting import Charge
@@ -115,7 +116,8 @@ class JobDriver:
         self._door = Door()
         self._of_before = False
         """whether what is in hand tells of the epoch before"""
-        self._log = log.bind(job=manifest.digest.hex()[:12], name=manifest.name)
+        at = Current(lambda: self.machine.position.round)
+        self._log = log.bind(job=manifest.digest.hex()[:12], name=manifest.name, round=at)
         self._refusals = Refusals(lab, manifest, self._send, self._log)
         self._sums = Sums(lab, manifest, files, lambda: self.machine.bench)
         self._states = States(lab.way, files, lambda: self.machine.position, self._log)

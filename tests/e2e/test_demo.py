@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from federation.errors import INTERRUPTED_EXIT_CODE
+from tests.e2e.secrets_in_use import events_in, logs_in, secrets_in, told_in
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -93,6 +94,19 @@ def test_the_demo_keeps_its_promises(tmp_path: Path) -> None:
     assert result["lost_node"] not in cohorts[str(result["lost_in_round"])]
     assert result["lost_node"] in cohorts[str(result["back_in_round"])]
     assert len(cohorts["1"]) == 5
+    _tells_no_secret(folder, "\n".join(lines))
+
+
+def _tells_no_secret(folder: Path, output: str) -> None:
+    """Every private key and ticket of the demo, against all that it printed and logged."""
+    secrets, logs = secrets_in(folder), logs_in(folder)
+    assert len(secrets) > 20
+    assert len(logs) >= 6
+    assert told_in([("output", output.encode()), *logs], secrets) == []
+    for service in ("coordinator", "node-"):
+        found = [each for path in folder.rglob("*.log") if path.name.startswith(service) for each in events_in(path)]
+        assert found
+        assert all(isinstance(each.get("event"), str) and "timestamp" in each for each in found)
 
 
 @pytest.mark.timeout(200)

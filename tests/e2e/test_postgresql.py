@@ -15,7 +15,9 @@ import pytest
 from coordinator.client.views import Job
 from examples.local_federation import LocalFederation, services_environment
 from federation.errors import InvalidUsage, Unavailable, exit_code
+from tests.e2e.commands import said
 from tests.e2e.runs import Runs, members_of, plain_average
+from tests.e2e.secrets_in_use import events_in, logs_in, secrets_in, told_in
 from tests.postgresql import PostgresServer
 
 ROUNDS = 5
@@ -64,11 +66,48 @@ def test_the_coordinator_is_killed_and_its_server_crashes(runs: Runs, postgres: 
     assert [item.round for item in closed] == list(range(1, ROUNDS + 2))
     assert len({item.weight for item in closed}) == 1
     np.testing.assert_allclose(runs.model(job.name)["vector"], plain_average(ROUNDS, 3), atol=ROUNDS * 2.0**-11)
+    _tells_no_secret(runs, postgres, job)
     log = coordinator.log.read_text()
     assert '"event": "database.lost"' in log
     assert postgres.password not in log
     assert int(postgres.psql("federation", "select count(*) from log_entries")) > 20
     assert not (coordinator.home / "coordinator.db").exists()
+
+
+def _tells_no_secret(runs: Runs, postgres: PostgresServer, job: Job) -> None:
+    """Keys, tickets, the database's password and a passphrase in use, against all logs, the server's, and what commands print."""
+    home = runs.local.officer_home("ar")
+    word = runs.folder / "passphrase"
+    word.write_text("correct horse battery staple")
+    word.chmod(0o600)
+    secrets = secrets_in(runs.folder)
+    runs.local.login_officer("ar")
+    secrets |= secrets_in(runs.folder)
+    answers = []
+    with mock.patch.dict(os.environ, {"CONCORD_PASSPHRASE_FILE": str(word)}):
+        for arguments in (
+            ("concord", "lock-key", "--home", home),
+            ("concord", "propose", "suspension", "--suspend", "be", "--home", home),
+            ("concord", "describe", job.name, "--home", runs.local.lead_home),
+            ("concord", "doctor", "--home", home),
+            ("concord-coordinator", "doctor", "--home", runs.local.coordinator.home),
+            ("concord-node", "doctor", "--home", runs.local.nodes["ar"].home),
+        ):
+            answer = said(*arguments)
+            assert answer.code == 0, (arguments, answer)
+            answers.append((" ".join(map(str, arguments)), (answer.out + answer.err).encode()))
+    secrets |= {"passphrase": {word.read_bytes()}, "password": {postgres.password.encode()}}
+    secrets |= secrets_in(runs.folder)
+    outputs = [*answers, *logs_in(runs.folder), ("server", postgres.log.read_bytes())]
+    assert len(secrets) > 15
+    assert told_in(outputs, secrets) == []
+    assert told_in([("planted", b"x" + next(iter(secrets["password"])))], secrets) == ["planted: password"]
+    node = events_in(runs.local.nodes["ar"].log)
+    assert {(each["member"], each["node"]) for each in node if "library" not in each} == {("ar", "ar-1")}
+    about = [each for each in events_in(runs.local.coordinator.log) if each.get("name") == job.name]
+    rounds = {each["round"] for each in about if each["event"] == "round.closed"}
+    assert rounds == set(range(1, ROUNDS + 2))
+    assert all(each["job"] for each in about)
 
 
 def test_a_second_coordinator_on_the_database_is_refused(runs: Runs, postgres: PostgresServer, tmp_path: Path) -> None:
