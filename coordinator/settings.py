@@ -122,11 +122,22 @@ class Home:
                 "CONCORD_COORDINATOR_DATABASE.",
             )
         try:
-            return Settings(**document)
+            settings = Settings(**document)
         except ValidationError as error:
-            problem = error.errors()[0]
+            problem = error.errors(include_input=False)[0]
             place = ".".join(str(part) for part in problem["loc"])
-            raise InvalidUsage(f"{self.settings}: {place}: {problem['msg']}.", hint="Correct that field.") from error
+            variable = f"{PREFIX}{place}".upper()
+            if variable in {name.upper() for name in os.environ}:
+                raise InvalidUsage(
+                    f"The environment variable {variable}: {problem['msg']}.", hint="Correct it, or unset it."
+                ) from None
+            raise InvalidUsage(f"{self.settings}: {place}: {problem['msg']}.", hint="Correct that field.") from None
+        if settings.listen == settings.metrics and not settings.listen.endswith(":0"):
+            raise InvalidUsage(
+                f"listen and metrics are both {settings.listen}, and two things cannot listen at one address.",
+                hint="Give metrics another port, or leave it empty for none.",
+            )
+        return settings
 
     def read_key(self, name: str) -> bytes:
         """Raises InvalidUsage when the key is missing, or readable by others."""

@@ -22,6 +22,7 @@ from federation.errors import FederationError, InvalidUsage, NotFound, Unavailab
 from federation.findings import Finding, any_wrong, certificate, clock, found, letter, private
 from federation.identity.roll import Roll
 from federation.route import route_to
+from node_agent.catalogue.places import check_places
 from node_agent.consent.packs import read_policy
 from node_agent.enrolment import check_credential, read_ticket
 from node_agent.link.channel import Credentials
@@ -31,7 +32,7 @@ from node_agent.membership import ROLL_LIMIT
 from node_agent.runner.devices import detect_gpus
 from node_agent.runner.sandbox import detect_sandbox
 from node_agent.service import metrics_tls
-from node_agent.settings import Home, NodeSettings
+from node_agent.settings import Home, NodeSettings, refuse_unknown_variables
 from node_agent.witness.notebook import Notebook
 
 SECONDS: Final = 5.0
@@ -54,7 +55,7 @@ def examine(home: Home) -> list[Finding]:
     return [
         found("settings", lambda: _settings(home, settings)),
         found("policy", lambda: _policy(home)),
-        found("data", lambda: _data(settings)),
+        found("data", lambda: _data(home, settings)),
         found("clock", lambda: clock(clock_kept(), stamps[0] if stamps else None, time.time())),
         found("keys", lambda: private("keys", modes_of(keys))),
         found(
@@ -98,6 +99,7 @@ def examine_route(home: Home, ticket_file: Path) -> tuple[list[Finding], str]:
 
 def _settings(home: Home, settings: NodeSettings) -> str:
     metrics_tls(home, settings)
+    refuse_unknown_variables(os.environ)
     return f"{home.settings_file}: node {settings.node} of {settings.member}, in {settings.federation}."
 
 
@@ -106,7 +108,8 @@ def _policy(home: Home) -> str | Finding:
     return f"{home.policy_file} is read; `concord-node policy explain` says what it means."
 
 
-def _data(settings: NodeSettings) -> str | Finding:
+def _data(home: Home, settings: NodeSettings) -> str | Finding:
+    check_places(settings.data_sets, home.root)
     for name, held in settings.data_sets.items():
         path = Path(held.path)
         if not os.access(path, os.R_OK):

@@ -80,7 +80,7 @@ from node_agent.runner.devices import local_offer
 from node_agent.runner.runtime import missing_runtime
 from node_agent.runner.sandbox import detect_sandbox
 from node_agent.runner.worker import WorkerSpec
-from node_agent.settings import Home, NodeSettings
+from node_agent.settings import Home, NodeSettings, refuse_unknown_variables
 from node_agent.store.data_version import DataVersions
 from node_agent.store.evidence import EvidenceFolder
 from node_agent.store.files import write_whole
@@ -719,13 +719,14 @@ def product_version() -> str:
 def serve(home: Home) -> None:
     """Runs the node until SIGTERM or SIGINT. Raises InvalidUsage, NotFound or InvalidIdentity when it cannot start."""
     settings = home.settings()
-    _log_to_stderr({"member": settings.member, "node": settings.node})
     if not settings.address:
         raise InvalidUsage("This node has not joined its federation yet.", hint="Run concord-node join with a ticket.")
-    for path in (home.identity_key, home.transport_key):
+    refuse_unknown_variables(os.environ)
+    for path in (home.identity_key, home.transport_key, home.catalogue_key):
         if path.exists() and path.stat().st_mode & 0o077:
             raise InvalidUsage(f"The key {path} can be read by others.", hint=f"Run: chmod 600 {path}")
     check_places(settings.data_sets, home.root)
+    _log_to_stderr({"member": settings.member, "node": settings.node})
     with locked(home), Journal(home.journal, now=moment_text(datetime.now(UTC))) as journal:
         _say_restored(journal)
         asyncio.run(_serve(home, settings, journal))

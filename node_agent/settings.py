@@ -24,6 +24,8 @@ from node_agent.catalogue.descriptions import UNDESCRIBED, Described, read_descr
 from node_agent.store.files import write_whole
 
 SETTINGS_LIMIT: Final = 1 << 20
+PREFIX: Final = "CONCORD_NODE_"
+HOME_VARIABLE: Final = f"{PREFIX}HOME"
 Name = Annotated[str, Field(pattern=f"^{DATA_SET.pattern}$")]
 Label = Annotated[str, Field(pattern=f"^{LABEL.pattern}$")]
 NAME_RULE: Final = f"A name has {DATA_SET_RULE}"
@@ -261,6 +263,16 @@ class Home:
 
     def save(self, settings: NodeSettings) -> None:
         write_whole(self.settings_file, settings_bytes(settings))
+
+
+def refuse_unknown_variables(environment: Mapping[str, str]) -> None:
+    """Raises InvalidUsage for one that looks like a setting of a node, which reads node.yaml alone: it would go unseen."""
+    unknown = sorted(name for name in environment if name.upper().startswith(PREFIX) and name.upper() != HOME_VARIABLE)
+    if unknown:
+        raise InvalidUsage(
+            f"The environment variable {unknown[0]} is no setting of a node.",
+            hint=f"Unset it, and write what you want into node.yaml. The one that is read is {HOME_VARIABLE}.",
+        )
 
 
 def parse_settings(data: bytes, source: str) -> NodeSettings:

@@ -17,6 +17,7 @@ from federation.privacy.budget import Budget
 from node_agent.catalogue.commands import data_add
 from node_agent.enrolment import check_credential
 from node_agent.link.channel import Credentials
+from node_agent.service import serve
 from node_agent.settings import SETTINGS_LIMIT, DataSet, Home, NodeSettings, parse_settings, settings_bytes
 from tests.unit.agent.homes import Site, joined_by_hand
 
@@ -206,6 +207,34 @@ def test_a_data_set_that_would_not_be_read_back_is_not_added(
     with pytest.raises(InvalidUsage, match="does not exist"):
         data_add("scans", tmp_path, tmp_path / "none", 1, None)
     assert home.settings_file.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["CONCORD_NODE_METRICS", "concord_node_lease", "CONCORD_NODE_HOMES"])
+def test_a_variable_that_no_node_reads_is_refused_at_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    home = Home(tmp_path)
+    home.save(NodeSettings(**GOOD, address="127.0.0.1:1"))
+    monkeypatch.setenv("CONCORD_NODE_HOME", str(tmp_path))
+    monkeypatch.setenv(name, "a secret")
+    with pytest.raises(InvalidUsage, match=f"{name} is no setting of a node") as said:
+        serve(home)
+    assert "a secret" not in str(said.value) + said.value.hint
+    assert "node.yaml" in said.value.hint
+
+
+@pytest.mark.parametrize("key", ["identity_key", "transport_key", "catalogue_key"])
+def test_a_key_that_others_can_read_is_refused_at_start(tmp_path: Path, key: str) -> None:
+    site = Site(tmp_path)
+    joined_by_hand(site)
+    home = site.home
+    home.save(home.settings().model_copy(update={"address": "127.0.0.1:1"}))
+    path: Path = getattr(home, key)
+    path.touch()
+    path.chmod(0o640)
+    with pytest.raises(InvalidUsage, match="can be read by others") as said:
+        serve(home)
+    assert f"chmod 600 {path}" in said.value.hint
 
 
 # ------------------------------------------------------------------------------------------------------------------- secrets

@@ -33,3 +33,22 @@ def test_an_unknown_variable_is_refused_by_name_and_its_value_is_not_shown(
     assert "secret" not in told
     for field in Settings.model_fields:
         assert f"CONCORD_COORDINATOR_{field.upper()}" in told
+
+
+def test_a_variable_that_is_wrong_is_blamed_and_not_the_file(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONCORD_COORDINATOR_LOG_HEAD_SECONDS", "soon")
+    with pytest.raises(InvalidUsage, match=r"variable CONCORD_COORDINATOR_LOG_HEAD_SECONDS: .*number") as caught:
+        home.load()
+    assert "soon" not in str(caught.value)
+    assert caught.value.hint
+
+
+def test_two_things_at_one_address_are_refused(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONCORD_COORDINATOR_METRICS", "127.0.0.1:7443")
+    with pytest.raises(InvalidUsage, match="listen and metrics are both") as caught:
+        home.load()
+    assert caught.value.hint
+    for free in ("127.0.0.1:0", ""):
+        monkeypatch.setenv("CONCORD_COORDINATOR_METRICS", free)
+        monkeypatch.setenv("CONCORD_COORDINATOR_LISTEN", free or "127.0.0.1:0")
+        home.load()
