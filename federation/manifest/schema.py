@@ -111,7 +111,8 @@ Reference = Annotated[str, Field(pattern=f"^{_REFERENCE}$", max_length=200)]
 Quantity = Annotated[str, AfterValidator(_quantity)]
 Number = Annotated[float, BeforeValidator(_number)]
 Seconds = Annotated[float, BeforeValidator(_number), Field(gt=0, le=30 * 86_400)]
-Hex32 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+_HEX32: Final = r"^[0-9a-f]{64}$"
+Hex32 = Annotated[str, Field(pattern=_HEX32)]
 METRIC: Final = r"^[A-Za-z_][A-Za-z0-9_.\-]{0,63}(/[A-Za-z0-9_.\-]{1,63})?$"
 """One of a family has its own part after a slash: hits/0."""
 FIGURE: Final = r"^((train|evaluate)/)?[A-Za-z_][A-Za-z0-9_.\-]{0,63}(/([A-Za-z0-9_.\-]{1,63}|\*))?$"
@@ -156,6 +157,7 @@ RULES: Final = {
     METRIC: "a metric such as loss, or one of a family such as hits/0",
     FIGURE: "a metric such as loss, one kind of it such as evaluate/loss, or a family such as hits/*",
     f"^{_REFERENCE}$": 'an object in a module, such as "package.task:Net"',
+    _HEX32: "a SHA-256 in 64 lower-case hex digits",
     SNAPSHOT: "sha256: and the 64 hex digits of a file's SHA-256",
     _SCHEMA: "a schema's name and version, such as heart-disease/1",
     _LICENCE: "the SPDX identifier of a licence, such as CC-BY-4.0",

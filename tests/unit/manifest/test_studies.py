@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,11 +15,13 @@ from federation.errors import InvalidIdentity, InvalidManifest
 from federation.identity.envelope import canonical, open_envelope, seal
 from federation.identity.fields import moment_text
 from federation.identity.keys import SigningKey
+from federation.manifest.document import load_job
 from federation.manifest.manifest import Manifest
 from federation.manifest.study import Study, Used, Vary, bytes_bound, exceeded, load_study, open_study, outside
 from tests.unit.identity.parties import APP, found
 from tests.unit.manifest.studied import BOUNDS, SPEC, now, run_of, sealed_study, study_of
 
+ROOT = Path(__file__).resolve().parents[3]
 PARTIES = found("ch", "fr", "ke")
 STUDY = study_of(PARTIES)
 OTHER = study_of(PARTIES, name="other")
@@ -137,7 +140,7 @@ def test_a_seed_that_the_study_names_is_that_of_every_run() -> None:
 USED = st.builds(Used, st.integers(0, 6), st.integers(0, 30), st.integers(0, 2 << 20))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(USED, st.integers(1, 6), st.integers(4, 40), st.integers(0, 2), st.integers(-30, 30))
 def test_a_run_fits_exactly_when_every_bound_holds(used: Used, runs: int, rounds: int, mebis: int, days: int) -> None:
     study = study_of(PARTIES, runs=runs, rounds=rounds, bytes=f"{mebis + 1}Mi", expires=END)
@@ -238,6 +241,22 @@ def test_a_study_that_no_run_could_be_of_is_not_signed_or_not_opened(bounds: dic
     with pytest.raises(InvalidManifest) as caught:
         study_of(PARTIES, **bounds)
     assert told in caught.value.message
+
+
+@pytest.mark.parametrize("page", ["docs/reference/study.md", "docs/how-to/consent.md"])
+def test_the_examples_of_the_pages_are_studies_and_runs_of_them(page: str) -> None:
+    blocks = [block.split("```")[0] for block in (ROOT / page).read_text().split("```yaml\n")[1:]]
+    study = next(load_study(block, page) for block in blocks if "kind: Study" in block)
+    spec = study.spec
+    assert (spec.runs * 11, spec.rounds) == (220, 220), "ten rounds and the final evaluation"
+    for block in blocks:
+        if "kind: TrainingJob" in block:
+            settings = load_job(
+                block.replace("study: digits-search", f"study: '{bytes(32).hex()}'"), page
+            ).spec.run_config
+            assert {name: vary.beyond(type(settings[name])(32), settings[name]) for name, vary in spec.vary.items()} == {
+                "learning-rate": "", "batch-size": "",
+            }  # fmt: skip
 
 
 def test_the_signed_form_is_canonical_complete_and_the_same_each_time() -> None:
