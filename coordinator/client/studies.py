@@ -18,17 +18,18 @@ from coordinator.client.channel import UNARY_SECONDS, spoken_errors
 from coordinator.client.files import make_private_folder, read_file, write_file
 from coordinator.client.home import Home
 from coordinator.client.said import note
-from coordinator.client.submission import NONCE_BYTES, Draft, Packed, packed, sealed
+from coordinator.client.submission import NONCE_BYTES, Draft, Packed, packed, rehearsed, sealed
 from coordinator.client.terminal import amount, plain, say, table
 from coordinator.client.terminal import progress as bar_of
 from coordinator.client.views import Consent
 from federation.errors import FederationError, InvalidManifest, NotFound
+from federation.identity.envelope import open_envelope
 from federation.identity.fields import moment_text
 from federation.identity.keys import SigningKey
 from federation.identity.roll import Roll
 from federation.manifest.document import JobDocument, JobMetadata
 from federation.manifest.manifest import Manifest, open_manifest
-from federation.manifest.study import KIND, Study, StudyDocument, load_study, open_study, outside, seal_study
+from federation.manifest.study import ENVELOPE, KIND, Study, StudyDocument, load_study, open_study, outside, seal_study
 from federation.manifest.yaml_source import Source, read_yaml
 from federation.secagg.parameters import TRAINING_JOB
 from federation.v1 import studies_pb2, studies_pb2_grpc
@@ -100,7 +101,7 @@ def prepare_study(draft: StudyDraft, home: Home, roll: Roll) -> PreparedStudy:
         for kept in kept_studies(home, roll):
             if kept.name == draft.document.metadata.name and _same(kept, draft, job, home, roll, key):
                 return PreparedStudy(kept, job, True)
-        study = open_study(seal_study(draft.document, run, key), roll)
+        study = open_study(seal_study(draft.document, run.document, key), roll)
     make_private_folder(_folder(home))
     write_file(_folder(home) / f"{study.digest.hex()}.json", study.envelope)
     return PreparedStudy(study, job, False)
@@ -114,7 +115,7 @@ def _same(kept: Study, draft: StudyDraft, job: Packed, home: Home, roll: Roll, k
     """Whether the kept study is what this draft would be signed as, with the same time and nonce."""
     own = kept.template.document
     run = _one_run(job, home, roll, kept.lead.id, key, own["created"], bytes.fromhex(own["nonce"]))
-    return seal_study(draft.document, run, key) == kept.envelope
+    return seal_study(draft.document, run.document, key) == kept.envelope
 
 
 def kept_studies(home: Home, roll: Roll) -> Iterator[Study]:
@@ -244,14 +245,13 @@ def studies_table(studies: list[StudyState]) -> None:
 
 
 def told_rehearsal(draft: StudyDraft) -> dict[str, Any]:
-    """What would be signed, by a key that is thrown away, and for nobody. Sends nothing."""
-    from coordinator.client.submission import rehearse
-
+    """What would be signed, by a key that is thrown away, and for nobody. Sends nothing. Raises InvalidManifest."""
     with draft.placed("spec", "job"):
-        resolved, bundle = rehearse(draft.job)
-    document = draft.document.model_dump(by_alias=True, exclude_none=True)
-    document["spec"]["job"] = resolved["spec"]
+        run, bundle, _release = rehearsed(draft.job)
+    with draft.placed("spec"):
+        envelope = seal_study(draft.document, run, SigningKey.generate())
     say(f"every run would bring these {len(bundle.files)} files, {amount(bundle.size)}:")
     for path, _digest, size in bundle.files:
         say(f"  {path} ({amount(size)})")
-    return document
+    document = open_envelope(envelope, ENVELOPE).document
+    return {name: document[name] for name in ("apiVersion", "kind", "metadata", "spec")}

@@ -111,24 +111,30 @@ def rehearse(draft: Draft) -> tuple[dict[str, Any], Bundle]:
     Raises InvalidManifest for all that ``prepare`` would, short of the keys and the roll.
     """
     with draft.placed():
-        bundle, app = _read_app(draft)
-        snapshot = _snapshot(draft)
-        recipients = _with_keys(draft.document, draft.folder).spec.release.model_dump(by_alias=True, exclude_none=True)
-        envelope = seal_manifest(
-            for_rehearsal(draft.document),
-            bundle,
-            app,
-            "nobody",
-            "nobody",
-            SigningKey.generate(),
-            moment_text(datetime.now(UTC)),
-            bytes(NONCE_BYTES),
-            snapshot.digest if snapshot else None,
-        )
-    resolved = {key: value for key, value in open_envelope(envelope, "manifest").document.items() if key in JOB_FIELDS}
+        document, bundle, recipients = rehearsed(draft)
+    resolved = {key: value for key, value in document.items() if key in JOB_FIELDS}
     del resolved["spec"]["bundle"]
     resolved["spec"] = {"app": draft.document.spec.app, **resolved["spec"], "release": recipients}
     return resolved, bundle
+
+
+def rehearsed(draft: Draft) -> tuple[dict[str, Any], Bundle, dict[str, Any]]:
+    """(the manifest's document, its bundle, its release as it was written): signed by a key that is thrown away, for nobody."""
+    bundle, app = _read_app(draft)
+    snapshot = _snapshot(draft)
+    release = _with_keys(draft.document, draft.folder).spec.release.model_dump(by_alias=True, exclude_none=True)
+    envelope = seal_manifest(
+        for_rehearsal(draft.document),
+        bundle,
+        app,
+        "nobody",
+        "nobody",
+        SigningKey.generate(),
+        moment_text(datetime.now(UTC)),
+        bytes(NONCE_BYTES),
+        snapshot.digest if snapshot else None,
+    )
+    return open_envelope(envelope, "manifest").document, bundle, release
 
 
 def _read_app(draft: Draft) -> tuple[Bundle, AppInfo]:

@@ -216,17 +216,17 @@ def validate(source: Source) -> StudyDocument:
     return document
 
 
-def seal_study(study: StudyDocument, run: Manifest, key: SigningKey) -> bytes:
-    """The study's envelope, signed by the lead. ``run``: its job as one run would be resolved and packed (``seal_manifest``).
+def seal_study(study: StudyDocument, run: Mapping[str, Any], key: SigningKey) -> bytes:
+    """The study's envelope, signed by the lead. ``run``: its job's manifest as a document, of one run (``seal_manifest``).
 
-    Raises InvalidManifest when it would not read back as it was written, or no run fits in it.
+    Raises InvalidManifest when it would not read back as it was written, or what varies does not fit the job.
     """
-    job = dict(run.document["spec"])
+    job = dict(run["spec"])
     if study.spec.job.model.seed is None:
         job["model"] = {name: value for name, value in job["model"].items() if name != "seed"}
     document = study.model_dump(by_alias=True, exclude_none=True)
     document["spec"]["job"] = job
-    document |= {name: run.document[name] for name in OWN_FIELDS}
+    document |= {name: run[name] for name in OWN_FIELDS}
     try:
         envelope = seal(document, ENVELOPE, (key,))
         _read(open_envelope(envelope, ENVELOPE, MAX_ENVELOPE))

@@ -48,7 +48,7 @@ def sealed_study(
     text = {"apiVersion": "concord/v1", "kind": "Study", "metadata": {"name": name}, "spec": {"job": job, **body}}
     document = load_study(json.dumps(text), "study.yaml")
     one = run_of(parties, None, spec=spec, created=created)
-    return seal_study(document, one, key or parties.lead_key)
+    return seal_study(document, one.document, key or parties.lead_key)
 
 
 def study_of(parties: Parties, **changes: Any) -> Study:
