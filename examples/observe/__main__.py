@@ -94,24 +94,23 @@ def run(folder: Path, console: Console, count: int) -> dict[str, Any]:
             name: str(json.loads((service.home / "run.json").read_text())["metrics"])
             for name, service in services.items()
         }
+        say("2. A job trains, and another is denied by every laboratory")
+        local.concord("apply", "-f", job(folder, "digits", ROUNDS))
+        local.concord("apply", "-f", job(folder, "endless", MOST_ROUNDS + 1))
         with Prometheus(folder / "prometheus", addresses) as prometheus:
-            say(f"2. Prometheus on {prometheus.address} scrapes {len(addresses)} services")
-            return watched(folder, local, prometheus, say) | {"seconds": round(time.monotonic() - began, 1)}
+            say(f"3. Prometheus on {prometheus.address} scrapes {len(addresses)} services")
+            return watched(local, prometheus, say) | {"seconds": round(time.monotonic() - began, 1)}
 
 
-def watched(folder: Path, local: LocalFederation, prometheus: Prometheus, say: Callable[[str], None]) -> dict[str, Any]:
-    until("every target is up", lambda: not prometheus.down(), 20.0)
+def watched(local: LocalFederation, prometheus: Prometheus, say: Callable[[str], None]) -> dict[str, Any]:
+    until("every target is up", lambda: not prometheus.down(), 40.0)
     until("every rule was evaluated", lambda: bool(prometheus.rules()) and "unknown" not in prometheus.rules().values())
     rules = prometheus.rules()
     wrong = {name: health for name, health in rules.items() if health != "ok"}
     say(
         f"   targets up: {', '.join(sorted(local.nodes))} and the coordinator; {len(rules)} rules are loaded, {len(wrong)} ill"
     )
-    local.concord("apply", "-f", job(folder, "digits", ROUNDS))
-    local.concord("apply", "-f", job(folder, "endless", MOST_ROUNDS + 1))
-    say(
-        "3. A job trains, another is denied by every laboratory; the dashboards' expressions are asked until each has data"
-    )
+    say("4. The dashboards' expressions are asked until each has data")
     boards = Boards(gpus=bool(readings()))
     about_halts = [each for each in boards.pending if "halt" in each.text and "seconds" in each.text]
     boards.pending = [each for each in boards.pending if each not in about_halts]
@@ -138,7 +137,7 @@ def watched(folder: Path, local: LocalFederation, prometheus: Prometheus, say: C
     until("the job's series are gone", lambda: not prometheus.query(gone), 20.0)
     fired = prometheus.firing()
     say(
-        f"4. The job was stopped after {rounds:.0f} rounds: {', '.join(sorted(fired))} fires, and the job's series are gone"
+        f"5. The job was stopped after {rounds:.0f} rounds: {', '.join(sorted(fired))} fires, and the job's series are gone"
     )
     return {
         "targets": len(local.nodes) + 1,
