@@ -56,8 +56,7 @@ class Membership:
     @property
     def places(self) -> tuple[str, ...]:
         """Where the coordinator may be: where the ticket said, as long as the charter allows it; then the charter's others."""
-        named, own = self.roll.charter.coordinator.addresses, self._settings.address
-        return (own, *(each for each in named if each != own)) if own in named or not named else named
+        return self.roll.charter.coordinator.places(self._settings.address)
 
     def check_coordinator(self, ca: bytes) -> None:
         """``ca``: fingerprint of the CA that this node joined under. Raises InvalidIdentity when the charter names another."""

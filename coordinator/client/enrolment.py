@@ -16,7 +16,7 @@ from cryptography import x509
 
 from coordinator.client.channel import UNARY_SECONDS, Endpoint, open_channel, spoken_errors
 from coordinator.client.files import read_secret
-from coordinator.client.home import Home
+from coordinator.client.home import Home, check_seat
 from federation.errors import FederationError, InvalidIdentity, InvalidUsage
 from federation.identity.fields import moment
 from federation.identity.roll import Roll
@@ -96,6 +96,7 @@ def login(home: Home, ticket: Ticket, pinned_roll: bytes | None, environment: Ma
     if reply.ca_pem.strip() != ticket.endpoint.ca_pem.strip():
         raise InvalidIdentity("The coordinator answered with another CA than the ticket's.", hint="Tell the operator.")
     roll = home.trust_roll(reply.roll)
+    check_seat(roll, ticket.endpoint.ca_pem, "`concord login`")
     if roll.federation != ticket.endpoint.federation:
         raise InvalidIdentity(
             f"The roll is that of {roll.federation}, the ticket of {ticket.endpoint.federation}.",

@@ -156,6 +156,16 @@ def roll_fetch(
     say(f"{roll.federation}, version {roll.version}, {roll.digest.hex()}")
 
 
+@roll_app.command("take")
+def roll_take(
+    roll: Annotated[Path, typer.Argument(help="A newer roll with its history, from another member.")],
+    home: HomeOption = DEFAULT_HOME_PATH,
+) -> None:
+    """Take a newer roll from a file, if it continues the one that this home trusts: the coordinator hides it, or was moved."""
+    taken = Home.at(home).trust_roll(read_file(roll, what="The roll"))
+    say(f"{taken.federation}, version {taken.version}, {taken.digest.hex()}")
+
+
 @roll_app.command("amend")
 def roll_amend(
     out: Annotated[Path, typer.Option(help="Where to write the draft.")],

@@ -35,10 +35,11 @@ from coordinator.client.signing import opened_key
 from federation.audit.checkpoint import VerifierKey
 from federation.audit.named_key import log_key_of
 from federation.errors import InvalidIdentity, InvalidUsage, NotFound, ProtocolViolation
+from federation.governance.charter import Seat
 from federation.governance.history import succeeds
 from federation.identity.keys import SigningKey
 from federation.identity.roll import Roll
-from federation.identity.transport import TransportKey
+from federation.identity.transport import TransportKey, fingerprint_of
 from federation.sealing import PRIVATE_BYTES
 
 DEFAULT_HOME: Final = "~/.concord"
@@ -271,11 +272,16 @@ class Home:
         write_file(self.path / "transport.pem", certificate_pem)
 
     def endpoint(self) -> Endpoint:
-        """Where to connect and as whom. Raises NotFound before `concord login`."""
+        """Where to connect and as whom: where the members have put the coordinator, by the roll of this home.
+
+        Raises NotFound before `concord login`, InvalidIdentity when they have moved it to another CA than this home's.
+        """
+        roll = self.roll()
+        seat = roll.charter.coordinator if roll is not None else Seat()
         try:
             document = self._document("connection.json", "The connection")
-            return Endpoint(
-                address=str(document["address"]),
+            endpoint = Endpoint(
+                address=seat.places(str(document["address"]))[0],
                 federation=str(document["federation"]),
                 ca_pem=read_file(self.path / "ca.pem", what="The federation's CA"),
                 certificate_pem=read_file(self.path / "transport.pem", what="The transport certificate"),
@@ -286,6 +292,8 @@ class Home:
                 f"{self.path} is not logged in to a federation.",
                 hint=f"Ask the operator for a ticket, then `concord login --home {self.path} --ticket TICKET`.",
             ) from None
+        check_seat(roll, endpoint.ca_pem, f"`concord login --home {self.path} --ticket TICKET`")
+        return endpoint
 
     def _transport_pem(self) -> bytes:
         return read_secret(self.transport_key_path, what="transport key", hint="`concord login` makes one.")
@@ -302,6 +310,19 @@ class Home:
                 hint="Restore it from a backup; connection.json also comes back with `concord login` and a new ticket.",
             )
         return document
+
+
+def check_seat(roll: Roll | None, ca_pem: bytes, then: str) -> None:
+    """Raises InvalidIdentity when the charter of ``roll`` names another CA than ``ca_pem``. ``then``: what to run."""
+    seat = roll.charter.coordinator if roll is not None else Seat()
+    if roll is None or seat.ca is None:
+        return
+    if fingerprint_of(ca_pem) != seat.ca:
+        raise InvalidIdentity(
+            f"The members have moved the coordinator: the roll, version {roll.version}, names the CA "
+            f"{seat.ca.hex()[:16]} at {', '.join(seat.addresses) or 'an address that is not named'}.",
+            hint=f"Ask its operator there for a ticket, then {then}.",
+        )
 
 
 def _json(document: Mapping[str, object]) -> bytes:

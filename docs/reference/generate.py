@@ -67,6 +67,7 @@ EXAMPLES: Final = {
     "concord roll show": "concord roll show --roll roll.json",
     "concord roll history": "concord roll history --home officer-br",
     "concord roll fetch": "concord roll fetch --home officer-br",
+    "concord roll take": "concord roll take roll.json --home lead",
     "concord roll amend": "concord roll amend --home officer-br --admit se.json --tier se=candidate --out roll-2.json",
     "concord roll put": "concord roll put --home officer-br roll-2.json",
     "concord member rotate": "concord member rotate --home officer-br --out roll-3.json",

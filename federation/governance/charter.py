@@ -104,6 +104,15 @@ class Seat:
         # Rolls from before the log's key was named have no such word, and are read as they were signed.
         return document if self.log is None else {**document, "log": str(self.log)}
 
+    def places(self, known: str) -> tuple[str, ...]:
+        """Where it may be, in the order in which to try. ``known``: what a ticket said; it counts as long as it is named here, or
+        nothing is."""
+        if not self.addresses:
+            return (known,)
+        if known not in self.addresses:
+            return self.addresses
+        return (known, *(each for each in self.addresses if each != known))
+
 
 @dataclass(frozen=True, slots=True)
 class Charter:
