@@ -1,6 +1,6 @@
 """How long a halt takes, from the command to the last process gone: real coordinator, nodes, workers and commands.
 
-    python -m benchmarks.halt [reachable|stubborn|local|cut-off] [--times N]
+    python -m benchmarks.halt [reachable|stubborn|local|cut-off] [--times N] [--lease SECONDS]
 
 `reachable`: every node is connected, workers train. `stubborn`: the workers and their children ignore SIGTERM. `local`: the
 coordinator is dead, and the lab halts its own node. `cut-off`: the coordinator is suspended, so that nothing arrives and no
@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -31,6 +32,8 @@ from benchmarks.reading import Reading
 from coordinator.client.halts import HaltCalls, make_order
 from coordinator.client.sdk import Federation
 from examples.local_federation import DataSet, LocalFederation, Member, end_on_signals
+from federation.errors import FederationError
+from federation.governance.charter import Charter
 from federation.halt.levels import Level
 from node_agent.halt.commands import own_hand
 from node_agent.settings import Home as NodeHome
@@ -39,7 +42,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TINY, FAULTY = ROOT / "tests" / "apps" / "tiny", ROOT / "tests" / "apps" / "faulty"
 GOAL_SECONDS = 1.0
 LEASE_SECONDS = 3.0
-"""of the nodes that are cut off; ten times as long by default, and no other in kind"""
+"""of the nodes that are cut off, unless --lease says otherwise: a charter's default is ten times as long, and no other in kind"""
 MORE_SECONDS = 0.75
 """what may pass after a lease has ended: the watch looks every 0.05 s, SIGTERM has 0.25 s"""
 TIMES = {"reachable": 40, "stubborn": 12, "local": 12, "cut-off": 4}
@@ -76,7 +79,7 @@ class Scene:
         document = {"apiVersion": "concord/v1", "kind": "TrainingJob", "metadata": {"name": name}, "spec": spec}
         path.write_text(yaml.safe_dump(document))
         submitted = self.federation.submit(path)
-        self._until(lambda: self._busy() and self._collecting(name), "no node trains")
+        self.until(lambda: self._busy() and self._collecting(name), "no node trains")
         return name, submitted.digest
 
     def _collecting(self, name: str) -> bool:
@@ -117,7 +120,8 @@ class Scene:
                 raise RunFailed(f"{len(running)} processes still run after {seconds:g} s")
             time.sleep(LOOK_SECONDS)
 
-    def _until(self, holds: Callable[[], bool], why: str) -> None:
+    def until(self, holds: Callable[[], bool], why: str) -> None:
+        """Raises RunFailed when it does not come true in time."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not holds():
             if time.monotonic() > deadline:
@@ -125,7 +129,19 @@ class Scene:
             time.sleep(0.02)
 
     def ended(self, name: str) -> None:
-        self._until(lambda: self.federation.job(name).ended, f"{name} did not end")
+        self.until(lambda: self.federation.job(name).ended, f"{name} did not end")
+
+    def withdraw(self, name: str) -> None:
+        """As soon as the coordinator answers again."""
+
+        def taken() -> bool:
+            try:
+                self.federation.withdraw(name, "the next one")
+            except FederationError:
+                return False
+            return True
+
+        self.until(taken, "the coordinator did not come back")
 
 
 def _runs(process: psutil.Process) -> bool:
@@ -198,24 +214,15 @@ def local_halt(folder: Path, times: int) -> Reading:
             own_hand(home).halt(Level.stop, "a benchmark", digest)
             seconds.append(at.last_gone(running, began, PATIENCE_SECONDS))
             at.local.start_coordinator()
-            at._until(lambda name=name: _withdrawn(at, name), "the coordinator did not come back")  # type: ignore[misc]
+            at.withdraw(name)
     return reading("halt-local", seconds, GOAL_SECONDS, {"nodes": 1, "coordinator": "killed"})
 
 
-def _withdrawn(at: Scene, name: str) -> bool:
-    from federation.errors import FederationError
-
-    try:
-        at.federation.withdraw(name, "the next one")
-    except FederationError:
-        return False
-    return True
-
-
-def cut_off(folder: Path, times: int) -> Reading:
+def cut_off(folder: Path, times: int, lease: float = LEASE_SECONDS) -> Reading:
     """The coordinator is suspended: connections stay open, and nothing comes. The order waits in the kernel's buffers."""
     seconds = []
-    with scene(folder, LEASE_SECONDS) as at:
+    of_the_charter = Charter.standard().lease_seconds
+    with scene(folder, None if lease == of_the_charter else lease) as at:
         process = at.local.coordinator.process
         if process is None:
             raise RunFailed("The coordinator was never started.")
@@ -228,10 +235,8 @@ def cut_off(folder: Path, times: int) -> Reading:
                 seconds.append(at.last_gone(running, began, PATIENCE_SECONDS))
             finally:
                 os.kill(process.pid, signal.SIGCONT)
-            at._until(lambda name=name: _withdrawn(at, name), "the coordinator did not come back")  # type: ignore[misc]
-    return reading(
-        "halt-cut-off", seconds, LEASE_SECONDS + MORE_SECONDS, {"nodes": len(PLACES), "lease": LEASE_SECONDS}
-    )
+            at.withdraw(name)
+    return reading("halt-cut-off", seconds, lease + MORE_SECONDS, {"nodes": len(PLACES), "lease": lease})
 
 
 def reading(name: str, seconds: list[float], limit: float, detail: dict[str, object]) -> Reading:
@@ -267,11 +272,21 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.halt", description=__doc__.splitlines()[0])
     parser.add_argument("benchmark", nargs="*", choices=[*BENCHMARKS, []], help="which (default: all)")
     parser.add_argument("--times", type=int, help="how often each (default: by benchmark)")
+    parser.add_argument(
+        "--lease",
+        type=float,
+        default=LEASE_SECONDS,
+        help="of nodes that are cut off (at most 30, which is the default of a charter)",
+    )
     chosen = parser.parse_args(arguments)
+    benchmarks: dict[str, Callable[[Path, int], Reading]] = {
+        **BENCHMARKS,
+        "cut-off": partial(cut_off, lease=chosen.lease),
+    }
     held = True
     for name in chosen.benchmark or BENCHMARKS:
         with tempfile.TemporaryDirectory(prefix="concord-bench-") as folder:
-            found = BENCHMARKS[name](Path(folder), chosen.times or TIMES[name])
+            found = benchmarks[name](Path(folder), chosen.times or TIMES[name])
             held = held and found.holds
             print(found.line(), flush=True)
     return 0 if held else 1

@@ -124,7 +124,7 @@ async def serve(home: Home, settings: Settings) -> None:
     halts.carried_out = metrics.halt_carried_out
     studies = StudyDesk(database, sessions, registry, blobs, time.time, halts)
     docket.check_run = studies.check_run
-    assembly = Assembly(registry, [docket.amended, book.amended], [releases.heard])
+    assembly = Assembly(registry, [docket.amended, halts.amended, book.amended], [releases.heard])
     shelf = Shelf(database, registry, time.time)
     ready = Readiness(loop, database.answers)
     server = grpc.aio.server(options=OPTIONS, interceptors=(Parsing(), Timing(metrics)))

@@ -126,6 +126,16 @@ def doctor(
 
 
 @app.command()
+def status(
+    home: HomePath, output: Annotated[str, typer.Option("--output", "-o", help="table or json.")] = "table"
+) -> None:
+    """Say whether this node takes part in the federation now, by its own roll, why not, and what it works on."""
+    from node_agent.status import print_status
+
+    print_status(Home(home), output)
+
+
+@app.command()
 def consents(home: HomePath) -> None:
     """List what this node was asked, and what it answered."""
     from node_agent.consent.listing import print_consents

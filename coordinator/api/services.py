@@ -16,7 +16,7 @@ from coordinator.api.sessions import Sessions
 from coordinator.jobs.docket import Docket
 from coordinator.jobs.lifecycle import ENDED
 from coordinator.jobs.views import JobViews, moment
-from coordinator.registry.enrolment import Registry
+from coordinator.registry.enrolment import Registry, state_of
 from coordinator.releases.desk import ReleaseDesk
 from coordinator.store.blobs import MAX_BYTES, Blobs
 from coordinator.store.database import Database
@@ -234,7 +234,7 @@ class JobService(jobs_pb2_grpc.JobsServicer):
                     member=row.member,
                     node=row.node,
                     jurisdiction=roll.member(row.member).jurisdiction,
-                    state=self.registry.state_of(row, roll),
+                    state=state_of(row, roll),
                     connected=session is not None,
                     last_seen=moment(row.last_seen if session is None else time.time()),
                     offer=session.offer if session is not None else rounds_pb2.Offer(),

@@ -23,7 +23,7 @@ def nodes_table(state: FederationState) -> None:
 
 def members_table(roll: Roll) -> None:
     table(
-        ("ID", "JURISDICTION", "TIER", "STATE", "VOTE", "NAME", "LEADS"),
+        ("ID", "JURISDICTION", "TIER", "STATE", "VOTE", "NAME", "LEADS", "REVOKED"),
         [
             (
                 member.id,
@@ -33,6 +33,7 @@ def members_table(roll: Roll) -> None:
                 str(roll.voters.get(member.id, "-")),
                 member.name,
                 " ".join(leads_of(roll, member.id)),
+                " ".join(revoked_of(roll, member.id)),
             )
             for member in roll.members
         ],
@@ -50,6 +51,7 @@ def members_document(roll: Roll) -> list[dict[str, object]]:
             "weight": roll.voters.get(member.id, 0),
             "officerKey": f"ed25519:{member.officer_key.hex()}",
             "leads": leads_of(roll, member.id),
+            "revokedNodes": revoked_of(roll, member.id),
         }
         for member in roll.members
     ]
@@ -59,6 +61,11 @@ def leads_of(roll: Roll, member: str) -> list[str]:
     """Those who are suspended are marked."""
     own = (lead for lead in roll.leads if lead.member == member)
     return [lead.id + ("" if lead.active else " (suspended)") for lead in own]
+
+
+def revoked_of(roll: Roll, member: str) -> list[str]:
+    """Nodes whose key is revoked; another key may be a node of the same name."""
+    return [entry.node for entry in roll.revoked if entry.member == member]
 
 
 def what_n_gives(members: int) -> str:
@@ -80,7 +87,7 @@ def describe_job(job: Job, roll: Roll | None) -> None:
             "digest": job.digest.hex(),
             "state": job.state,
             "why": job.reason,
-            "lead": job.lead,
+            "lead": _lead(job.lead, roll),
             "created": job.created,
             "rounds": f"{job.rounds_closed} of {job.rounds_total}",
             "release": job.release.hex() if job.release else "none",
@@ -135,6 +142,16 @@ def _recipient(entry: Any) -> str:
         return f"{recipient.name} (key {key_id_of(bytes.fromhex(recipient.key or ''))[:16]})"
     except ValueError:
         return "unreadable"
+
+
+def _lead(name: str, roll: Roll | None) -> str:
+    """With a remark, where the reader's roll does not let it submit jobs now."""
+    try:
+        if roll is not None:
+            roll.require_lead(name)
+    except FederationError as error:
+        return f"{name} ({plain(error.message)})"
+    return name
 
 
 def _whose(job: Job, roll: Roll | None) -> str:

@@ -6,6 +6,7 @@ envelopes stay verbatim.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -376,12 +377,24 @@ def node_of(view: jobs_pb2.NodeView, roll: Roll | None = None) -> Node:
         plain(view.member),
         plain(view.node),
         plain(view.jurisdiction),
-        plain(view.state),
+        plain(view.state) if roll is None else state_by(view, roll),
         view.connected,
         plain(view.last_seen),
         offer,
         roll_held(view, roll) if roll is not None else 0,
     )
+
+
+def state_by(view: jobs_pb2.NodeView, roll: Roll) -> str:
+    """The reader's own roll comes first: no coordinator shows a node as active that the members have put out."""
+    member = next((each for each in roll.members if each.id == view.member), None)
+    if member is None:
+        return plain(view.state)
+    with contextlib.suppress(FederationError):
+        credential = once_verified(view.credential, roll)
+        if roll.node_revoked(credential.member, credential.identity_key):
+            return "revoked"
+    return plain(view.state) if member.active and roll.tier_of(member).nodes else "suspended"
 
 
 def _number(value: float) -> float | None:

@@ -15,7 +15,7 @@ from typing import Final
 
 import structlog
 
-from coordinator.registry.enrolment import Registry
+from coordinator.registry.enrolment import REFUSED_STATES, Registry, state_of
 from coordinator.store.database import Database
 from coordinator.store.halts import AnswerRow, HaltRow
 from federation.errors import FederationError, InvalidIdentity, NotFound
@@ -27,6 +27,7 @@ from federation.halt.powers import check_lift, check_order, decide, lease_second
 from federation.halt.receipt import Receipt, seal_receipt
 from federation.identity.credential import NodeCredential, verify_credential
 from federation.identity.keys import SigningKey
+from federation.identity.roll import Roll
 from federation.v1 import halt_pb2
 
 log = structlog.get_logger()
@@ -174,6 +175,16 @@ class HaltDesk:
         if older is not None:
             older.close()
         return attendance
+
+    def amended(self, _old: Roll, roll: Roll) -> None:
+        """A new roll is in force: whoever it puts out hears and says nothing here any more, and its lease is its last."""
+        with self._database.transaction() as change:
+            rows = change.nodes()
+        for row in rows:
+            attendance = self._attending.get((row.member, row.node))
+            if attendance is not None and state_of(row, roll) in REFUSED_STATES:
+                attendance.close()
+                self.leave(attendance)
 
     def leave(self, attendance: Attendance) -> None:
         key = (attendance.member, attendance.node)

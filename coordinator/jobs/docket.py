@@ -18,7 +18,7 @@ from coordinator.halts.effects import NOTHING_HALTED, Halting, effect
 from coordinator.jobs import revocations
 from coordinator.jobs.lifecycle import ENDED, step
 from coordinator.jobs.placement import Capacity, Request, place
-from coordinator.registry.enrolment import REFUSED_STATES, Registry
+from coordinator.registry.enrolment import REFUSED_STATES, Registry, state_of
 from coordinator.releases.desk import ReleaseDesk
 from coordinator.releases.witnessing import witnessed_head
 from coordinator.rounds.driver import Desk, JobDriver, instruction_bytes
@@ -453,7 +453,7 @@ class Docket:
         for node in nodes:
             if not is_invited(case.manifest.spec.participants, roll.member(node.member)):
                 continue
-            if self._registry.state_of(node, roll) in REFUSED_STATES:
+            if state_of(node, roll) in REFUSED_STATES:
                 continue
             answer = case.answers.get((node.member, node.node))
             if answer is not None and answer.state in ANSWERED | {UNABLE}:
@@ -854,11 +854,7 @@ class Docket:
             session.send(news)
         with self._database.transaction() as change:
             nodes = change.nodes()
-        out = {
-            (row.member, row.node): state
-            for row in nodes
-            if (state := self._registry.state_of(row, roll)) in REFUSED_STATES
-        }
+        out = {(row.member, row.node): state for row in nodes if (state := state_of(row, roll)) in REFUSED_STATES}
         for session in self._sessions.all():
             if (session.member, session.node) in out:
                 log.warning(

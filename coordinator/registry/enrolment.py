@@ -193,13 +193,6 @@ class Registry:
                 )
             self.roll().require_node(caller.member, identity_of(row.credential))
 
-    def state_of(self, row: NodeRow, roll: Roll) -> str:
-        """enrolled | active | suspended | revoked: what the roll says comes first."""
-        if roll.node_revoked(row.member, identity_of(row.credential)):
-            return "revoked"
-        member = roll.member(row.member)
-        return row.state if member.active and roll.tier_of(member).nodes else "suspended"
-
     @staticmethod
     def _check_credential(roll: Roll, credential: bytes, principal: Principal, now: float) -> None:
         verified = verify_credential(credential, roll, datetime.fromtimestamp(now, UTC))
@@ -223,6 +216,14 @@ def principal_for(member: str, node: str, lead: str, operator: str, officer: str
         "A ticket is for one node, lead, officer or operator.",
         hint="Give --member and --node, or --lead, or --officer, or --operator.",
     )
+
+
+def state_of(row: NodeRow, roll: Roll) -> str:
+    """enrolled | active | suspended | revoked: what the roll says comes first."""
+    if roll.node_revoked(row.member, identity_of(row.credential)):
+        return "revoked"
+    member = roll.member(row.member)
+    return row.state if member.active and roll.tier_of(member).nodes else "suspended"
 
 
 @lru_cache(maxsize=4096)

@@ -60,6 +60,7 @@ EXAMPLES: Final = {
     "concord roll draft": "concord roll draft --federation atlas --member fr.json --member ke.json --member in.json "
     "--lead ana.json --out roll.json",
     "concord roll sign": "concord roll sign --home officer-fr --roll roll.json",
+    "concord-node status": "concord-node status --home node-ke",
     "concord-node roll show": "concord-node roll show --home node-ke",
     "concord-node roll take": "concord-node roll take roll.json --home node-ke",
     "concord charter show": "concord charter show --roll roll.json",

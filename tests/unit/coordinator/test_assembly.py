@@ -9,7 +9,7 @@ import pytest
 
 from coordinator.registry.assembly import MOST_COMMENTS, MOST_OPEN, Assembly
 from coordinator.registry.authority import Authority
-from coordinator.registry.enrolment import Registry
+from coordinator.registry.enrolment import Registry, state_of
 from coordinator.store.database import Database, NodeRow
 from federation.errors import InvalidIdentity, InvalidUsage, NotFound, OutOfOrder
 from federation.governance.ballot import open_decision
@@ -265,7 +265,7 @@ def test_whoever_is_put_out_is_refused_at_once(house: House) -> None:
     with house.database.transaction() as change:
         rows = change.nodes()
     roll = house.registry.roll()
-    states = {row.member: house.registry.state_of(row, roll) for row in rows}
+    states = {row.member: state_of(row, roll) for row in rows}
     assert states == {"fr": "suspended", "in": "revoked"}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from federation.halt.acknowledgement import Acknowledgement, seal_acknowledgemen
 from federation.halt.levels import Level
 from federation.halt.receipt import open_receipt
 from federation.identity.keys import SigningKey
+from federation.identity.roll import RevokedNode
 from federation.v1 import halt_pb2
 from tests.postgresql import opened as open_database
 from tests.unit.halt.given import JOB, LEAD, MEMBERS, NOW, OTHER, Officers, member, node
@@ -231,3 +233,25 @@ def test_a_halt_never_brings_an_ended_job_back_and_every_step_is_in_the_table() 
                     assert to == "stopped"
                 if level is Level.drain and phase in UNDER_WAY:
                     assert to != "stopped"
+
+
+@pytest.mark.parametrize("put_out", ["member", "tier", "node"])
+def test_whoever_a_roll_puts_out_hears_no_more_and_the_others_do(database: Database, put_out: str) -> None:
+    desk, roll = opened(database), OFFICERS.parties.roll
+    out, stays = desk.attend("ke", "ke-1"), desk.attend("fr", "fr-1")
+    changes: dict[str, dict[str, Any]] = {
+        "member": {
+            "members": tuple(replace(each, state="suspended") if each.id == "ke" else each for each in roll.members)
+        },
+        "tier": {
+            "members": tuple(replace(each, tier="observer") if each.id == "ke" else each for each in roll.members)
+        },
+        "node": {"revoked": (RevokedNode("ke", "ke-1", OFFICERS.node_keys["ke"].public),)},
+    }
+    desk.amended(roll, replace(roll, **changes[put_out]))
+    assert out.queue.get_nowait() is None
+    assert out.queue.empty()
+    assert [kind for kind, _ in heard(stays)] == ["receipt_key"]
+    desk.give(OFFICERS.order(Level.hold, member("ch")).envelope)
+    assert out.queue.empty()
+    assert [kind for kind, _ in heard(stays)] == ["order"]
