@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 from coordinator.api.sessions import Sessions
 from coordinator.audit.book import LogBook
 from coordinator.halts.desk import HaltDesk
-from coordinator.registry.enrolment import REFUSED_STATES, Registry
+from coordinator.registry.enrolment import REFUSED_STATES, Registry, state_of
 from coordinator.store.database import Database, NodeRow
 from coordinator.store.spool import Spool
 from coordinator.web.families import SURVEYED, Family
@@ -109,7 +109,7 @@ class Survey(Collector):
         states: Counter[str] = Counter({"connected": 0, "away": 0, "suspended": 0, "revoked": 0})
         away = []
         for row in nodes:
-            state = self._from.registry.state_of(row, roll)
+            state = state_of(row, roll)
             if state not in REFUSED_STATES:
                 state = "away" if self._from.sessions.get(row.member, row.node) is None else "connected"
                 if state == "away":

@@ -1,8 +1,9 @@
-"""The members move the coordinator while a job runs: from a copy of its home, at another name and port; and the place of before is
-nobody's coordinator any more."""
+"""The members lift a halt of everything by vote. And they move the coordinator while a job runs: from a copy of its home, at
+another name and port; the place of before is nobody's coordinator any more."""
 
 from __future__ import annotations
 
+import json
 import shutil
 import socket
 from collections.abc import Iterator
@@ -13,9 +14,10 @@ import yaml
 
 from coordinator.client.sdk import Federation
 from examples.local_federation import LocalFederation, Service
+from federation.errors import InvalidIdentity
 from federation.identity.roll import Roll
 from node_agent.settings import Home as NodeHome
-from tests.e2e.commands import eventually, said
+from tests.e2e.commands import eventually, refused, said
 from tests.e2e.runs import Runs, members_of, watch
 
 PLACES = (("ar", "AR"), ("be", "BE"), ("ch", "CH"))
@@ -44,6 +46,35 @@ def version(runs: Runs, name: str) -> int:
 def connected(home: Path) -> set[str]:
     with Federation.connect(home) as federation:
         return {node.member for node in federation.describe().nodes if node.connected}
+
+
+def test_a_halt_of_the_whole_federation_is_lifted_by_vote_and_its_job_goes_on(
+    three_to_move: Runs, tmp_path: Path
+) -> None:
+    """One officer halts everybody; another takes it back with the members' decision, and not without."""
+    local = three_to_move.local
+    path = three_to_move.document("held-by-all", rounds=10, run_config={"pause": 0.2}, **SPEC)
+    with three_to_move.submitted(path) as (client, name):
+        watch(client, name, until=lambda job: job.rounds_closed >= 1)
+        words = ("--federation", "--level", "hold", "--reason", "An incident", "--home", local.officer_home("ar"))
+        answer = said("concord", "halt", *words)
+        assert answer.code == 0, answer
+        watch(client, name, until=lambda job: job.state == "held")
+        (order,) = json.loads(local.officer("ar", "get", "halts", "-o", "json"))
+        lift = ("concord", "lift", order["digest"][:12], "--reason", "It is over", "--home", local.officer_home("be"))
+        refused(said(*lift), InvalidIdentity, "lifted by a vote, and the lift holds none")
+        proposal = local.officer("be", "propose", "lift", "--subject", order["digest"]).strip()
+        local.officer("be", "vote", proposal[:12], "yes")
+        decision = tmp_path / "decision.json"
+        local.officer("be", "proposals", proposal[:12], "--decision", decision)
+        refused(said(*lift, "--decision", decision), InvalidIdentity)  # one of three
+        decision.unlink()
+        local.officer("ch", "vote", proposal[:12], "yes")
+        local.officer("be", "proposals", proposal[:12], "--decision", decision)
+        answer = said(*lift, "--decision", decision)
+        assert answer.code == 0, answer
+        job = watch(client, name)
+        assert (job.state, job.rounds_closed) == ("finished", 10), job.reason
 
 
 def test_the_coordinator_is_moved_by_vote_while_a_job_runs(three_to_move: Runs, tmp_path: Path) -> None:
