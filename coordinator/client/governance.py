@@ -162,7 +162,9 @@ def roll_take(
     home: HomeOption = DEFAULT_HOME_PATH,
 ) -> None:
     """Take a newer roll from a file, if it continues the one that this home trusts: the coordinator hides it, or was moved."""
-    taken = Home.at(home).trust_roll(read_file(roll, what="The roll"))
+    place = Home.at(home)
+    taken = place.trust_roll(read_file(roll, what="The roll"))
+    place.settle_key(taken)
     say(f"{taken.federation}, version {taken.version}, {taken.digest.hex()}")
 
 

@@ -289,3 +289,21 @@ def test_an_unfounded_coordinator_holds_no_vote(tmp_path: Path) -> None:
     with pytest.raises(InvalidIdentity):
         Roll.open(seal({}, "roll", ()))
     database.close()
+
+
+def test_an_observer_reads_and_comments_and_has_no_vote_no_question_and_no_node(house: House) -> None:
+    """ke. That it checks the public log without a node: tests/e2e/test_public_log.py."""
+    officer = Principal("officer", name="ke", federation="atlas")
+    house.registry.admit(officer)
+    assert house.registry.ticket(officer, "here.example:7443", 1.0)
+    with pytest.raises(InvalidIdentity, match="ke has no nodes: its tier is observer"):
+        house.registry.ticket(Principal("node", "ke", "ke-1"), "here.example:7443", 1.0)
+    proposal, draft = house.suspension()
+    house.assembly.propose(proposal, draft)
+    said = house.assembly.vote(house.members.cast(proposal, "ke", "comment"))
+    assert (said.standing, len(said.votes)) == ("open", 1)
+    for choice in ("yes", "no", "abstain"):
+        with pytest.raises(InvalidIdentity, match="ke has no vote: its tier is observer"):
+            house.assembly.vote(house.members.cast(proposal, "ke", choice))
+    with pytest.raises(InvalidIdentity, match="not signed by the officer of a member that has a vote"):
+        house.assembly.propose(house.members.proposed("lift", bytes(32), "ke"), b"")
