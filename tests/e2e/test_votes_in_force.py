@@ -92,7 +92,8 @@ def test_the_coordinator_is_moved_by_vote_while_a_job_runs(three_to_move: Runs, 
         local.officer(officer, "vote", proposal[:12], "yes")
     for node in ("ar", "be"):
         eventually(lambda node=node: version(three_to_move, node) == 2)
-    local.concord("roll", "fetch")  # the lead's home takes the new roll
+    local.concord("roll", "fetch")  # people's homes take the new roll, too
+    local.officer("ar", "roll", "fetch")
 
     here.stop()
     shutil.copytree(here.home, there.home)
