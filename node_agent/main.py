@@ -149,12 +149,14 @@ Role = Annotated[str, typer.Option("--as", help="The role that decides; the firs
 
 @app.command()
 def inbox(
-    home: HomePath, output: Annotated[str, typer.Option("--output", "-o", help="table or json.")] = "table"
+    home: HomePath,
+    output: Annotated[str, typer.Option("--output", "-o", help="table or json.")] = "table",
+    everything: Annotated[bool, typer.Option("--all", help="Also what was decided, or is over, and why.")] = False,
 ) -> None:
     """List what waits for a person at this lab: who asks, what for, until when, what the policy says."""
     from node_agent.consent.deciding import print_inbox
 
-    print_inbox(Home(home), output)
+    print_inbox(Home(home), output, everything=everything)
 
 
 @app.command()

@@ -126,6 +126,8 @@ class NodeAgent:
         self._tasks: set[asyncio.Task[None]] = set()
         self._asked: dict[bytes, tuple[asyncio.Task[None], int]] = {}
         """what is being considered, and how large its manifest is"""
+        self._meanwhile: dict[bytes, rounds_pb2.Instruction] = {}
+        """ends of jobs that came while they were considered"""
         self._answering = asyncio.Lock()
         self.halts = Halts(
             HaltFolder(home.halts),
@@ -213,6 +215,7 @@ class NodeAgent:
                 await self._take_up(manifest, fetch=False)
             except FederationError as error:
                 log.error("job.not-resumed", job=record.job.hex()[:12], detail=error.message)
+        self.inbox.amended(self.roll)
         self.inbox.resume()
         work = [
             self._spawn(self.halt_link.run()),
@@ -317,6 +320,7 @@ class NodeAgent:
             offer=offer,
             positions=[*(driver.position for driver in self.jobs.values()), *self.lapses.positions()],
             version=product_version(),
+            questions=self.inbox.waiting(),
         )
         return rounds_pb2.NodeEvent(hello=hello)
 
@@ -339,14 +343,24 @@ class NodeAgent:
             self.bulletin.answered(body)
         elif isinstance(body, rounds_pb2.ConsentNoted):
             self._noted(instruction.job, body.revocation)
-        elif isinstance(body, rounds_pb2.Withdrawn):
-            self._withdrawn(instruction.job, body.withdrawal)
-        elif isinstance(body, rounds_pb2.Finished):
-            self._end(instruction.job, "finished", "")
-        elif isinstance(body, rounds_pb2.JobFailed):
-            self._end(instruction.job, "failed", body.reason[:1000])
+        elif isinstance(body, rounds_pb2.Withdrawn | rounds_pb2.Finished | rounds_pb2.JobFailed):
+            if instruction.job in self._asked:
+                self._meanwhile[instruction.job] = instruction
+            self._ends(instruction.job, body)
         elif (driver := self.jobs.get(instruction.job)) is not None and body is not None:
             driver.hear(body)
+
+    def _ends(self, job: bytes, body: Any) -> None:
+        """The coordinator says that a job has ended. A person who was still asked is asked no more."""
+        if isinstance(body, rounds_pb2.Withdrawn):
+            self._withdrawn(job, body.withdrawal)
+            self.inbox.withdrawn(job, body.withdrawal, self.roll)
+            return
+        finished = isinstance(body, rounds_pb2.Finished)
+        reason = "" if finished else body.reason[:1000]
+        self._end(job, "finished" if finished else "failed", reason)
+        why = "has finished" if finished else f"has ended: {reason or 'no reason given'}"
+        self.inbox.end(job, f"the coordinator says that the job {why}")
 
     async def _room(self) -> None:
         """Returns when no job has more of the coordinator's messages waiting than memory is to hold."""
@@ -396,6 +410,7 @@ class NodeAgent:
         if moved or self.link.route.address not in self.membership.places:
             self.link.route = self._turn()
             self.link.redial()
+        self.inbox.amended(self.roll)
         for job, driver in list(self.jobs.items()):
             try:
                 self.roll.require_lead(driver.manifest.lead.id)
@@ -419,6 +434,8 @@ class NodeAgent:
             self.link.send(event_of(job, rounds_pb2.Refusal(code=error.code, text=text)))
         finally:
             self._asked.pop(job, None)
+            if (ended := self._meanwhile.pop(job, None)) is not None:
+                self._hear(ended)
 
     def _check_not_halted(self, manifest: Manifest) -> None:
         """Nothing new is begun. Raises Halted; when it is lifted, the node dials again, and is asked again."""

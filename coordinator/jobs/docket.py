@@ -56,6 +56,8 @@ ANSWERED: Final = frozenset({"granted", "denied"}) | revocations.OVER
 UNABLE: Final = "refused"
 """The node could not decide, for instance since its policy file is not in order. It is asked again when it connects again."""
 UNDER_WAY: Final = frozenset({"running", "held"})
+MOST_QUESTIONS: Final = 256
+"""that wait for a person at one node, and of which it hears whether they have ended"""
 REMARKS_KEPT: Final = 100
 """of each member in a job's story, which does not grow with a peer's patience"""
 REMARK_LETTERS: Final = 1000
@@ -594,7 +596,8 @@ class Docket:
                 case.driver.say(self._connection(session, case.manifest.digest))
                 if case.driver.done:
                     self.rounds_over(case.digest)
-        for job in held:
+        questions = (job for job in hello.questions[:MOST_QUESTIONS] if len(job) == DIGEST_DIGITS // 2)
+        for job in {*held, *questions}:
             if job.hex() not in self._cases:
                 self._tell_end(session, job)
         self._place_all()

@@ -273,6 +273,7 @@ class Hello(_message.Message):
     OFFER_FIELD_NUMBER: _builtins.int
     POSITIONS_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    QUESTIONS_FIELD_NUMBER: _builtins.int
     member: _builtins.str
     node: _builtins.str
     version: _builtins.str
@@ -282,6 +283,10 @@ class Hello(_message.Message):
     def positions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Position]:
         """one for each job that this node takes part in"""
 
+    @_builtins.property
+    def questions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """jobs about which a person at the lab is asked: what has ended meanwhile is told at once"""
+
     def __init__(
         self,
         *,
@@ -290,10 +295,11 @@ class Hello(_message.Message):
         offer: Global___Offer | None = ...,
         positions: _abc.Iterable[Global___Position] | None = ...,
         version: _builtins.str = ...,
+        questions: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["offer", b"offer"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["member", b"member", "node", b"node", "offer", b"offer", "positions", b"positions", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["member", b"member", "node", b"node", "offer", b"offer", "positions", b"positions", "questions", b"questions", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

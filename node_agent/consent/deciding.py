@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from federation.errors import InvalidUsage, NotFound, Unavailable
+from federation.errors import InvalidUsage, NotFound, Unavailable, plain
 from federation.identity.fields import moment_text
 from federation.identity.keys import SigningKey
 from federation.identity.names import checked_label
@@ -114,14 +114,20 @@ def consented(journal: Journal, wanted: str) -> ConsentRecord:
     return found[0]
 
 
-def print_inbox(home: Home, output: str = "table") -> None:
-    """What waits. Raises InvalidUsage."""
+def print_inbox(home: Home, output: str = "table", *, everything: bool = False) -> None:
+    """What waits; or, with ``everything``, also what was decided or is over, with why. Raises InvalidUsage."""
     if output not in {"table", "json"}:
         raise InvalidUsage(f"There is no output {output!r}.", hint="Use table or json.")
-    waiting = [question for question in _questions(home) if question.state == "waiting"]
+    asked = _questions(home)
+    waiting = [question for question in asked if question.state == "waiting"]
     if output == "json":
-        print(json.dumps({"questions": [_document(question) for question in waiting]}, indent=2))
+        print(json.dumps({"questions": [_document(each) for each in (asked if everything else waiting)]}, indent=2))
         return
+    for question in sorted(asked, key=lambda each: each.decided) if everything else ():
+        if question.state != "waiting":
+            print(
+                f"{question.name}  {question.job.hex()[:12]}  {question.kind}  lead {question.lead}  {_state(question)}"
+            )
     if not waiting:
         print("nothing waits for a person")
     for question in waiting:
@@ -145,6 +151,8 @@ def _document(question: Question) -> dict[str, Any]:
         "lead": question.lead,
         "asked": question.asked,
         "deadline": question.deadline,
+        "state": question.state,
+        "decided": question.decided,
         "policy": list(question.reasons),
         "differences": list(question.differences),
     }
@@ -174,6 +182,8 @@ def print_question(home: Home, wanted: str) -> None:
 def _state(question: Question) -> str:
     if question.state == "waiting":
         return "waits for a person"
+    if question.state == "over":
+        return f"over at {question.decided}, undecided: {plain(question.words)}"
     by = f" by {question.role}" if question.role else ""
     words = f" ({question.words})" if question.words else ""
     return f"{question.state}{by} at {question.decided}{words}"

@@ -1,7 +1,8 @@
 """What waits for a person at this lab: asked once, with a deadline, and decided by a role that the lab has named.
 
 The decision is written down before anything follows from it (``node_agent.store.questions``); what follows is the node's: it asks
-its rules once more, signs, and says it. A question that nobody decides in time is denied.
+its rules once more, signs, and says it. A question that nobody decides in time is denied. One whose job has ended is over: nobody
+can decide it any more, and nothing is signed.
 """
 
 from __future__ import annotations
@@ -13,9 +14,12 @@ from typing import Final
 
 import structlog
 
-from federation.errors import FederationError, InvalidIdentity, InvalidUsage, NotFound, PolicyDenied
+from federation.errors import FederationError, InvalidIdentity, InvalidUsage, NotFound, PolicyDenied, plain
 from federation.identity.consent import Given
 from federation.identity.fields import moment, moment_text
+from federation.identity.roll import Roll
+from federation.identity.withdrawal import open_withdrawal
+from federation.manifest.manifest import open_manifest
 from node_agent.store.journal import Journal
 from node_agent.store.questions import Question, State
 
@@ -25,6 +29,10 @@ MIN_PREFIX: Final = 6
 LONGEST: Final = timedelta(days=366)
 """no consent lasts longer"""
 HEX: Final = frozenset("0123456789abcdef")
+TOLD: Final = 256
+"""questions of which the coordinator hears at once whether they have ended"""
+LONGEST_WHY: Final = 1000
+"""letters"""
 
 
 class Inbox:
@@ -45,8 +53,44 @@ class Inbox:
         for question in self._journal.questions():
             if question.state == "waiting":
                 self._watch(question)
-            elif self._journal.consent(question.job) is None:
+            elif question.state != "over" and self._journal.consent(question.job) is None:
                 self._follow(question)
+
+    def waiting(self) -> tuple[bytes, ...]:
+        """Jobs about which a person is asked, the one that ends first first."""
+        asked = (each for each in self._journal.questions() if (each.kind, each.state) == ("job", "waiting"))
+        return tuple(question.job for question in asked)[:TOLD]
+
+    def end(self, job: bytes, why: str) -> bool:
+        """The question is over, if it waits: on disk when this returns. Whether it waited."""
+        if not self._journal.settle(job, "over", moment_text(self._clock()), words=why[:LONGEST_WHY]):
+            return False
+        if (alarm := self._alarms.pop(job, None)) is not None:
+            alarm.cancel()
+        log.info("consent.question-over", job=job.hex()[:12], detail=why[:LONGEST_WHY])
+        return True
+
+    def withdrawn(self, job: bytes, envelope: bytes, roll: Roll) -> None:
+        """Its lead has taken the job back: over, where a question waits and it was that lead who signed."""
+        question = self._journal.question(job)
+        if question is None or question.state != "waiting":
+            return
+        try:
+            withdrawal = open_withdrawal(envelope, job, open_manifest(question.manifest, roll).lead.key)
+        except FederationError as error:
+            log.warning("withdrawal.refused", detail=error.message)
+            return
+        reason = f": {withdrawal.reason}" if withdrawal.reason else ""
+        self.end(job, f"its lead has taken the job back{reason}")
+
+    def amended(self, roll: Roll) -> None:
+        """A new roll is in force: whose lead stands no more on it asks nothing more."""
+        for question in self._journal.questions():
+            if question.state == "waiting":
+                try:
+                    roll.require_lead(question.lead)
+                except InvalidIdentity as error:
+                    self.end(question.job, error.message)
 
     def stop(self) -> None:
         for alarm in self._alarms.values():
@@ -147,6 +191,11 @@ def settle(
     if not done:
         standing = journal.question(question.job)
         assert standing is not None
+        if standing.state == "over":
+            raise InvalidUsage(
+                f"The question about {question.name} is over since {standing.decided}: {plain(standing.words)}.",
+                hint="Nothing is left to decide. If the lead submits the job anew, it is asked about anew.",
+            )
         raise InvalidUsage(
             f"{question.name} is decided already: {standing.state} at {standing.decided}.",
             hint="A consent that was given can be taken back: concord-node revoke.",
@@ -183,12 +232,14 @@ def find(journal: Journal, wanted: str) -> Question:
 
 def given_by(question: Question) -> Given:
     """How the answer to a question that is decided came about."""
-    return Given("rule", "policy") if question.state == "late" else Given("person", question.role)
+    return Given("rule", "policy") if question.state in {"late", "over"} else Given("person", question.role)
 
 
 def why_denied(question: Question) -> str:
     """What leaves: never a person's words, unless the person said so."""
     if question.state == "late":
         return f"consent: nobody at the lab decided until {question.deadline}"
+    if question.state == "over":
+        return "consent: the question was over before anybody had decided"
     words = f": {question.words}" if question.told and question.words else ""
     return f"consent: a person at the lab ({question.role}) denied{words}"

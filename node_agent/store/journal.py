@@ -26,14 +26,15 @@ from federation.errors import Unavailable
 from federation.privacy.accounting import Charge
 from federation.secagg.cohorts import FigureEntry
 from federation.secagg.events import RememberFigures
-from node_agent.store import questions, studies
+from node_agent.store import questions, studies, verdicts
 from node_agent.store.anchor import Anchor, Identity, why_not
 from node_agent.store.files import PRIVATE_FILE, sync_folder
 from node_agent.store.ledger import TABLES, Ledger, plan
 from node_agent.store.questions import Questions
 from node_agent.store.studies import Studies, forget_studies
+from node_agent.store.verdicts import KeptVerdict, Verdicts
 
-VERSION: Final = 6
+VERSION: Final = 7
 
 PATIENCE_SECONDS: Final = 30.0
 """how long a write waits for somebody who reads"""
@@ -110,6 +111,7 @@ CREATE TABLE figures (
     3: TABLES,
     4: questions.TABLES,
     5: studies.TABLES,
+    6: questions.ENDING + verdicts.TABLES,
 }
 """what each further form adds to the one before"""
 
@@ -138,7 +140,7 @@ class JobRecord:
 Run = Callable[..., sqlite3.Cursor]
 
 
-class Journal(Ledger, Questions, Studies):
+class Journal(Ledger, Questions, Studies, Verdicts):
     """Open it once per process; safe to use from several threads, one write at a time.
 
     Every method raises Unavailable when the file cannot be read or written; a write that failed has changed nothing, and may be
@@ -300,12 +302,17 @@ class Journal(Ledger, Questions, Studies):
     # ------------------------------------------------------------------------------------------------------ consents
 
     def answer(
-        self, consent: ConsentRecord, manifest: bytes, plans: Mapping[str, Mapping[Charge, int]] | None = None
+        self,
+        consent: ConsentRecord,
+        manifest: bytes,
+        plans: Mapping[str, Mapping[Charge, int]] | None = None,
+        verdict: KeptVerdict | None = None,
     ) -> None:
         """Keeps an answer; a granted one opens the job and stays, a denial may be answered anew. ``plans``: what the job as
-        a whole may charge each data set, reserved in the same transaction."""
+        a whole may charge each data set, reserved in the same transaction. ``verdict``: what the rules said, kept in it too,
+        where the answer was taken."""
         with self._change() as run:
-            run(
+            taken = run(
                 "INSERT INTO consents VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (job) DO UPDATE SET granted=excluded.granted,"
                 " reasons=excluded.reasons, envelope=excluded.envelope, answered=excluded.answered WHERE granted=0",
                 (
@@ -317,7 +324,9 @@ class Journal(Ledger, Questions, Studies):
                     consent.envelope,
                     consent.answered,
                 ),
-            )
+            ).rowcount
+            if taken and verdict is not None:
+                verdicts.put(run, verdict)
             if consent.granted:
                 run(
                     "INSERT INTO jobs VALUES (?, ?, 'active', '') ON CONFLICT (job) DO UPDATE SET state='active', reason=''"

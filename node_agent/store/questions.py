@@ -1,7 +1,8 @@
 """The questions part of the journal: what waits for a person at the lab, and what that person decided.
 
 A question is on disk before anybody is told that it waits, its deadline never moves, and a decision is on disk before the answer is
-signed: whoever was killed in between signs it at the next start. The words of a person stay here.
+signed: whoever was killed in between signs it at the next start. The words of a person stay here. A question that became idle
+before anybody had decided (its job ended, the rules deny it by now) is over, with why; that is final as a decision is.
 """
 
 from __future__ import annotations
@@ -40,8 +41,35 @@ CREATE TABLE questions (
 ) STRICT;
 """
 
+ENDING: Final = """
+ALTER TABLE questions RENAME TO questions_of_form_5;
+-- state: also over: it became idle before anybody had decided; words: why.
+CREATE TABLE questions (
+    job         BLOB PRIMARY KEY CHECK (length(job) = 32),
+    kind        TEXT NOT NULL CHECK (kind IN ('job', 'study')),
+    name        TEXT NOT NULL,
+    lead        TEXT NOT NULL,
+    manifest    BLOB NOT NULL,
+    study       BLOB NOT NULL,
+    asked       TEXT NOT NULL,
+    deadline    TEXT NOT NULL,
+    reasons     TEXT NOT NULL,
+    differences TEXT NOT NULL,
+    deciders    TEXT NOT NULL,
+    state       TEXT NOT NULL CHECK (state IN ('waiting', 'granted', 'denied', 'late', 'over')),
+    role        TEXT NOT NULL DEFAULT '',
+    until       TEXT NOT NULL DEFAULT '',
+    words       TEXT NOT NULL DEFAULT '',
+    told        INTEGER NOT NULL DEFAULT 0,
+    decided     TEXT NOT NULL DEFAULT ''
+) STRICT;
+INSERT INTO questions SELECT * FROM questions_of_form_5;
+DROP TABLE questions_of_form_5;
+"""
+"""what form 7 makes of the table of forms 5 and 6"""
+
 Run = Callable[..., sqlite3.Cursor]
-State = Literal["waiting", "granted", "denied", "late"]
+State = Literal["waiting", "granted", "denied", "late", "over"]
 _COLUMNS: Final = (
     "job, kind, name, lead, manifest, study, asked, deadline, reasons, differences, deciders, "
     "state, role, until, words, told, decided"

@@ -122,6 +122,28 @@ def test_a_decision_while_the_node_is_down_is_said_when_it_starts(person: Runs) 
     assert "de" in job.rounds[-1].cohort
 
 
+def test_a_question_is_over_when_its_lead_takes_the_job_back_also_while_the_node_is_down(person: Runs) -> None:
+    patient = {**PATIENT, "reconnectSeconds": 60}
+    with person.submitted(person.document("taken", deadlines=patient)) as (client, name):
+        watch(client, name, until=lambda job: len(job.consents) == 4 and waits(job))
+        assert said("concord", "cancel", name, "--reason", "no money", "--home", person.local.lead_home).code == 0
+        eventually(lambda: node(person, "inbox").out == "nothing waits for a person\n")
+        refused(
+            node(person, "grant", name), InvalidUsage, "over since", "its lead has taken the job back: no money", "anew"
+        )
+    with person.submitted(person.document("asleep-too", deadlines=patient)) as (client, name):
+        job = watch(client, name, until=lambda job: len(job.consents) == 4 and waits(job))
+        service = person.local.nodes["de"]
+        service.stop()
+        assert said("concord", "cancel", name, "--reason", "no time", "--home", person.local.lead_home).code == 0
+        assert name in node(person, "inbox").out, "nobody could tell it yet"
+        service.start()
+        service.wait_ready()
+        eventually(lambda: node(person, "inbox").out == "nothing waits for a person\n")
+        assert "undecided: its lead has taken the job back: no time" in node(person, "inbox", "--all").out
+    assert recorded(person, "de", job) == (None, None), "what nobody decided is not signed"
+
+
 def test_what_nobody_decides_in_time_is_denied(person: Runs) -> None:
     deadlines = {**PATIENT, "consentSeconds": 3}
     with person.submitted(person.document("late", deadlines=deadlines)) as (client, name):

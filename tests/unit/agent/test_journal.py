@@ -253,12 +253,12 @@ def test_threads_of_one_process_take_turns(path: Path) -> None:
 def test_a_journal_of_another_form_is_left_alone(path: Path) -> None:
     Journal(path).close()
     with sqlite3.connect(path) as database:
-        database.execute("PRAGMA user_version=7")
+        database.execute("PRAGMA user_version=8")
     database.close()
-    with pytest.raises(Unavailable, match="form 7; this program reads form 6") as said:
+    with pytest.raises(Unavailable, match="form 8; this program reads form 7") as said:
         Journal(path)
     assert "Run the version of concord-node that wrote it" in said.value.hint
-    with pytest.raises(Unavailable, match="form 7"):  # and the refusal left no lock behind
+    with pytest.raises(Unavailable, match="form 8"):  # and the refusal left no lock behind
         Journal(path)
 
 
