@@ -50,7 +50,7 @@ from node_agent.catalogue.places import check_places
 from node_agent.catalogue.publication import published
 from node_agent.catalogue.versions import sealed_versions
 from node_agent.consent.deciding import handlers_of
-from node_agent.consent.decision import Situation, chosen_data, denied, plans_of
+from node_agent.consent.decision import Decision, Situation, chosen_data, denied, plans_of
 from node_agent.consent.inbox import Inbox, given_by, why_denied
 from node_agent.consent.lapses import Lapses
 from node_agent.consent.packs import held_policy
@@ -87,6 +87,7 @@ from node_agent.store.files import write_whole
 from node_agent.store.journal import ConsentRecord, Journal
 from node_agent.store.questions import Question
 from node_agent.store.revocations import Revocations
+from node_agent.store.verdicts import KeptVerdict
 from node_agent.telemetry.lab import survey_of
 from node_agent.telemetry.metrics import NodeMetrics
 from node_agent.telemetry.server import MetricsServer, tls_of
@@ -473,7 +474,7 @@ class NodeAgent:
                     log.info("consent.asked", job=job.hex()[:12], name=manifest.name, deadline=question.deadline)
                     return rounds_pb2.ConsentReply(waits_until=question.deadline)
                 question = None  # the rules deny by now, whatever a person would say
-            record = await self._conclude(manifest, envelope, question, None if consent.granted else consent)
+            record = await self._conclude(manifest, envelope, question, None if consent.granted else weighed.decision)
         return rounds_pb2.ConsentReply(envelope=record.envelope)
 
     def _question(self, manifest: Manifest, envelope: bytes, weighed: Weighed) -> Question:
@@ -508,7 +509,7 @@ class NodeAgent:
         self.witness.expect(answer, CONSENT, job)
 
     async def _conclude(
-        self, manifest: Manifest, envelope: bytes, question: Question | None, denial: Consent | None = None
+        self, manifest: Manifest, envelope: bytes, question: Question | None, denial: Decision | None = None
     ) -> ConsentRecord:
         async with self._answering:
             consent, record = await asyncio.to_thread(self._answer, manifest, envelope, question, denial)
@@ -527,12 +528,15 @@ class NodeAgent:
         return record
 
     def _answer(
-        self, manifest: Manifest, envelope: bytes, question: Question | None, denial: Consent | None
+        self, manifest: Manifest, envelope: bytes, question: Question | None, denial: Decision | None
     ) -> tuple[Consent, ConsentRecord]:
         """On disk when this returns; what it reserves of privacy budgets, too. One at a time, and decided here: another job may
         have reserved what this one needs. ``denial``: of the rules, which stays one."""
         given = BY_RULE if question is None else given_by(question)
-        consent = denial or self.studies.decide(manifest, question)
+        if denial is not None:
+            consent, said = denial.answer(given), denial.verdict
+        else:
+            consent, said = self.studies.decide(manifest, question)
         if question is not None and question.state != "granted":
             consent = denied(consent, why_denied(question), given)
         if not consent.granted:
@@ -549,7 +553,8 @@ class NodeAgent:
             moment_text(consent.issued),
         )
         names = chosen_data(manifest, self.settings.data_sets)
-        self.journal.answer(record, envelope, plans_of(manifest, names))
+        verdict = KeptVerdict(manifest.digest, "answered", record.answered, said.to_bytes())
+        self.journal.answer(record, envelope, plans_of(manifest, names), verdict)
         if not consent.granted and self.lapses.lapsed(manifest.digest):  # taken back, asked anew, and it says no
             self.journal.end_job(manifest.digest, "denied", "; ".join(consent.reasons))
         return consent, record

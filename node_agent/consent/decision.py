@@ -19,6 +19,7 @@ from federation.manifest.manifest import Manifest, examples_bucket
 from federation.manifest.privacy import charges_of, stated_too_low
 from federation.policy.question import DataFacts, Question, StudyAsked
 from federation.policy.rules import Policy, evaluate
+from federation.policy.verdict import Verdict
 from federation.privacy.accounting import Charge
 from federation.privacy.budget import Entry, check_consent
 from node_agent.runner.runtime import runtime_digest
@@ -164,16 +165,20 @@ class Decision:
     """why a person must decide; empty where the rules alone do"""
     deputies: tuple[str, ...] | None
     """who may decide; None: the rules name nobody"""
+    verdict: Verdict
+    """word for word; what is no rule's (data, runtime, budgets) stands in the consent's reasons alone"""
+
+    def answer(self, given: Given) -> Consent:
+        """A consent, or a denial with every reason; where a person must decide and none has, a denial that says so."""
+        if self.asks and given.how == "rule":
+            return replace(denied(self.consent, "", given), reasons=self.asks)
+        return self.consent
 
 
 def decide(
     manifest: Manifest, at: Situation, given: Given = BY_RULE, until: datetime | None = None, study: bytes = b""
 ) -> Consent:
-    """A consent, or a denial with every reason; where a person must decide and none has, a denial that says so."""
-    decision = weigh(manifest, at, given, until, study)
-    if decision.asks and given.how == "rule":
-        return replace(denied(decision.consent, "", given), reasons=decision.asks)
-    return decision.consent
+    return weigh(manifest, at, given, until, study).answer(given)
 
 
 def weigh(
@@ -224,7 +229,7 @@ def weigh(
         described=() if binds is None else described(manifest, binds, at),
     )
     asks = verdict.reasons if verdict.needs_person and consent.granted else ()
-    return Decision(consent, asks, verdict.deputies)
+    return Decision(consent, asks, verdict.deputies, verdict)
 
 
 def denied(consent: Consent, reason: str, given: Given) -> Consent:

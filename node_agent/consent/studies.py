@@ -24,10 +24,11 @@ from federation.manifest.binding import budget_of
 from federation.manifest.manifest import Manifest
 from federation.manifest.study import Difference, Study, Used, check_may_ask, exceeded, open_study, outside
 from federation.policy.question import StudyAsked
+from federation.policy.verdict import Verdict
 from federation.privacy.accounting import Charge
 from federation.privacy.budget import check_consent
 from federation.v1 import rounds_pb2
-from node_agent.consent.decision import Decision, Situation, chosen_data, decide, denied, plans_of, weigh
+from node_agent.consent.decision import Decision, Situation, chosen_data, denied, plans_of, weigh
 from node_agent.consent.inbox import given_by, why_denied
 from node_agent.rounds.spec import data_paths
 from node_agent.store.journal import ConsentRecord
@@ -255,28 +256,31 @@ class Studies:
             return bool(set(decision.asks) - set(place.seen))
         return bool(decision.asks) or self._agent.settings.consent == "person"
 
-    def decide(self, manifest: Manifest, question: Question | None) -> Consent:
+    def decide(self, manifest: Manifest, question: Question | None) -> tuple[Consent, Verdict]:
         """Of a job that no question was asked about: inside its study, where it names one, its place is on disk when this returns.
-        What a person granted is granted by itself."""
+        What a person granted is granted by itself. With it, what the rules said, word for word."""
         given = BY_RULE if question is None else given_by(question)
         until = moment(question.until, "until") if question is not None and question.until else None
         place = None if question is not None else self._place(manifest)
         if place is None:
-            return decide(manifest, self._agent._situation(), given, until)
+            alone = weigh(manifest, self._agent._situation(), given, until)
+            return alone.answer(given), alone.verdict
         at = self._situation(place.study) if place.study is not None else self._agent._situation()
         decision = weigh(manifest, at)
         if not decision.consent.granted:
-            return decision.consent
+            return decision.consent, decision.verdict
         if not place.inside or place.study is None or place.consent is None:
-            return replace(denied(decision.consent, "", BY_RULE), reasons=place.reasons)
+            return replace(denied(decision.consent, "", BY_RULE), reasons=place.reasons), decision.verdict
         if self._unseen(place, decision):
-            return replace(denied(decision.consent, "", BY_RULE), reasons=decision.asks or decision.consent.reasons)
+            reasons = decision.asks or decision.consent.reasons
+            return replace(denied(decision.consent, "", BY_RULE), reasons=reasons), decision.verdict
         role = place.consent.given.by if place.consent.given is not None else BY_RULE.by
         ends = min(decision.consent.expires, place.consent.expires)
-        consent = decide(manifest, at, Given("study", role), ends, place.named)
+        inside = weigh(manifest, at, Given("study", role), ends, place.named)
+        consent = inside.answer(Given("study", role))
         if consent.granted and (problems := self._take(place.study, manifest)):
-            return replace(denied(consent, "", BY_RULE), reasons=problems)
-        return consent
+            return replace(denied(consent, "", BY_RULE), reasons=problems), inside.verdict
+        return consent, inside.verdict
 
     def _take(self, study: Study, manifest: Manifest) -> tuple[str, ...]:
         now = _now()
