@@ -168,6 +168,27 @@ def show(job: JobName, home: HomePath) -> None:
 
 
 @app.command()
+def explain(
+    job: JobName,
+    home: HomePath,
+    output: Annotated[str, typer.Option("--output", "-o", help="table or json.")] = "table",
+    out: Annotated[Path | None, typer.Option(help="Where to write the verdict that the answer binds.")] = None,
+) -> None:
+    """Say what this lab answered to a job, by which rules word for word, what the answer binds, and what came after."""
+    from node_agent.consent import account
+
+    account.explain(Home(home), job, out, output)
+
+
+@app.command()
+def forget(job: JobName, home: HomePath) -> None:
+    """Erase what the rules said to a job that is over. What this node signed stays. The node must be stopped."""
+    from node_agent.consent import account
+
+    say(account.forget(Home(home), job))
+
+
+@app.command()
 def grant(
     job: JobName,
     home: HomePath,

@@ -209,27 +209,30 @@ def _verdict_lines(verdict: Verdict) -> Iterator[str]:
 
 def _explain_verdict(path: Path) -> None:
     try:
-        document: dict[str, Any] = json.loads(_text(path))
-        if document["format"] != FORMAT:
-            raise ValueError
-        lines = [f"{plain(document['outcome'])}: the job {plain(document['job'])[:64]}, {plain(document['moment'])}"]
-        for pack in document["packs"]:
-            serial = f", serial {plain(pack['serial'])}" if pack["serial"] else ""
-            lines.append(
-                f"under     {plain(pack['name'])} ({plain(pack['layer'])}{serial}, {plain(pack['digest'])[:12]})"
-            )
-        for finding in document["findings"]:
-            word = BY_NAME.get(str(finding["rule"]).removeprefix("rules.").split(".")[0])
-            lines.append(
-                f"{finding['effect']:<9} {plain(finding['pack'] or 'this node')}: {plain(finding['sentence'])}"
-            )
-            if word is not None:
-                lines.append(f"          {word.rule}: {meaning_of(word.name)}; compared with {word.against}")
+        lines = verdict_lines(_text(path).encode())
     except (ValueError, KeyError, TypeError, RecursionError):
         raise InvalidManifest(
             f"{path.name} is no verdict.", hint="concord-node policy check job.yaml --out verdict.json writes one."
         ) from None
     print("\n".join(lines))
+
+
+def verdict_lines(data: bytes) -> list[str]:
+    """A verdict's document for people: under which files, and what each rule said. Raises ValueError, KeyError, TypeError or
+    RecursionError when it is none."""
+    document: dict[str, Any] = json.loads(data)
+    if document["format"] != FORMAT:
+        raise ValueError
+    lines = [f"{plain(document['outcome'])}: the job {plain(document['job'])[:64]}, {plain(document['moment'])}"]
+    for pack in document["packs"]:
+        serial = f", serial {plain(pack['serial'])}" if pack["serial"] else ""
+        lines.append(f"under     {plain(pack['name'])} ({plain(pack['layer'])}{serial}, {plain(pack['digest'])[:12]})")
+    for finding in document["findings"]:
+        word = BY_NAME.get(str(finding["rule"]).removeprefix("rules.").split(".")[0])
+        lines.append(f"{finding['effect']:<9} {plain(finding['pack'] or 'this node')}: {plain(finding['sentence'])}")
+        if word is not None:
+            lines.append(f"          {word.rule}: {meaning_of(word.name)}; compared with {word.against}")
+    return lines
 
 
 def _packs(home: Home) -> list[Pack]:

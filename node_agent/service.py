@@ -49,6 +49,7 @@ from node_agent.catalogue.inventories import Inventories
 from node_agent.catalogue.places import check_places
 from node_agent.catalogue.publication import published
 from node_agent.catalogue.versions import sealed_versions
+from node_agent.consent.account import keep_for
 from node_agent.consent.deciding import handlers_of
 from node_agent.consent.decision import Decision, Situation, chosen_data, denied, plans_of
 from node_agent.consent.inbox import Inbox, given_by, why_denied
@@ -216,6 +217,7 @@ class NodeAgent:
                 await self._take_up(manifest, fetch=False)
             except FederationError as error:
                 log.error("job.not-resumed", job=record.job.hex()[:12], detail=error.message)
+        keep_for(self.journal, self.settings.verdict_days, _now())
         self.inbox.amended(self.roll)
         self.inbox.resume()
         work = [
@@ -555,6 +557,7 @@ class NodeAgent:
         names = chosen_data(manifest, self.settings.data_sets)
         verdict = KeptVerdict(manifest.digest, "answered", record.answered, said.to_bytes())
         self.journal.answer(record, envelope, plans_of(manifest, names), verdict)
+        keep_for(self.journal, self.settings.verdict_days, _now())
         if not consent.granted and self.lapses.lapsed(manifest.digest):  # taken back, asked anew, and it says no
             self.journal.end_job(manifest.digest, "denied", "; ".join(consent.reasons))
         return consent, record

@@ -121,6 +121,8 @@ class NodeSettings(BaseModel):
     """person: whatever the policy allows is asked of a person at the lab, too"""
     deciders: Annotated[tuple[Label, ...], Field(min_length=1)] = ("officer",)
     """the roles that may decide, the first by default; the others are deputies"""
+    verdict_days: Annotated[int, Field(ge=1)] | None = None
+    """how long after an answer the verdict that it binds is kept, and no shorter than the job runs; absent: for ever"""
     scratch: str | None = None
     """where workers and updates keep their files; by default memory-backed when small, else in the home"""
 

@@ -96,6 +96,8 @@ EXAMPLES: Final = {
     "concord-node consents": "concord-node consents --home node-fr",
     "concord-node inbox": "concord-node inbox --home node-fr",
     "concord-node show": "concord-node show digits --home node-fr",
+    "concord-node explain": "concord-node explain digits --out verdict.json --home node-fr",
+    "concord-node forget": "concord-node forget digits --home node-fr",
     "concord-node grant": "concord-node grant digits --until 2026-12-31 --home node-fr",
     "concord-node deny": 'concord-node deny digits --reason "not before the ethics board meets" --home node-fr',
     "concord-node revoke": 'concord-node revoke digits --reason "a patient withdrew" --as deputy --home node-fr',

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from federation.errors import plain
 from node_agent.settings import Home
 from node_agent.store.journal import Journal
 from node_agent.store.revocations import Revocations
@@ -16,6 +17,7 @@ def print_consents(home: Home) -> None:
     with Journal(home.journal, read_only=True) as journal:
         records = journal.consents()
         used = {each.job: journal.study_used(each.job) for each in records if journal.study(each.job) is not None}
+        verdicts = {record.job for record in records if journal.verdicts(record.job)}
     if not records:
         print("nothing was asked yet")
     revocations = Revocations(home.revocations)
@@ -29,6 +31,8 @@ def print_consents(home: Home) -> None:
         if (taken := used.get(record.job)) is not None:
             print(f"    study: {taken.runs} runs, {taken.rounds} rounds and {taken.bytes:,} bytes counted")
         for reason in record.reasons:
-            print(f"    {reason}")
+            print(f"    {plain(reason)}")
+        kept = "by a verdict that is kept" if record.job in verdicts else "no verdict is kept"
+        print(f"    answered {kept}: concord-node explain {record.job.hex()[:12]}")
         if words := revocations.words(record.job):
-            print(f"    revoked: {words}")
+            print(f"    revoked: {plain(words)}")
