@@ -15,9 +15,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from federation.errors import InvalidUsage, NotFound
-from federation.identity.consent import MAX_ENVELOPE, read_consent
+from federation.identity.consent import MAX_ENVELOPE, read_consent, seal_consent
 from federation.identity.envelope import open_envelope
 from federation.identity.fields import moment_text
+from federation.identity.keys import SigningKey
 from federation.v1 import rounds_pb2
 from node_agent.consent.account import account_of, explain, forget, keep_for
 from node_agent.consent.listing import print_consents
@@ -129,8 +130,8 @@ def test_an_answer_that_this_node_did_not_sign_is_not_believed(node: Node, capsy
     manifest = manifest_of(node.parties)
     node.play(asking(manifest))
     with closing(sqlite3.connect(node.home.journal)) as database, database:
-        envelope = node.consents()[0].envelope
-        database.execute("UPDATE consents SET envelope=?", (envelope.replace(b"lead lead", b"lead leaf"),))
+        consent = read_consent(open_envelope(node.consents()[0].envelope, "consent", MAX_ENVELOPE))
+        database.execute("UPDATE consents SET envelope=?", (seal_consent(consent, SigningKey.generate()),))
     explain(node.home, manifest.name)
     assert "not signed by this node" in capsys.readouterr().out
 
