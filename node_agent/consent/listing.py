@@ -32,7 +32,7 @@ def print_consents(home: Home) -> None:
             print(f"    study: {taken.runs} runs, {taken.rounds} rounds and {taken.bytes:,} bytes counted")
         for reason in record.reasons:
             print(f"    {plain(reason)}")
-        kept = "by a verdict that is kept" if record.job in verdicts else "no verdict is kept"
-        print(f"    answered {kept}: concord-node explain {record.job.hex()[:12]}")
+        if record.job in verdicts:
+            print(f"    by which rules, word for word: concord-node explain {record.job.hex()[:12]}")
         if words := revocations.words(record.job):
             print(f"    revoked: {plain(words)}")
