@@ -35,7 +35,15 @@ from federation.identity.credential import NodeCredential
 from federation.identity.fields import moment_text
 from federation.identity.keys import SigningKey
 from federation.identity.names import checked_label
-from federation.identity.revocation import Cause, Revocation, consent_digest, open_revocation, seal_revocation
+from federation.identity.revocation import (
+    TAKEN_BACK,
+    Cause,
+    Revocation,
+    consent_digest,
+    open_revocation,
+    sayable,
+    seal_revocation,
+)
 from federation.identity.roll import Roll
 from federation.identity.transport import Principal, TransportKey, fingerprint_of, make_csr, uri_of
 from federation.identity.withdrawal import open_withdrawal
@@ -57,6 +65,7 @@ from node_agent.consent.lapses import Lapses
 from node_agent.consent.packs import held_policy
 from node_agent.consent.standing import Standing
 from node_agent.consent.studies import Studies, Weighed
+from node_agent.consent.weighing import Weighing
 from node_agent.control import Control
 from node_agent.enrolment import check_certificate, check_credential
 from node_agent.halt.carrying_out import CarryingOut
@@ -143,6 +152,7 @@ class NodeAgent:
         self.lapses = Lapses(journal, self.credential, lambda: self.roll)
         self.inbox = Inbox(journal, _now, self._decided)
         self.studies = Studies(self)
+        self.weighing = Weighing(journal, self.credential, self._situation)
         route = route_to(self.membership.places[0], os.environ)
         self.link = Link(route, self._credentials, self._hello, self._hear, self._room)
         self.link.turn = self._turn
@@ -164,7 +174,7 @@ class NodeAgent:
             EvidenceFolder(home.evidence),
             self.metrics.count,
             FigureBook.of(journal.figures()),
-            Standing(journal, self.revocations, self.credential, self.sealed.seal, self._grew),
+            Standing(journal, self.revocations, self.credential, self.sealed.seal, self._grew, self.weighing.check),
             Discretion.of(home.root, [held.path for held in settings.data_sets.values()], route),
             {name: held.budget for name, held in settings.data_sets.items() if held.budget is not None},
             over=self._over,
@@ -214,6 +224,9 @@ class NodeAgent:
                     continue
                 manifest = open_manifest(record.manifest, self.roll)
                 self.roll.require_lead(manifest.lead.id)
+                if self._weighed_away(manifest):
+                    await self._leave_behind(record.job)
+                    continue
                 await self._take_up(manifest, fetch=False)
             except FederationError as error:
                 log.error("job.not-resumed", job=record.job.hex()[:12], detail=error.message)
@@ -422,6 +435,8 @@ class NodeAgent:
                 continue
             if why := self.lapses.why(job) or self.membership.suspended:
                 self._lapse(job, why)
+            elif self._weighed_away(driver.manifest):
+                self._spawn(self._leave_behind(job))
 
     async def _consider(self, job: bytes, envelope: bytes, answer: Answer) -> None:
         """Decide once, keep the answer on disk, then say it."""
@@ -526,7 +541,11 @@ class NodeAgent:
             reasons=consent.reasons,
         )
         if consent.granted:
-            await self._take_up(manifest, fetch=False)
+            moved = consent.binds is not None and consent.binds.roll != self.roll.digest  # while it was decided
+            if moved and self._weighed_away(manifest):
+                await self._leave_behind(manifest.digest)
+            else:
+                await self._take_up(manifest, fetch=False)
         return record
 
     def _answer(
@@ -577,6 +596,11 @@ class NodeAgent:
         if self._leave(job, cause, "policy", ""):
             self._spawn(self._leave_behind(job))
 
+    def _weighed_away(self, manifest: Manifest) -> bool:
+        """Whether the lab's rules, as they are by now, take its consent back: signed and on disk then."""
+        over = self.weighing.again(manifest).outcome == "over"
+        return over and self._leave(manifest.digest, "rules", "policy", "")
+
     def _leave(self, job: bytes, cause: Cause, by: str, words: str) -> bool:
         """On disk when this returns, and from then on nothing is said of the job. False: it was over before."""
         record = self.journal.consent(job)
@@ -584,12 +608,14 @@ class NodeAgent:
             raise NotFound("This lab has not consented to such a job.", hint="See: concord-node consents")
         if self.revocations.revoked(job):
             return False
+        reasons = self.weighing.reasons(job) if cause == "rules" else ()
         said = Revocation(
-            job, consent_digest(record.envelope), self.settings.member, self.settings.node, cause, by, _now()
+            job, consent_digest(record.envelope), self.settings.member, self.settings.node, cause, by, _now(),
+            sayable(reasons),
         )  # fmt: skip
-        envelope = self.revocations.put(job, seal_revocation(said, self.key), words)
+        envelope = self.revocations.put(job, seal_revocation(said, self.key), words or "; ".join(reasons))
         self.metrics.consent_ended(cause)
-        log.warning("consent.over", job=job.hex()[:12], name=record.name, cause=cause)
+        log.warning("consent.over", job=job.hex()[:12], name=record.name, cause=cause, reasons=reasons)
         self.link.send(event_of(job, rounds_pb2.ConsentRevocation(envelope=envelope)))
         self.witness.expect(envelope, "revocation")
         return True
@@ -604,7 +630,7 @@ class NodeAgent:
             envelope = self.revocations.of(job)
             assert envelope is not None
             over = open_revocation(envelope, self.credential)
-            state = "revoked" if over.cause == "person" else "expired"
+            state = "revoked" if over.cause in TAKEN_BACK else "expired"
             await asyncio.to_thread(self.journal.end_job, job, state, over.sentence)
         await asyncio.to_thread(self._files(job).erase_work)
 

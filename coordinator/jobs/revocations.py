@@ -13,7 +13,7 @@ from typing import Final
 from coordinator.rounds.driver import JobDriver
 from coordinator.store.database import Change, ConsentRow
 from federation.errors import VerificationFailed
-from federation.identity.revocation import Revocation, consent_digest
+from federation.identity.revocation import TAKEN_BACK, Revocation, consent_digest
 from federation.identity.roll import Roll
 from federation.manifest.manifest import Manifest
 
@@ -36,7 +36,7 @@ def answer_of(revocation: Revocation, known: ConsentRow | None) -> Taken:
     envelope = known.envelope if known is not None else b""
     if envelope and consent_digest(envelope) != revocation.consent:
         raise VerificationFailed("The revocation is of another consent than the one that this node gave.")
-    state = "revoked" if revocation.cause == "person" else "expired"
+    state = "revoked" if revocation.cause in TAKEN_BACK else "expired"
     row = ConsentRow(revocation.member, revocation.node, state, (revocation.sentence,), envelope)
     return Taken(row, new=True)
 

@@ -1,7 +1,8 @@
 """Whether this lab's own consent to a job stands now, by what lies on its own disk: asked at every round, whatever anybody says.
 
 It stands while it is on disk, signed by this node, for exactly this manifest, unrevoked, unexpired, for the data that is there
-today, and (for a run of a study) while the study's consent stands. ``ConsentOver`` says that it ended for good; anything else that
+today, while the lab's rules would give it (``node_agent.consent.weighing``), and (for a run of a study) while the study's consent
+stands. ``ConsentOver`` says that it ended for good; anything else that
 is wrong is refused without ending it.
 """
 
@@ -44,6 +45,8 @@ class Standing:
     grew: Callable[[bytes, str, bytes], bool] = lambda _job, _name, _consented: False
     """(job, data set, the version that the consent binds) -> whether all that it held is there still, and the job lets more come
     (``node_agent.catalogue.inventories``); raises OSError"""
+    rules: Callable[[Manifest], None] = lambda _manifest: None
+    """what the lab's rules say by now of a consent that rests (``node_agent.consent.weighing``); raises as ``check``"""
 
     def check(self, manifest: Manifest, plans: Mapping[str, Mapping[Charge, int]], now: datetime) -> Consent:
         """Raises PolicyDenied, ConsentOver when it ended."""
@@ -58,6 +61,7 @@ class Standing:
         self._in_time(consent, now)
         if consent.binds is not None and consent.binds.study:
             self._in_study(manifest, consent.binds.study, now)
+        self.rules(manifest)
         return consent
 
     def _in_study(self, manifest: Manifest, named: bytes, now: datetime) -> None:

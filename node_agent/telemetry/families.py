@@ -59,8 +59,8 @@ RECORDED: Final = (
     Family("concord_node_update_sent_bytes", "counter", "Bytes of masked updates that left."),
     Family("concord_node_denials", "counter", "Reasons of denials, by the word of the policy that gave them.", ("reason",)),
     Family(
-        "concord_node_consents_ended", "counter", "Consents that ended before their job: by a person, or by themselves.",
-        ("reason",), ("person", "expired", "data"),
+        "concord_node_consents_ended", "counter", "Consents that ended before their job: by a person, by rules, or by themselves.",
+        ("reason",), ("person", "expired", "data", "rules"),
     ),
     Family(
         "concord_node_contribution_seconds", "histogram",
