@@ -20,7 +20,7 @@ from federation.identity.roll import Roll
 from node_agent.store.revocations import Revocations
 from tests.e2e.commands import Said, eventually, refused, said
 from tests.e2e.runs import Runs, watch
-from tests.e2e.test_consent import answer_of, answers, home, recorded
+from tests.e2e.test_consent import answer_of, answers, home, policy, recorded
 
 PATIENT = {"consentSeconds": 60, "readySeconds": 5, "phaseSeconds": 5}
 
@@ -222,6 +222,30 @@ def test_a_revoked_consent_does_not_come_back_by_a_restart(person: Runs) -> None
     assert job.state == "finished", job.reason
     assert "de" not in job.rounds[-1].cohort
     assert answers(job)["de"] == "revoked"
+
+
+def test_a_lab_that_starts_under_other_rules_is_out_with_their_reasons_and_the_others_finish(person: Runs) -> None:
+    says = "rules.leads: lead lead is not allowed"
+    with person.submitted(person.document("narrower", rounds=8, run_config={"pause": 0.2})) as (client, name):
+        agreed(person, client, name)
+        watch(client, name, until=lambda job: job.rounds_closed >= 1)
+        service = person.local.nodes["de"]
+        with policy(person, "de", leads=["somebody"]):
+            service.stop()
+            service.start()
+            service.wait_ready()
+            job = watch(client, name)
+    assert job.state == "finished", job.reason
+    (answer,) = (consent for consent in job.consents if consent.member == "de")
+    assert answer.state == "revoked"
+    assert answer.reasons[0].startswith("consent revoked by the lab's rules at ")
+    assert answer.reasons[0].endswith(says)
+    assert "de" not in job.rounds[-1].cohort
+    shown = node(person, "explain", name).out
+    assert "granted, by a person (officer)" in shown
+    assert "weighed    again at " in shown
+    assert says.removeprefix("rules.leads: ") in shown
+    assert f"    revoked: {says}\n" in node(person, "consents").out
 
 
 def test_too_few_members_that_are_left_end_the_job_with_who_went(person: Runs) -> None:
