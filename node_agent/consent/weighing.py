@@ -52,10 +52,11 @@ def weigh_again(manifest: Manifest, consent: Consent, given: Given | None, at: S
     lasting = tuple(dict.fromkeys(finding.text for finding in denials if finding.rule not in PASSING))
     if lasting:
         return Weighed("over", lasting, verdict)
+    asks = tuple(dict.fromkeys(finding.text for finding in verdict.findings if finding.effect == "asks"))
+    if asks and not _may_have_said(given, verdict):
+        return Weighed("over", asks, verdict)
     if denials or not verdict.findings:
         return Weighed("doubtful", tuple(finding.text for finding in denials) or ("no rule speaks",), verdict)
-    if verdict.needs_person and not _may_have_said(given, verdict):
-        return Weighed("over", verdict.reasons, verdict)
     return Weighed("stands", (), verdict)
 
 
