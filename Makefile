@@ -9,6 +9,7 @@
 #   make images-test   the images' install steps, replayed, and both services from them (part of make test)
 #   make bench   one JSON line for each benchmark, against the peer it names
 #   make soak    the tests that are too long or too large for every day; up to 30 GB of disk
+#   make docs    the documentation as a site, in build/site
 #   make heart DATA=folder   FLamby's Heart Disease table through a real federation
 #   make clean   removes .venv and what the tools leave
 #   make help    these lines
@@ -28,8 +29,9 @@ CHECKED := benchmarks coordinator docs examples federation helm models node_agen
 export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 export RAY_USAGE_STATS_ENABLED := 0
+export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: setup sandbox prometheus postgresql demo observe heart test images-test soak check bench clean help
+.PHONY: setup sandbox prometheus postgresql demo observe heart test images-test soak check docs bench clean help
 .DEFAULT_GOAL := demo
 
 setup: $(STAMP) sandbox
@@ -100,6 +102,9 @@ check: setup
 	$(BIN)/ruff format --check $(wildcard $(CHECKED))
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/unit/repo
+
+docs: setup
+	$(BIN)/mkdocs build --strict
 
 bench: setup
 	@exec $(BIN)/python -m benchmarks

@@ -27,7 +27,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid")
 
     federation: str = Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
+    """the federation's name, as in its roll"""
     listen: str = "127.0.0.1:7443"
+    """host:port of the one port that nodes and leads reach, over mutual TLS"""
     metrics: str = "127.0.0.1:9464"
     """where /metrics, /healthz, /readyz and /log are served; empty: nowhere. Elsewhere than on this machine or a private network
     only with a certificate"""
@@ -36,7 +38,9 @@ class Settings(BaseSettings):
     metrics_key: str = ""
     """PEM file of its key, readable by nobody else"""
     certificate_hours: float = Field(24.0, gt=0, le=24 * 90)
+    """how long a transport certificate is good; it is renewed in its last third"""
     max_update_bytes: int = Field(64 << 30, gt=0)
+    """the largest masked update of one member that is taken"""
     log_head_seconds: float = Field(5.0, gt=0, le=3600)
     """how long a head of the public log stands before the next one is signed"""
     database: SecretStr = SecretStr("")

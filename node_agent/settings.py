@@ -42,8 +42,11 @@ class PrivacyBudget(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True)
 
     epsilon: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
+    """of all jobs together"""
     delta: Annotated[float, Field(ge=1e-12, le=1e-2)]
+    """of all jobs together"""
     unit: Literal["member", "record"]
+    """what is hidden: one record, or all that the lab holds"""
 
 
 class DataSet(BaseModel):
@@ -52,9 +55,11 @@ class DataSet(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True)
 
     path: Annotated[str, Field(min_length=1)]
+    """the file or folder, mounted read-only for a job that uses it"""
     examples: Annotated[int, Field(ge=1, le=1 << 40)]
     """how many examples it holds; only its public bucket, a power of two, ever leaves"""
     tags: tuple[str, ...] = ()
+    """words by which jobs and policies name it"""
     privacy_budget: PrivacyBudget | None = None
     """what all jobs may spend on it; None: no limit, and jobs without privacy may use it"""
     description: Annotated[str, Field(min_length=1)] | None = None
@@ -101,8 +106,11 @@ class NodeSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True)
 
     member: Name
+    """whose node it is"""
     node: Name
+    """its own name"""
     federation: Name
+    """whose roll it trusts"""
     address: str = ""
     """host:port of the coordinator; empty until ``concord-node join``"""
     witness_seconds: float = Field(default=30.0, gt=0, le=86_400)
@@ -115,6 +123,7 @@ class NodeSettings(BaseModel):
     metrics_key: str | None = None
     """PEM file of its key, readable by nobody else"""
     data_sets: dict[Name, DataSet] = Field(default_factory=dict)
+    """by name; what each holds is below"""
     lease_seconds: Annotated[float, Field(ge=1, le=3600)] | None = None
     """how long this node goes on without an answer of the coordinator; never longer than the charter says"""
     consent: Literal["rule", "person"] = "rule"

@@ -30,6 +30,9 @@ from federation.policy import page
 from node_agent.main import app as concord_node
 from node_agent.telemetry import families as nodes
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from settings_page import settings_page
+
 HERE: Final = Path(__file__).resolve().parent
 
 PROGRAMS: Final = {"concord": concord, "concord-node": concord_node, "concord-coordinator": concord_coordinator}
@@ -160,6 +163,7 @@ def pages() -> dict[str, str]:
         "data-set.md": data_set_page.reference_page(),
         "commands.md": commands_page(),
         "metrics.md": metrics_page(),
+        "settings.md": settings_page(),
     }
 
 

@@ -1,4 +1,4 @@
-"""What README tells people to type works, word for word; only the ports are others, and the job is shorter."""
+"""What README and the tutorial tell people to type works, word for word; only the ports are others, and the job is shorter."""
 
 import os
 import re
@@ -14,11 +14,9 @@ from tests.e2e.runs import Runs
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def blocks(heading: str) -> list[str]:
-    """The shell blocks below a heading of README."""
-    section = re.split(r"^## ", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
-    (text,) = (part for part in section if part.startswith(heading))
-    return re.findall(r"^```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+def blocks(page: Path) -> str:
+    """The shell blocks of a page, one after the other."""
+    return "".join(re.findall(r"^```sh\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE))
 
 
 def free_port() -> int:
@@ -30,7 +28,7 @@ def free_port() -> int:
 
 @pytest.mark.timeout(240)
 def test_a_federation_by_hand(tmp_path: Path) -> None:
-    (script,) = blocks("A federation by hand")
+    script = blocks(ROOT / "docs" / "tutorial.md")
     replaced = {
         ". .venv/bin/activate\n": "",
         "127.0.0.1:7443": f"127.0.0.1:{free_port()}",
@@ -63,6 +61,9 @@ def test_a_federation_by_hand(tmp_path: Path) -> None:
                 os.kill(pid, 9)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "finished" in done.stdout
+    assert {"digits.png", "digits.svg"} <= {path.name for path in (tmp_path / "runs" / "atlas").iterdir()}
+    assert "rules.maxRounds" in done.stdout
+    assert "Kenya would deny it" in done.stdout
     assert "release: 19 checks ok" in done.stdout + done.stderr
     assert len(left) == 4
 

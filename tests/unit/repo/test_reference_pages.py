@@ -18,7 +18,8 @@ def test_regenerating_the_reference_pages_changes_nothing(tmp_path: Path) -> Non
     )
     assert result.returncode == 0, result.stderr
     fresh = {path.name: path.read_text() for path in tmp_path.iterdir()}
-    assert sorted(fresh) == ["commands.md", "data-set.md", "job.md", "metrics.md", "policy.md", "study.md"]
+    names = ("commands", "data-set", "job", "metrics", "policy", "settings", "study")
+    assert sorted(fresh) == [f"{name}.md" for name in names]
     stale = [name for name, text in fresh.items() if (REFERENCE / name).read_text() != text]
     assert stale == [], "regenerate with: python docs/reference/generate.py"
 
