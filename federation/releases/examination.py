@@ -15,7 +15,7 @@ from typing import TypeVar
 from federation.audit.checkpoint import VerifierKey
 from federation.audit.excerpt import MAX_EXCERPT, Excerpt
 from federation.audit.named_key import log_keys_of
-from federation.errors import FederationError, VerificationFailed
+from federation.errors import FederationError, InvalidIdentity, VerificationFailed
 from federation.governance.ballot import Decision
 from federation.identity.consent import Consent, open_consent
 from federation.identity.credential import NodeCredential, once_verified
@@ -243,6 +243,7 @@ class Examination:
                 )
             if manifest.data_set not in {"", consent.data_set}:
                 raise VerificationFailed(f"{seat.member} consented to another data set than the manifest names.")
+            self._rests_on(consent, seat.member)
             told += len(descriptions_of(consent))
             found[seat.member] = consent
         revoked = self._taken_back(found)
@@ -254,6 +255,16 @@ class Examination:
             else " They describe no data set."
         )
         return f"{len(found)} nodes signed their consent to this job, each with the weight that it counted for.{of_data}{ended}"
+
+    def _rests_on(self, consent: Consent, member: str) -> None:
+        """The node decided by a roll of this line, up to the release's. Whoever granted by another one was shown
+        other members, or other rules."""
+        if consent.binds is None:
+            return
+        try:
+            _needed(self._roll, "roll").of_digest(consent.binds.roll)
+        except InvalidIdentity as error:
+            raise VerificationFailed(f"The consent of {member} rests on another roll: {error.message}") from error
 
     def _taken_back(self, consents: Mapping[str, Consent]) -> dict[str, Revocation]:
         """Those revocations that the release carries; that it carries all is the log's to show."""

@@ -108,6 +108,8 @@ def test_what_binds_no_data_describes_none() -> None:
 
 def released(*described: Entry, binds: Binding | None = BINDS) -> Files:
     world = trained()
+    if binds is not None:
+        binds = dataclasses.replace(binds, roll=world.parties.roll.digest)
     with TemporaryDirectory() as folder:
         consents = {name: world.consent(name) for name in world.names}
         consents["m1"] = world.consent(

@@ -100,7 +100,7 @@ def test_what_consents_reserved_of_budgets_stands_beside_the_promise() -> None:
     binds = Binding(
         (("digits", bytes(32)),),
         bytes(32),
-        bytes(32),
+        world.parties.roll.digest,
         (Reserved("digits", "dp_sgd 1.1", 40),),
         Outputs("sum", "", ()),
         b"",

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from federation.errors import InvalidIdentity
-from federation.identity.consent import open_consent
+from federation.identity.consent import BY_RULE, Binding, Outputs, open_consent
 from federation.identity.envelope import canonical, open_envelope, seal
 from federation.identity.keys import SigningKey
 from federation.releases import evidence
@@ -267,6 +267,16 @@ def test_a_consent_to_something_else(changes: dict[str, Any], text: str) -> None
     files = released()
     altered = relisted(files | {"consents/m1.json": trained().consent("m1", **changes)})
     assert text in words(altered, "consents")
+
+
+def test_a_consent_that_rests_on_a_roll_of_others() -> None:
+    """Whoever granted by it was shown other members, or other rules."""
+    files, world = released(), trained()
+    for roll, fails in ((world.parties.roll.digest, False), (bytes(32), True)):
+        binds = Binding((("digits", bytes(32)),), bytes(32), roll, (), Outputs("sum", "", ()), b"")
+        altered = relisted(files | {"consents/m1.json": world.consent("m1", binds=binds, given=BY_RULE)})
+        assert ("consents" in failed(altered)) is fails
+    assert "rests on another roll" in words(altered, "consents")
 
 
 # ----------------------------------------------------------------------------------------------------------- the roster

@@ -54,7 +54,7 @@ def _released() -> Files:
 
 def described(world: Training, name: str) -> bytes:
     """A consent as nodes give it: it binds a version, and describes it."""
-    binds = Binding((("digits", bytes(32)),), bytes(32), bytes(32), (), Outputs("sum", "", ()), b"")
+    binds = Binding((("digits", bytes(32)),), bytes(32), world.parties.roll.digest, (), Outputs("sum", "", ()), b"")
     entry = Entry(name="digits", title="Scans of digits", size=128, version=bytes(32).hex())
     return world.consent(name, binds=binds, given=BY_RULE, described=(entry.canonical,))
 
