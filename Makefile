@@ -6,7 +6,7 @@
 #   make prometheus  Debian's Prometheus with promtool, for tests and `make observe`, where it may be installed
 #   make postgresql  Debian's PostgreSQL, for tests, where it may be installed
 #   make test    every test            make check   style, types, import contracts, stubs, docs
-#   make images-test   the images' install steps, replayed, and both services from them (part of make test)
+#   make images-test   the images' install steps, replayed, and both services from them
 #   make bench   one JSON line for each benchmark, against the peer it names
 #   make soak    the tests that are too long or too large for every day; up to 30 GB of disk
 #   make docs    the documentation as a site, in build/site
@@ -92,7 +92,7 @@ test: setup prometheus postgresql
 	@exec $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 images-test: setup
-	@exec $(BIN)/python -m pytest tests/images
+	@exec $(BIN)/python -m pytest -m images tests/images
 
 soak: setup
 	@exec $(BIN)/python -m pytest -m soak -s --timeout 7200

@@ -28,8 +28,8 @@ from federation.secagg.parameters import Quorums
 from federation.v1 import rounds_pb2
 from node_agent.consent.decision import plans_of
 from node_agent.rounds import training
-from node_agent.rounds.driver import JobDriver
 from node_agent.rounds.training import STARTS
+from node_agent.rounds.uploads import Uploads
 from node_agent.store.journal import Journal
 from tests.simulation.harness import World
 from tests.unit.agent.hall import JOB, Bench, Hall, Office
@@ -161,16 +161,16 @@ def test_a_charge_is_on_disk_before_any_byte_of_its_upload_leaves(hall: Hall) ->
 def test_a_large_update_that_leaves_while_it_is_made_is_charged_before_its_first_byte(
     hall: Hall, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begin, seen = JobDriver._begin_ahead, []
+    begin, seen = Uploads.begin, []
 
-    def look(driver: JobDriver, context: bytes, update: Any) -> None:
-        name = driver.machine._me.member
+    def look(uploads: Uploads, context: bytes, update: Any) -> None:
+        name = uploads._lab.credential.member
         with Journal(hall.offices[name].journal_path, read_only=True) as journal:
             (entry,) = journal.ledger("digits")
         seen.append((sum(entry.charged.values()), update.path.stat().st_size))
-        begin(driver, context, update)
+        begin(uploads, context, update)
 
-    monkeypatch.setattr(JobDriver, "_begin_ahead", look)
+    monkeypatch.setattr(Uploads, "begin", look)
     hall.play().finished()
     assert {size for _, size in seen} == {0}
     assert sorted(count for count, _ in seen) == [1] * 4 + [2] * 4

@@ -24,10 +24,11 @@ from tests.helm.charts import Document, over, pod, rendered
 from tests.images.containerfile import IMAGES, replay
 from tests.images.pods import ADDRESS, Machine, end, named
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.images, pytest.mark.timeout(600)]
 """the first that asks for them waits for both installations"""
 
 MEMBERS = {"br": "BR", "ke": "KE", "in": "IN"}
+CUDA = ("cuda-", "nvidia-", "triton==")
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,10 @@ def test_an_image_holds_locked_versions_and_no_installer(images: dict[str, Path]
         installed = set(asked(prefix, INSTALLED).split())
         ours = {name for name in installed if name.startswith("concord-federation==")}
         assert len(ours) == 1
-        assert installed - ours - lock == set(), image
+        unlocked = installed - ours - lock
+        if image == "node-agent":  # the lock is of every build of torch, and the CUDA build brings its libraries
+            unlocked = {name for name in unlocked if not name.startswith(CUDA)}
+        assert unlocked == set(), image
         assert not any(name.startswith(("pip==", "pytest==", "mypy==", "helm-python-sdk==")) for name in installed)
 
 

@@ -499,7 +499,7 @@ def test_a_journal_of_before_takes_studies(node: Node) -> None:
 
     node.play()
     with closing(sqlite3.connect(node.home.journal)) as disk, disk:
-        for table in ("studies", "study_runs", "study_uploads"):
+        for table in ("studies", "study_runs", "study_uploads", "verdicts"):
             disk.execute(f"DROP TABLE {table}")
         disk.execute("PRAGMA user_version=5")
     study = study_of(node.parties)

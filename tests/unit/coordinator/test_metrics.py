@@ -22,10 +22,14 @@ from coordinator.web.families import FAMILIES, MOST_WORDS, OTHER, SURVEYED
 from coordinator.web.metrics import Metrics
 from coordinator.web.survey import JOBS_LISTED, Sources, Survey, Term
 from federation.governance.charter import MEMBER_METRICS, Charter
+from federation.identity.envelope import seal
+from federation.identity.keys import SigningKey, key_id
 from federation.secagg.parameters import Quorums
 from tests.unit.agent.test_node_metrics import NOW
 
 MEMBERS = ("br", "fr", "in", "jp")
+KEY = SigningKey.generate()
+CREDENTIAL = seal({"identityKey": key_id(KEY.public)}, "node-credential", (KEY,))
 Series = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
@@ -37,11 +41,17 @@ class Roster:
         self.states: dict[str, str] = {}
 
     def roll(self) -> Any:
-        members = tuple(SimpleNamespace(id=name, state="active") for name in MEMBERS)
-        return SimpleNamespace(members=members, charter=replace(Charter.standard(), member_metrics=self.words))
-
-    def state_of(self, row: NodeRow, _roll: Any) -> str:
-        return self.states.get(row.member, row.state)
+        states = {name: self.states.get(name, "active") for name in MEMBERS}
+        members = {
+            name: SimpleNamespace(id=name, state=state, active=state == "active") for name, state in states.items()
+        }
+        return SimpleNamespace(
+            members=tuple(members.values()),
+            charter=replace(Charter.standard(), member_metrics=self.words),
+            member=members.__getitem__,
+            tier_of=lambda _member: SimpleNamespace(nodes=True),
+            node_revoked=lambda member, key: states[member] == "revoked" and key == KEY.public,
+        )
 
 
 class Open:
@@ -63,7 +73,7 @@ class Coordinator:
         self.database = Database(folder / "coordinator.db")
         with self.database.transaction() as change:
             for place, name in enumerate(MEMBERS):
-                change.put_node(NodeRow(name, f"{name}-1", b"", "enrolled", 100.0 + place))
+                change.put_node(NodeRow(name, f"{name}-1", CREDENTIAL, "enrolled", 100.0 + place))
         self.registry, self.sessions, self.cases = Roster(), Open(), []
         self.orders: list[Any] = []
         self.metrics = Metrics(CollectorRegistry(), "1.2.3")
