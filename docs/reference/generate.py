@@ -10,7 +10,7 @@ import inspect
 import shlex
 import sys
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import Enum
 from pathlib import Path
 from typing import Any, Final
@@ -180,33 +180,21 @@ def metrics_page() -> str:
         "",
         "## The coordinator",
         "",
-        "Of a member by its name only what the word of the charter's `memberMetrics` in the last column allows is exported; by",
+        "Of a member by its name only what the charter's `memberMetrics` allows by the word that is named here is exported; by",
         "default nothing ([why](../decisions/0033-members-by-name-only-as-the-charter-lists.md)).",
         "",
-        "| metric | kind | labels | meaning | charter |",
-        "|---|---|---|---|---|",
-        *(
-            f"| {_metric(each)} | {_code(each.charter)} |"
-            for each in sorted(coordinators.FAMILIES.values(), key=lambda family: family.exposed)
-        ),
-        "",
+        *_families(coordinators.FAMILIES.values()),
         "## A node",
         "",
         'For the lab that runs it, and nobody else: `metrics: ""` in node.yaml exports nothing.',
         "",
-        "| metric | kind | labels | meaning |",
-        "|---|---|---|---|",
-        *(f"| {_metric(each)} |" for each in sorted(nodes.FAMILIES.values(), key=lambda family: family.exposed)),
-        "",
+        *_families(nodes.FAMILIES.values()),
         "## Alerts",
         "",
         "In `observability/rules/alerts.yaml`, each with a runbook. The side says whose Prometheus sees it: the coordinator's",
         "operator's, or a laboratory's own.",
         "",
-        "| alert | side | severity | fires when |",
-        "|---|---|---|---|",
-        *(_alert(rule) for rule in _rules("alerts.yaml")),
-        "",
+        *(line for rule in _rules("alerts.yaml") for line in _alert(rule)),
         "## Recorded series",
         "",
         "In `observability/rules/recording.yaml`, for dashboards and people:",
@@ -216,8 +204,14 @@ def metrics_page() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _metric(family: coordinators.Family | nodes.Family) -> str:
-    return f"`{family.exposed}` | {family.kind} | {', '.join(map(_code, family.labels))} | {_cell(family.help)}"
+def _families(families: Iterable[coordinators.Family | nodes.Family]) -> Iterator[str]:
+    for family in sorted(families, key=lambda family: family.exposed):
+        labels = f", by {', '.join(map(_code, family.labels))}" if family.labels else ""
+        word = getattr(family, "charter", "")
+        yield f"### {family.exposed}"
+        yield ""
+        yield f"{family.help.rstrip('.')}. A {family.kind}{labels}." + (f" Charter: {_code(word)}." if word else "")
+        yield ""
 
 
 def _code(word: str) -> str:
@@ -229,11 +223,14 @@ def _rules(name: str) -> list[dict[str, Any]]:
     return [rule for group in document["groups"] for rule in group["rules"]]
 
 
-def _alert(rule: dict[str, Any]) -> str:
+def _alert(rule: dict[str, Any]) -> Iterator[str]:
     lasting = f", for {rule['for']}" if "for" in rule else ""
-    link = f"[{rule['alert']}](../runbooks/{rule['alert']}.md)"
     labels = rule["labels"]
-    return f"| {link} | {labels['side']} | {labels['severity']} | `{' '.join(rule['expr'].split())}`{lasting} |"
+    yield f"### {rule['alert']}, {labels['side']}"
+    yield ""
+    yield f"{labels['severity'].capitalize()}; [what it means and what to do](../runbooks/{rule['alert']}.md). Fires when"
+    yield f"`{' '.join(rule['expr'].split())}`{lasting}."
+    yield ""
 
 
 def commands_page() -> str:
