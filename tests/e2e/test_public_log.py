@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from coordinator.audit.keys import make_log_key
 from coordinator.client import audit_source
@@ -160,8 +161,17 @@ def lying(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
         "CONCORD_COORDINATOR_LOG_HEAD_SECONDS": "0.1",
         "PYTHONPATH": str(ROOT),
     }
-    with local:
+    try:
+        local.found()
+        for member in local.members:
+            local.enrol(member)
+            settings = local.nodes[member.id].home / "node.yaml"
+            settings.write_text(yaml.safe_dump({**yaml.safe_load(settings.read_text()), "witnessSeconds": 2}))
+        local.login()
+        local.start_nodes()
         yield Runs(local, folder)
+    finally:
+        local.stop()
 
 
 def tell(runs: Runs, lie: str) -> None:

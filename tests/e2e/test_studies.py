@@ -12,11 +12,13 @@ import pytest
 import yaml
 
 from coordinator.client.studies import StudyState
+from examples.local_federation import LocalFederation
 from federation.audit.entry import open_entry
 from federation.errors import InvalidManifest
 from federation.identity.revocation import consent_digest
 from tests.e2e.commands import eventually, refused, said
-from tests.e2e.runs import DATA, TINY, Runs, watch
+from tests.e2e.conftest import FOURTH, PLACES
+from tests.e2e.runs import DATA, TINY, Runs, members_of, watch
 from tests.e2e.test_consent import answer_of, answers, policy
 from tests.e2e.test_person import PATIENT, asking_a_person, node, waits
 
@@ -24,12 +26,16 @@ ROOM = {"study": {"maxRuns": 5, "maxDays": 90}}
 
 
 @pytest.fixture(scope="module")
-def studied(four: Runs) -> Iterator[Runs]:
+def studied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
+    """Of its own: a node whose journal was put back, as other tests do, lets no study in that was made within minutes of it."""
+    folder = tmp_path_factory.mktemp("studied")
+    members = members_of(folder / "data", *PLACES, FOURTH)
     with contextlib.ExitStack() as stack:
-        for member in ("ar", "be", "ch", "de"):
-            stack.enter_context(policy(four, member, **ROOM))
-        stack.enter_context(asking_a_person(four))
-        yield four
+        runs = Runs(stack.enter_context(LocalFederation(folder / "federation", "studied", members)), folder)
+        for member, _ in (*PLACES, FOURTH):
+            stack.enter_context(policy(runs, member, **ROOM))
+        stack.enter_context(asking_a_person(runs))
+        yield runs
 
 
 def study_document(runs: Runs, name: str, **bounds: Any) -> Path:
