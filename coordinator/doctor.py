@@ -127,13 +127,21 @@ def _metrics(home: Home, settings: Settings) -> str | Finding:
     if running is None:
         said = _port(home, "metrics", settings.metrics, "operators")
         return Finding("metrics", "note", said.says) if isinstance(said, Finding) else said
-    where = urlsplit(running["metrics"] if "://" in running["metrics"] else f"//{running['metrics']}")
-    tls = bool(settings.metrics_certificate)
+    where = running["metrics"] if "://" in running["metrics"] else f"//{running['metrics']}"
+    return readiness(where, home.root / settings.metrics_certificate if settings.metrics_certificate else None)
+
+
+def readiness(address: str, served: Path | None) -> str:
+    """What /readyz at ``address`` says. ``served``: the certificate file of TLS, and no other is accepted: its names are for those
+    who scrape from elsewhere, and are not asked here. Raises Unavailable."""
+    where = urlsplit(address)
     host = where.hostname or ""
     connection = http.client.HTTPConnection(host, where.port, timeout=SECONDS)
-    if tls:  # the certificate is for whoever scrapes; here only whether something answers is asked
-        unchecked = ssl._create_unverified_context()  # noqa: S323
-        connection = http.client.HTTPSConnection(host, where.port, timeout=SECONDS, context=unchecked)
+    if served is not None:
+        context = ssl.create_default_context(cafile=str(served))
+        context.check_hostname = False
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        connection = http.client.HTTPSConnection(host, where.port, timeout=SECONDS, context=context)
     with closing(connection):
         try:
             connection.request("GET", "/readyz")

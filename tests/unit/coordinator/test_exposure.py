@@ -18,11 +18,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from prometheus_client import CollectorRegistry, Gauge
 
+from coordinator.doctor import readiness
 from coordinator.main import app
 from coordinator.settings import Settings
 from coordinator.web import server as coordinators
 from examples.local_federation import run_command
-from federation.errors import InvalidUsage
+from federation.errors import InvalidUsage, Unavailable
 from federation.exposure import check_exposure
 from node_agent.telemetry import server as nodes
 
@@ -79,7 +80,10 @@ def test_anywhere_else_takes_tls(address: str) -> None:
 
 @pytest.fixture(scope="module")
 def papers(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    folder = tmp_path_factory.mktemp("papers")
+    return papers_in(tmp_path_factory.mktemp("papers"))
+
+
+def papers_in(folder: Path) -> tuple[Path, Path]:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "metrics")])
     now = datetime.datetime.now(datetime.UTC)
@@ -118,6 +122,19 @@ def test_over_tls_the_figures_are_served_and_nobody_who_speaks_plainly_holds_the
                 assert b"concord_one 1.0" in answer.read()
             assert b"concord" not in plain.recv(4096)
             silent.close()
+
+
+def test_the_doctor_believes_the_certificate_that_is_served_and_no_other(
+    papers: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """It asks over the loopback address, which no certificate names; another process at the port has another certificate."""
+    with closing(
+        coordinators.WebServer("127.0.0.1:0", registry(), lambda: True, None, coordinators.tls_of(*papers))
+    ) as web:
+        address = f"https://{web.address.removeprefix('https://')}"
+        assert "is ready" in readiness(address, papers[0])
+        with pytest.raises(Unavailable, match="certificate verify failed"):
+            readiness(address, papers_in(tmp_path)[0])
 
 
 @pytest.mark.parametrize("side", SIDES)
