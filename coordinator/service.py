@@ -123,7 +123,7 @@ async def serve(home: Home, settings: Settings) -> None:
     halts.changed, releases.decided = docket.halted, docket.rounds_over
     halts.carried_out = metrics.halt_carried_out
     studies = StudyDesk(database, sessions, registry, blobs, time.time, halts)
-    docket.check_run = studies.check_run
+    docket.submissions.check_run = studies.check_run
     assembly = Assembly(registry, [docket.amended, halts.amended, book.amended], [releases.heard])
     shelf = Shelf(database, registry, time.time)
     ready = Readiness(loop, database.answers)

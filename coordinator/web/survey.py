@@ -28,7 +28,8 @@ from coordinator.web.metrics import Metrics
 from federation.identity.roll import Roll
 
 if TYPE_CHECKING:
-    from coordinator.jobs.docket import Case, Docket
+    from coordinator.jobs.case import Case
+    from coordinator.jobs.docket import Docket
 
 JOBS_LISTED: Final = 100
 """jobs under way that are shown by name; the others are counted"""

@@ -22,7 +22,8 @@ from prometheus_client import CollectorRegistry
 
 from coordinator.api.sessions import Session, Sessions
 from coordinator.audit.book import LogBook
-from coordinator.jobs.docket import Case, Docket
+from coordinator.jobs.case import Case
+from coordinator.jobs.docket import Docket
 from coordinator.web.metrics import Metrics
 from federation.errors import FederationError, ProtocolViolation, VerificationFailed
 from federation.identity.credential import node_request, open_node_request, sign_credential, verify_credential
@@ -281,7 +282,7 @@ def test_a_stream_of_strange_events_is_noted_and_ends_nothing(labs: Labs) -> Non
         )  # type: ignore[arg-type]
         placement = tuple((name, f"{name}-1") for name in labs.labs)
         case = Case(labs.manifest, "running", labs.now, placement=placement, driver=labs.driver)
-        docket._cases[case.digest] = case
+        docket.open_cases.add(case)
         session = Session("m1", "m1-1", rounds_pb2.Offer())
 
         @some

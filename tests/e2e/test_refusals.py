@@ -15,7 +15,7 @@ import grpc
 import pytest
 
 from coordinator.client.channel import Endpoint, open_channel, spoken_errors
-from coordinator.jobs.docket import REMARKS_KEPT
+from coordinator.jobs.cases import REMARKS_KEPT
 from coordinator.registry.authority import Authority
 from coordinator.service import open_registry
 from coordinator.settings import Home as CoordinatorHome

@@ -19,8 +19,10 @@ from typing import Any
 
 import coordinator.api.sessions
 import coordinator.jobs.docket
+import coordinator.jobs.seating
 import coordinator.service
 from coordinator.api.services import BlobService
+from coordinator.jobs.answers import Answers
 from coordinator.main import app
 from coordinator.rounds.driver import JobDriver, instruction_bytes
 from federation.identity.envelope import open_envelope, seal
@@ -109,26 +111,26 @@ class LyingDriver(JobDriver):
         return self._desk.blobs.path(digest).read_bytes()
 
 
-class LyingDocket(coordinator.jobs.docket.Docket):
+class LyingAnswers(Answers):
     """Asks, before the true question, about the same job with other parameters."""
 
-    def _ask(self, case: Any, session: Any) -> None:
+    def ask(self, case: Any, session: Any) -> None:
         if lie_of(case.manifest.name).other_terms:
             document = dict(open_envelope(case.manifest.envelope, "manifest").document)
             terms = {**document["spec"]["secureAggregation"], "clipNorm": 1e9}
             document["spec"] = {**document["spec"], "secureAggregation": terms}
             envelope = seal(document, "manifest", (colluder(),))
             session.send(instruction_bytes(b"\x01" * 32, rounds_pb2.AskConsent(manifest=envelope)))
-        super()._ask(case, session)
+        super().ask(case, session)
 
-    def _answer(self, case: Any, answer: Any) -> None:
+    def keep(self, case: Any, answer: Any) -> None:
         if lie_of(case.manifest.name).takes_no_for_yes and answer.state == "denied":
             answer = replace(answer, state="granted")
-        super()._answer(case, answer)
+        super().keep(case, answer)
 
     def revoked(self, session: Any, envelope: bytes) -> None:
         job = open_envelope(envelope, "revocation").document["job"]
-        if not lie_of(self.row(job).name).hides_revocations:
+        if not lie_of(self._cases.row(job).name).hides_revocations:
             super().revoked(session, envelope)
 
 
@@ -139,7 +141,7 @@ class LyingBlobs(BlobService):
 
     async def Get(self, request: blobs_pb2.BlobRequest, context: Any) -> AsyncIterator[blobs_pb2.BlobPart]:
         peer = context.peer()
-        for case in list(self.docket._cases.values()):
+        for case in self.docket.cases():
             manifest = case.manifest
             key = (peer, manifest.digest)
             lie = lie_of(manifest.name)
@@ -155,8 +157,8 @@ class LyingBlobs(BlobService):
 
 def main() -> None:
     coordinator.api.sessions.QUEUE_LIMIT = 1 << 20  # type: ignore[misc] - it floods, and is not to be cut off by its own rule
-    coordinator.jobs.docket.JobDriver = LyingDriver  # type: ignore[misc]
-    coordinator.service.Docket = LyingDocket  # type: ignore[misc]
+    coordinator.jobs.seating.JobDriver = LyingDriver  # type: ignore[misc]
+    coordinator.jobs.docket.Answers = LyingAnswers  # type: ignore[misc]
     coordinator.service.BlobService = LyingBlobs  # type: ignore[misc]
     sys.exit(app(standalone_mode=True))
 

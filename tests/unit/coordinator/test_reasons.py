@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from coordinator.api.sessions import Session
-from coordinator.jobs.docket import REMARK_LETTERS, Case, Docket
+from coordinator.jobs.case import Case
+from coordinator.jobs.docket import Docket
+from coordinator.jobs.hearing import REMARK_LETTERS
 from federation.v1 import rounds_pb2
 
 JOB = b"\1" * 32
@@ -21,14 +23,14 @@ def docket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Docket:
     docket = Docket(nothing, nothing, nothing, nothing, nothing, nothing, nothing, lambda: 0.0, nothing)
     driver = SimpleNamespace(members={"de": "de-1", "ke": "ke-1"}, say=lambda _event: None)
     case = Case(SimpleNamespace(digest=JOB), "running", 0.0, driver=driver)  # type: ignore[arg-type]
-    docket._cases[case.digest] = case
-    monkeypatch.setattr(docket, "note", lambda *_: None)
+    docket.open_cases.add(case)
+    monkeypatch.setattr(docket.open_cases, "note", lambda *_: None)
     return docket
 
 
 def reason(docket: Docket, monkeypatch: pytest.MonkeyPatch, *refusals: tuple[str, str, str]) -> str:
     ended: list[str] = []
-    monkeypatch.setattr(docket, "_fail", lambda _case, why: ended.append(why))
+    monkeypatch.setattr(docket.open_cases, "fail", lambda _case, why: ended.append(why))
     for member, code, text in refusals:
         event = rounds_pb2.NodeEvent(job=JOB, refusal=rounds_pb2.Refusal(code=code, text=text))
         docket.heard(Session(member, f"{member}-1", rounds_pb2.Offer()), event)
