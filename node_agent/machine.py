@@ -20,6 +20,13 @@ TIMEX_BYTES: Final = 512
 NOT_SYNCHRONISED: Final = 5
 
 
+def product_version() -> str:
+    try:
+        return version(PRODUCT)
+    except PackageNotFoundError:
+        return "source"
+
+
 def clock_kept() -> bool | None:
     """Whether the kernel says that something keeps its clock right (adjtimex(2), changing nothing); None: it does not say."""
     try:

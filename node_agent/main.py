@@ -295,7 +295,7 @@ def lift(
 @app.command()
 def version() -> None:
     """Print the version."""
-    from node_agent.service import product_version
+    from node_agent.machine import product_version
 
     print(product_version())
 

@@ -29,7 +29,7 @@ from node_agent.store.questions import Question
 from node_agent.store.revocations import Revocations
 
 if TYPE_CHECKING:
-    from node_agent.service import NodeAgent
+    from node_agent.agent import NodeAgent
 
 LATER = "The node does not run: it signs and says so when it starts."
 

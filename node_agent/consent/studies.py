@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import structlog
 
@@ -28,14 +28,16 @@ from federation.policy.verdict import Verdict
 from federation.privacy.accounting import Charge
 from federation.privacy.budget import check_consent
 from federation.v1 import rounds_pb2
+from node_agent.belongings import Belongings
+from node_agent.consent.asked import Asked, Reply
 from node_agent.consent.decision import Decision, Situation, chosen_data, denied, plans_of, weigh
-from node_agent.consent.inbox import given_by, why_denied
+from node_agent.consent.inbox import Inbox, given_by, why_denied
+from node_agent.consent.leaving import Leaving
+from node_agent.halt.carrying_out import CarryingOut
+from node_agent.jobs import Jobs
 from node_agent.rounds.spec import data_paths
 from node_agent.store.journal import ConsentRecord
 from node_agent.store.questions import Question
-
-if TYPE_CHECKING:
-    from node_agent.service import NodeAgent
 
 log = structlog.get_logger()
 
@@ -83,28 +85,31 @@ class Weighed:
 
 
 class Studies:
-    def __init__(self, agent: NodeAgent) -> None:
-        self._agent = agent
+    def __init__(
+        self, own: Belongings, asked: Asked, inbox: Inbox, jobs: Jobs, leaving: Leaving, carrying_out: CarryingOut
+    ) -> None:
+        self._own, self._asked, self._inbox, self._jobs = own, asked, inbox, jobs
+        self._leaving, self._carrying_out = leaving, carrying_out
 
     # ------------------------------------------------------------------------------------------------------- a study
 
-    async def reply(self, digest: bytes, envelope: bytes) -> rounds_pb2.ConsentReply | rounds_pb2.ConsentRevocation:
+    async def reply(self, digest: bytes, envelope: bytes) -> Reply:
         """The answer to a study, decided once, on disk before it is said. Raises what a job's does."""
-        agent = self._agent
-        if (over := agent.revocations.of(digest)) is not None:
+        own = self._own
+        if (over := own.revocations.of(digest)) is not None:
             return rounds_pb2.ConsentRevocation(envelope=over)
-        record, question = agent.journal.consent(digest), agent.journal.question(digest)
+        record, question = own.journal.consent(digest), own.journal.question(digest)
         if record is not None and (record.granted or (question is not None and question.state != "waiting")):
             return rounds_pb2.ConsentReply(envelope=record.envelope)
         study = self._opened(envelope)
         if study.digest != digest:
             raise InvalidIdentity("The coordinator asks about another study than the document's.")
-        agent._check_not_halted(study.template)
+        self._carrying_out.check_not_halted(study.template)
         decision = await asyncio.to_thread(self._weigh_study, study)
         consent = decision.consent
-        if consent.granted and question is None and (decision.asks or agent.settings.consent == "person"):
-            await agent._fetch_bundle(study.template)
-            question = await agent.inbox.ask(self._question(study, decision))
+        if consent.granted and question is None and (decision.asks or own.settings.consent == "person"):
+            await self._jobs.fetch_bundle(study.template)
+            question = await self._inbox.ask(self._question(study, decision))
         if consent.granted and question is not None and question.state == "waiting":
             log.info("study.asked", study=digest.hex()[:12], name=study.name, deadline=question.deadline)
             return rounds_pb2.ConsentReply(waits_until=question.deadline)
@@ -115,11 +120,11 @@ class Studies:
 
     async def decided(self, question: Question) -> str:
         """What a person decided, or nobody in time. Raises PolicyDenied when the rules allow it no more."""
-        study = open_study(question.manifest, self._agent.roll)
+        study = open_study(question.manifest, self._own.roll)
         if question.state == "granted":
             self._opened(question.manifest)
         record = await self._conclude(study, question)
-        self._agent._say(study.digest, record.envelope)
+        self._asked.say(study.digest, record.envelope)
         if question.state == "granted" and not record.granted:
             raise PolicyDenied(
                 f"The lab's rules do not allow {question.name} any more: it is denied.",
@@ -129,25 +134,25 @@ class Studies:
         return f"{question.name}: {'granted' if record.granted else 'denied'}, signed and kept."
 
     def _opened(self, envelope: bytes) -> Study:
-        self._agent.membership.check_may_decide()
-        study = open_study(envelope, self._agent.roll)
-        check_may_ask(study, self._agent.roll)
+        self._own.membership.check_may_decide()
+        study = open_study(envelope, self._own.roll)
+        check_may_ask(study, self._own.roll)
         return study
 
     def _question(self, study: Study, decision: Decision) -> Question:
-        now, agent = _now(), self._agent
+        now, own = _now(), self._own
         ends = min(now + timedelta(seconds=study.template.spec.deadlines.consent_seconds), study.expires)
         return Question(
             study.digest, "study", study.name, study.lead.id, study.envelope, b"", moment_text(now), moment_text(ends),
             decision.asks or decision.consent.reasons,
-            deciders=agent.settings.deciders if decision.deputies is None else decision.deputies,
+            deciders=own.settings.deciders if decision.deputies is None else decision.deputies,
         )  # fmt: skip
 
     async def _conclude(self, study: Study, question: Question | None) -> ConsentRecord:
-        agent = self._agent
-        async with agent._answering:
+        own = self._own
+        async with self._asked.one_at_a_time:
             consent, record = await asyncio.to_thread(self._answer_study, study, question)
-        agent.metrics.count("consents_granted" if consent.granted else "consents_denied")
+        own.metrics.count("consents_granted" if consent.granted else "consents_denied")
         log.info(
             "study.answered",
             study=study.digest.hex()[:12],
@@ -159,25 +164,25 @@ class Studies:
 
     def _answer_study(self, study: Study, question: Question | None) -> tuple[Consent, ConsentRecord]:
         """On disk when this returns."""
-        agent = self._agent
+        own = self._own
         given = BY_RULE if question is None else given_by(question)
         until = moment(question.until, "until") if question is not None and question.until else study.expires
         decision = self._weigh_study(study, given, min(until, study.expires))
         consent = decision.consent
         if question is not None and question.state != "granted":
             consent = denied(consent, why_denied(question), given)
-        elif given.how == "rule" and (decision.asks or agent.settings.consent == "person"):
+        elif given.how == "rule" and (decision.asks or own.settings.consent == "person"):
             consent = replace(denied(consent, "", given), reasons=decision.asks or consent.reasons)
-        files = agent._files(study.digest)
+        files = own.files(study.digest)
         files.erase_work()
         if consent.granted and study.template.spec.data_set.version_rule == "minor":
             files.prepare()
-            agent.inventories.keep(study.digest, data_paths(study.template, consent.data_set, agent.settings))
+            own.inventories.keep(study.digest, data_paths(study.template, consent.data_set, own.settings))
         record = ConsentRecord(
             study.digest, study.name, study.lead.id, consent.granted, consent.reasons,
-            seal_consent(consent, agent.key), moment_text(consent.issued),
+            seal_consent(consent, own.key), moment_text(consent.issued),
         )  # fmt: skip
-        agent.journal.answer_study(record, study.envelope)
+        own.journal.answer_study(record, study.envelope)
         return consent, record
 
     def _weigh_study(self, study: Study, given: Given = BY_RULE, until: datetime | None = None) -> Decision:
@@ -198,7 +203,7 @@ class Studies:
 
     def _too_late(self, study: Study) -> tuple[str, ...]:
         """A study whose runs this node may have counted, and forgotten, is not asked about again."""
-        now, found = _now(), self._agent.journal.restored
+        now, found = _now(), self._own.journal.restored
         if study.expires <= now:
             return (f"study: it ended at {moment_text(study.expires)}",)
         if study.created > now + SKEW:
@@ -218,7 +223,7 @@ class Studies:
     def _situation(self, study: Study) -> Situation:
         """The rules see the study's bounds in its runs, too: a lab that narrows them afterwards is heard."""
         bounds = study.bounds
-        at = self._agent._situation()
+        at = self._own.situation()
         asked = StudyAsked(bounds.runs, bounds.rounds, bounds.epsilon, study.bytes, study.days(at.now))
         return replace(at, study=asked)
 
@@ -227,19 +232,17 @@ class Studies:
     async def after_its_study(self, manifest: Manifest) -> None:
         """Returns when this node considers the study of a run no more: both may have come at once."""
         study = manifest.job.metadata.study
-        if study is not None and (asked := self._agent._asked.get(bytes.fromhex(study))) is not None:
-            await asyncio.wait((asked[0],))
+        if study is not None:
+            await self._asked.considered(bytes.fromhex(study))
 
     def weigh(self, manifest: Manifest) -> Weighed:
         """A job, and whether a person is asked: about what differs from its study, where it names one."""
-        by_people = self._agent.settings.consent == "person"
+        by_people = self._own.settings.consent == "person"
         place = self._place(manifest)
         if place is None:
-            decision = weigh(manifest, self._agent._situation())
+            decision = weigh(manifest, self._own.situation())
             return Weighed(decision, bool(decision.asks) or by_people)
-        decision = weigh(
-            manifest, self._situation(place.study) if place.study is not None else self._agent._situation()
-        )
+        decision = weigh(manifest, self._situation(place.study) if place.study is not None else self._own.situation())
         if not decision.consent.granted:
             return Weighed(decision, False)
         if place.inside:
@@ -254,7 +257,7 @@ class Studies:
         """Whether the rules, or the lab, want a person by now for something that none has seen of the study."""
         if place.by_person:
             return bool(set(decision.asks) - set(place.seen))
-        return bool(decision.asks) or self._agent.settings.consent == "person"
+        return bool(decision.asks) or self._own.settings.consent == "person"
 
     def decide(self, manifest: Manifest, question: Question | None) -> tuple[Consent, Verdict]:
         """Of a job that no question was asked about: inside its study, where it names one, its place is on disk when this returns.
@@ -263,9 +266,9 @@ class Studies:
         until = moment(question.until, "until") if question is not None and question.until else None
         place = None if question is not None else self._place(manifest)
         if place is None:
-            alone = weigh(manifest, self._agent._situation(), given, until)
+            alone = weigh(manifest, self._own.situation(), given, until)
             return alone.answer(given), alone.verdict
-        at = self._situation(place.study) if place.study is not None else self._agent._situation()
+        at = self._situation(place.study) if place.study is not None else self._own.situation()
         decision = weigh(manifest, at)
         if not decision.consent.granted:
             return decision.consent, decision.verdict
@@ -289,29 +292,29 @@ class Studies:
             return tuple(f"study: {each.text}" for each in exceeded(study, used, manifest, now))
 
         rounds = manifest.terms().last_round
-        return self._agent.journal.take_run(study.digest, manifest.digest, rounds, moment_text(now), fits)
+        return self._own.journal.take_run(study.digest, manifest.digest, rounds, moment_text(now), fits)
 
     def _place(self, manifest: Manifest) -> Place | None:
         """None: the job names no study."""
         named = manifest.job.metadata.study
         if named is None:
             return None
-        agent, digest = self._agent, bytes.fromhex(named)
-        record, envelope = agent.journal.consent(digest), agent.journal.study(digest)
-        if agent.revocations.revoked(digest):
+        own, digest = self._own, bytes.fromhex(named)
+        record, envelope = own.journal.consent(digest), own.journal.study(digest)
+        if own.revocations.revoked(digest):
             return _refused("study: this lab has revoked its consent to it")
         if record is None or not record.granted or envelope is None:
-            question = agent.journal.question(digest)
+            question = own.journal.question(digest)
             waits = question is not None and question.state == "waiting"
             why = "its consent to it waits for a person" if waits else "it has not consented to it"
             return _refused(f"study: this lab lets nothing run inside this study: {why}")
         try:
-            study = open_study(envelope, agent.roll)
-            check_may_ask(study, agent.roll)
-            consent = open_consent(record.envelope, agent.credential)
+            study = open_study(envelope, own.roll)
+            check_may_ask(study, own.roll)
+            consent = open_consent(record.envelope, own.credential)
         except FederationError as error:
             return _refused(f"study: it is good no more: {error.message}")
-        if why := agent.lapses.why(digest):
+        if why := own.lapses.why(digest):
             return _refused(f"study: this lab's consent to it has lapsed: {why}")
         now = _now()
         if not consent.granted or consent.job != digest or now > min(study.expires, consent.expires):
@@ -319,16 +322,16 @@ class Studies:
                 f"study: this lab's consent to it ended at {moment_text(min(study.expires, consent.expires))}"
             )
         differences = (*outside(study, manifest), *self._other_data(study, consent, manifest))
-        if agent.journal.study_of(manifest.digest) != digest:
-            differences += exceeded(study, agent.journal.study_used(digest), manifest, now)
-        question = agent.journal.question(digest)
+        if own.journal.study_of(manifest.digest) != digest:
+            differences += exceeded(study, own.journal.study_used(digest), manifest, now)
+        question = own.journal.question(digest)
         seen = question.reasons if question is not None else ()
         return Place(study, consent, consent_digest(record.envelope), "", differences, seen)
 
     def _other_data(self, study: Study, consent: Consent, manifest: Manifest) -> tuple[Difference, ...]:
         """The data that the run would use here, where it is not what the study's consent binds."""
-        agent = self._agent
-        names = chosen_data(manifest, agent.settings.data_sets)
+        own = self._own
+        names = chosen_data(manifest, own.settings.data_sets)
         consented = dict(consent.binds.data) if consent.binds is not None else {}
         if set(names) != set(consented):
             return (Difference("data", "the run would use other data sets here than the study"),)
@@ -336,8 +339,8 @@ class Studies:
             changed = [
                 name
                 for name in names
-                if agent.sealed.version_of(agent.settings.data_sets[name]) != consented[name]
-                and not agent._grew(study.digest, name, consented[name])
+                if own.sealed.version_of(own.settings.data_sets[name]) != consented[name]
+                and not own.grew(study.digest, name, consented[name])
             ]
         except (OSError, PolicyDenied):
             return (Difference("data", "nobody can tell whether it is what the study's consent is for"),)
@@ -349,20 +352,20 @@ class Studies:
 
     async def leave_runs(self, study: bytes, role: str) -> None:
         """The study's consent was taken back: so is that to each run that is under way."""
-        agent = self._agent
-        for job in agent.journal.runs_of(study):
-            record = agent.journal.job(job)
+        own = self._own
+        for job in own.journal.runs_of(study):
+            record = own.journal.job(job)
             if record is not None and record.state in {"active", "suspended"}:
-                agent._leave(job, "person", role, "")
-                await agent._leave_behind(job)
+                self._leaving.take_back(job, "person", role, "")
+                await self._leaving.leave_behind(job)
 
     async def settle(self) -> None:
         """At a start: what was taken back while no node ran."""
-        agent = self._agent
-        for record in (*agent.journal.jobs(), *agent.journal.jobs("suspended")):
-            study = agent.journal.study_of(record.job)
-            if study is not None and agent.revocations.revoked(study):
-                await self.leave_runs(study, agent.settings.deciders[0])
+        own = self._own
+        for record in (*own.journal.jobs(), *own.journal.jobs("suspended")):
+            study = own.journal.study_of(record.job)
+            if study is not None and own.revocations.revoked(study):
+                await self.leave_runs(study, own.settings.deciders[0])
 
 
 def _refused(why: str) -> Place:

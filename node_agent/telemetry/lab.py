@@ -11,7 +11,7 @@ from node_agent.runner.process_tree import descendants, held_bytes
 from node_agent.telemetry.survey import Log, Sources, Survey, Term, Workers
 
 if TYPE_CHECKING:
-    from node_agent.service import NodeAgent
+    from node_agent.agent import NodeAgent
 
 
 def survey_of(agent: NodeAgent) -> Survey:

@@ -12,8 +12,8 @@ from structlog.testing import capture_logs
 
 from federation.errors import PolicyDenied
 from federation.v1 import rounds_pb2
+from node_agent.agent import NodeAgent
 from node_agent.rounds import training
-from node_agent.service import NodeAgent
 from tests.unit.agent.hall import Bench
 from tests.unit.agent.test_node_consents import Node, asking
 from tests.unit.agent.test_studies import ALLOWS, OTHER_CODE, about, answer, runs, used

@@ -11,8 +11,8 @@ import sys
 from dataclasses import replace
 from typing import Any
 
+import node_agent.jobs
 import node_agent.rounds.driver
-import node_agent.service
 from federation.secagg import events, transcripts
 from federation.secagg.member import MemberMachine
 from federation.secagg.messages import Reveal, Trailer
@@ -91,5 +91,5 @@ class LyingDriver(JobDriver):
 
 
 if __name__ == "__main__":
-    node_agent.service.JobDriver = LyingDriver  # type: ignore[misc]
+    node_agent.jobs.JobDriver = LyingDriver  # type: ignore[misc]
     sys.exit(main())

@@ -21,9 +21,9 @@ from federation.identity.transport import Principal, TransportKey, principal_of
 from federation.identity.withdrawal import seal_withdrawal
 from federation.manifest.manifest import Manifest
 from federation.v1 import rounds_pb2
-from node_agent import service
+from node_agent import certificate, service
+from node_agent.agent import NodeAgent
 from node_agent.rounds import training
-from node_agent.service import NodeAgent
 from node_agent.settings import PrivacyBudget
 from node_agent.store.journal import ConsentRecord, Journal
 from tests.unit.agent import homes
@@ -61,7 +61,7 @@ class Node:
             agent = NodeAgent(self.home, self.home.settings(), journal)
             agent.link.send = self.said.append  # type: ignore[method-assign]
             agent.link.get_blob = self._get_blob  # type: ignore[method-assign]
-            agent._spec = lambda *_: self.worker  # type: ignore[assignment, method-assign]
+            agent.jobs.spec = lambda *_: self.worker  # type: ignore[assignment, method-assign]
             yield agent
 
     async def _get_blob(self, digest: bytes, path: Path, limit: int) -> None:
@@ -96,7 +96,7 @@ class Node:
             running = asyncio.create_task(agent.run(stop))
             for _ in range(1000):
                 await asyncio.sleep(0)
-                if agent._tasks:
+                if agent.own.tasks.running:
                     break
             jobs = tuple(agent.jobs)
             stop.set()
@@ -118,8 +118,8 @@ class Node:
 
 
 async def quiet(agent: NodeAgent) -> None:
-    while agent._tasks:
-        await asyncio.gather(*list(agent._tasks), return_exceptions=True)
+    while agent.own.tasks.running:
+        await asyncio.gather(*list(agent.own.tasks.running), return_exceptions=True)
 
 
 def asking(manifest: Manifest, envelope: bytes | None = None, job: bytes | None = None) -> rounds_pb2.Instruction:
@@ -341,7 +341,7 @@ def test_a_job_is_taken_up_from_the_lab_s_own_disk_alone(node: Node) -> None:
     manifest = manifest_of(node.parties)
 
     async def take_up(agent: NodeAgent) -> None:
-        await agent._take_up(manifest, fetch=True)
+        await agent.jobs.take_up(manifest, fetch=True)
 
     with pytest.raises(NotFound, match="no consent to this job on this node's disk"):
         node.play(then=take_up)
@@ -397,7 +397,7 @@ def test_a_job_ends_when_its_own_lead_withdraws_it_and_not_before(node: Node, lo
     assert node.restarted() == (manifest.digest,)
 
     async def taken_up(agent: NodeAgent) -> None:
-        await agent._take_up(manifest, fetch=False)
+        await agent.jobs.take_up(manifest, fetch=False)
         agent._hear(withdrawn(seal_withdrawal(manifest.digest, "enough", lead)))
         await quiet(agent)
         assert agent.jobs == {}
@@ -429,11 +429,11 @@ def renewing(node: Node, answer: Callable[[bytes], bytes], monkeypatch: pytest.M
         if found:
             found[-1] = node.home.transport_certificate.read_bytes()
 
-    monkeypatch.setattr(service, "renew", renew)
+    monkeypatch.setattr(certificate, "renew", renew)
     with node.running() as agent:
-        monkeypatch.setattr(service.asyncio, "sleep", at_once)
+        monkeypatch.setattr(certificate.asyncio, "sleep", at_once)
         with pytest.raises(asyncio.CancelledError):
-            asyncio.run(agent._renew())
+            asyncio.run(agent.certificate.keep_fresh(agent.link))
         monkeypatch.undo()
     return found
 
@@ -444,8 +444,8 @@ def test_a_certificate_is_renewed_in_time(node: Node, monkeypatch: pytest.Monkey
     found = renewing(node, lambda csr: issue(csr, OWN), monkeypatch)
     assert before not in found
     assert len(set(found)) == 2
-    for certificate in found:
-        assert principal_of(certificate).node == "fr-1"
+    for each in found:
+        assert principal_of(each).node == "fr-1"
 
 
 def to_another_key(node: Node) -> Callable[[bytes], bytes]:
@@ -478,7 +478,7 @@ def test_a_certificate_that_ended_is_said_before_anything_is_dialled(node: Node)
     ended = node.site.authority.issue_for(key.private.public_key(), OWN, then, DAY)
     node.home.transport_certificate.write_bytes(ended)
     with pytest.raises(InvalidIdentity, match="transport certificate ended on") as said:
-        node.play(then=lambda agent: agent._credentials())
+        node.play(then=lambda agent: agent.certificate.credentials())
     assert "concord-node join" in said.value.hint
 
 

@@ -24,11 +24,11 @@ from federation.identity.revocation import consent_digest, open_revocation
 from federation.manifest.manifest import Manifest
 from federation.manifest.study import Study, Used
 from federation.v1 import rounds_pb2
+from node_agent.agent import NodeAgent
 from node_agent.consent import deciding, studies
 from node_agent.consent.listing import print_consents
 from node_agent.consent.standing import ConsentOver
 from node_agent.rounds import training
-from node_agent.service import NodeAgent
 from node_agent.store.journal import Journal
 from tests.unit.agent.hall import Bench
 from tests.unit.agent.test_node_consents import POLICY, Node, asking, quiet

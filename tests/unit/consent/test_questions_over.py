@@ -16,9 +16,9 @@ from federation.identity.consent import open_consent
 from federation.identity.keys import SigningKey
 from federation.identity.withdrawal import seal_withdrawal
 from federation.v1 import rounds_pb2
+from node_agent.agent import NodeAgent
 from node_agent.consent.deciding import print_inbox, print_question
 from node_agent.rounds import training
-from node_agent.service import NodeAgent
 from node_agent.store.journal import Journal
 from node_agent.store.questions import Question
 from tests.unit.agent.hall import Bench
@@ -109,8 +109,8 @@ def test_an_end_that_comes_while_the_job_is_considered_counts(node: Node) -> Non
 
         agent.link.get_blob = slow  # type: ignore[method-assign]
         agent._hear(asking(manifest))
-        while agent._tasks:
-            await asyncio.gather(*list(agent._tasks), return_exceptions=True)
+        while agent.own.tasks.running:
+            await asyncio.gather(*list(agent.own.tasks.running), return_exceptions=True)
 
     node.play(then=story)
     over = question_of(node, manifest.digest)
@@ -137,8 +137,8 @@ def test_a_decision_that_came_first_stands(node: Node) -> None:
         await agent.inbox.grant(manifest.name, "officer", "")
         agent._hear(end)
         with contextlib.suppress(asyncio.CancelledError):
-            while agent._tasks:
-                await asyncio.gather(*list(agent._tasks), return_exceptions=True)
+            while agent.own.tasks.running:
+                await asyncio.gather(*list(agent.own.tasks.running), return_exceptions=True)
 
     node.play(asking(manifest), then=story)
     assert question_of(node, manifest.digest).state == "granted"

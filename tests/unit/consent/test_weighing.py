@@ -27,13 +27,13 @@ from federation.identity.revocation import (
 )
 from federation.policy.pack import Unread, load_pack
 from federation.v1 import rounds_pb2
+from node_agent.agent import NodeAgent
 from node_agent.consent.account import explain
 from node_agent.consent.decision import decide
 from node_agent.consent.listing import print_consents
 from node_agent.consent.standing import ConsentOver
 from node_agent.consent.weighing import Weighed, weigh_again
 from node_agent.rounds import training
-from node_agent.service import NodeAgent
 from node_agent.store.journal import Journal
 from node_agent.store.revocations import Revocations
 from tests.unit.agent.hall import Bench
@@ -290,12 +290,12 @@ def test_a_base_pack_by_vote_takes_a_consent_away_while_the_job_runs_and_one_tha
     manifest = manifest_of(node.parties)
 
     async def story(agent: NodeAgent) -> list[bool]:
-        await agent._take_up(manifest, fetch=False)
+        await agent.jobs.take_up(manifest, fetch=False)
         found = []
         for rules in ("{maxRounds: 400}", "{maxRounds: 1}"):
             base(rules)(agent)
-            while agent._tasks:
-                await next(iter(agent._tasks))
+            while agent.own.tasks.running:
+                await next(iter(agent.own.tasks.running))
             found.append(manifest.digest in agent.jobs)
         return found
 

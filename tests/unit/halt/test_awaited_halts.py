@@ -16,13 +16,15 @@ def test_a_nodes_own_halt_and_its_lift_are_awaited(tmp_path: Path) -> None:
     hand = OwnHand("atlas", "br", "br-1", SigningKey.generate(), folder)
     own = hand.halt(Level.drain, "a check of the machine")
     other = OwnHand("atlas", "ke", "ke-1", SigningKey.generate(), folder).halt(Level.hold, "")
-    agent: Any = SimpleNamespace(
-        halts=SimpleNamespace(orders=lambda: hand.book().orders(), lift_of=lambda digest: hand.book().lift_of(digest)),
-        halt_link=SimpleNamespace(send=sent.append),
-        own_hand=hand,
-        witness=SimpleNamespace(expect=lambda envelope, what: awaited.append((what, envelope))),
+    halts = SimpleNamespace(
+        orders=lambda: hand.book().orders(), lift_of=lambda digest: hand.book().lift_of(digest), folder=folder
     )
-    carrying_out = CarryingOut(agent)
+    settings = SimpleNamespace(federation="atlas", member="br", node="br-1")
+    node: Any = SimpleNamespace(halts=halts, settings=settings, key=SigningKey.generate())
+    link: Any = SimpleNamespace(send=sent.append)
+    witness: Any = SimpleNamespace(expect=lambda envelope, what: awaited.append((what, envelope)))
+    jobs: Any = {}
+    carrying_out = CarryingOut(node, jobs, link, witness)
     carrying_out._pass_on()
     assert {report.order for report in sent} == {own.envelope, other.envelope}
     assert awaited == [("halt", own.envelope)]
