@@ -24,9 +24,13 @@ class Point:
     """seconds since 1970: when the job was created, and the rounds since; 0 where the coordinator tells no time"""
     metrics: Mapping[str, float]
     """finite ones; "evaluate/..." is of the model that the round starts from"""
+    broken: frozenset[str]
+    """names of those that are no number"""
     seconds: float
     phase_seconds: Mapping[str, float]
     cohort: int
+    members: tuple[str, ...]
+    """those in the sum"""
     lost: tuple[str, ...]
     bytes_up: int
 
@@ -71,9 +75,11 @@ def _point(item: Round, moment: float) -> Point:
         item.round,
         moment,
         {name: value for name, value in item.metrics.items() if math.isfinite(value)},
+        frozenset(name for name, value in item.metrics.items() if not math.isfinite(value)),
         item.seconds,
         dict(item.phase_seconds),
         len(item.cohort),
+        item.cohort,
         item.lost,
         item.bytes_up,
     )

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from coordinator.client import markup
+from coordinator.client.figures import is_accuracy, is_loss
 from coordinator.client.terminal import amount, plain
 from federation.errors import FederationError, InvalidIdentity
 from federation.governance.holding import open_holding
@@ -67,11 +68,11 @@ class Round:
 
     @property
     def loss(self) -> float | None:
-        return self._figure("loss")
+        return self._figure(is_loss)
 
     @property
     def accuracy(self) -> float | None:
-        return self._figure("acc")
+        return self._figure(is_accuracy)
 
     def row(self, rounds_total: int) -> tuple[str, ...]:
         """Below ``ROUND_HEADINGS``. The round after the last one moves no model: it evaluates the final one."""
@@ -87,11 +88,11 @@ class Round:
             " ".join(self.lost),
         )
 
-    def _figure(self, word: str) -> float | None:
+    def _figure(self, wanted: Callable[[str], bool]) -> float | None:
         """The evaluated figure if there is one, else the trained one."""
         for prefix in ("evaluate/", "train/"):
             for name in sorted(self.metrics):
-                if name.startswith(prefix) and word in name:
+                if name.startswith(prefix) and wanted(name):
                     return self.metrics[name]
         return None
 

@@ -10,6 +10,7 @@ import matplotlib as mpl
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
+from coordinator.client.panels import BLUE, GREEN, GREY, VERMILION
 from coordinator.client.views import Round
 
 
@@ -30,25 +31,25 @@ def draw(
         trained,
         [item.accuracy for item in closed],
         marker="o",
-        color="#1f4e9c",
+        color=BLUE,
         label="joint, on the members' own scans",
     )
-    left.axhline(pooled, color="#2a7f3f", linestyle="--", label=f"pooled, held-out scans: {pooled:.1%}")
-    left.axhline(joint, color="#1f4e9c", linestyle=":", label=f"joint, held-out scans: {joint:.1%}")
+    left.axhline(pooled, color=GREEN, linestyle="--", label=f"pooled, held-out scans: {pooled:.1%}")
+    left.axhline(joint, color=BLUE, linestyle=":", label=f"joint, held-out scans: {joint:.1%}")
     for index, (member, value) in enumerate(sorted(alone.items(), key=lambda pair: pair[1])):
         left.axhline(
-            value, color="#b5482a", linewidth=0.8, alpha=0.7, label="each member alone" if index == 0 else None
+            value, color=VERMILION, linewidth=0.8, alpha=0.7, label="each member alone" if index == 0 else None
         )
         left.annotate(
-            member, (trained[-1] if trained else 1, value), fontsize=8, color="#b5482a", va="bottom", ha="right"
+            member, (trained[-1] if trained else 1, value), fontsize=8, color=VERMILION, va="bottom", ha="right"
         )
     left.set(xlabel="rounds of training", ylabel="accuracy", ylim=(0, 1.02), title="Accuracy")
     left.legend(fontsize=8, loc="lower right")
-    right.plot(trained, [item.loss for item in closed], marker="o", color="#1f4e9c")
+    right.plot(trained, [item.loss for item in closed], marker="o", color=BLUE)
     right.set(xlabel="rounds of training", ylabel="loss", title="Loss of the joint model, from certified sums")
     for round_number, member in lost.items():
         for axis in (left, right):
-            axis.axvline(round_number - 1, color="#888888", linewidth=0.8)
+            axis.axvline(round_number - 1, color=GREY, linewidth=0.8)
         right.annotate(
             f"{member} killed", (round_number - 1, right.get_ylim()[1]), fontsize=8, rotation=90, va="top", ha="right"
         )

@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -16,10 +17,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from coordinator.client import event_files, markup
 from coordinator.client.curves import file_name, points_of
 from coordinator.client.event_files import EventFiles
+from coordinator.client.figures import is_accuracy, is_loss
 from coordinator.client.home import Home
 from coordinator.client.keeping import kept
 from coordinator.client.mlflow_runs import DIGEST, MlflowRun
-from coordinator.client.plotting import picture_of
+from coordinator.client.plotting import any_letter, picture_of
 from coordinator.client.sdk import Federation
 from coordinator.client.views import Job, Jobs, job_of
 from federation.errors import InvalidUsage
@@ -61,21 +63,125 @@ def test_only_what_is_settled_becomes_a_point(job: Job) -> None:
 # ------------------------------------------------------------------------------------------------------------- pictures
 
 
-def test_a_picture_holds_each_figure(job: Job) -> None:
+def panels(job: Job) -> dict[str, Any]:
+    """By title; drawn with every warning an error, as the layout warns where it gives up."""
     figure = picture_of(job).figure
-    axes = {axis.get_title(): axis for axis in figure.axes}
-    drawn = {
-        line.get_label(): list(line.get_xydata()[:, 1])
-        for line in axes["Loss"].get_lines()
-        if line.get_label()[0] != "_"
+    with any_letter():
+        figure.draw_without_rendering()
+    return {axis.get_title(): axis for axis in figure.axes}
+
+
+def curves(axis: Any) -> dict[str, dict[int, float]]:
+    """By label, without the marks of attempts and of what is no number."""
+    named = [line for line in axis.get_lines() if not line.get_label().startswith("_")]
+    return {line.get_label(): {int(x): float(y) for x, y in line.get_xydata()} for line in named}
+
+
+def bars(axis: Any) -> dict[str, list[float]]:
+    return {box.get_label(): [float(each.get_height()) for each in box] for box in axis.containers}
+
+
+def presence(axis: Any) -> dict[str, list[int]]:
+    """Of each member, round by round: 1 in the sum, 2 lost, 0 neither."""
+    (image,) = axis.get_images()
+    names = [label.get_text() for label in axis.get_yticklabels()]
+    return {name: [int(each) for each in row] for name, row in zip(names, image.get_array(), strict=True)}
+
+
+def test_a_picture_holds_each_figure(job: Job) -> None:
+    axes = panels(job)
+    assert curves(axes["Loss"]) == {"evaluate/loss": {1: 0.9, 2: 0.6, 3: 0.4}, "train/loss": {1: 1.0}}
+    assert curves(axes["Other declared metrics"]) == {"recall": {1: 0.3}}
+    assert bars(axes["Masked updates received"]).popitem()[1] == pytest.approx([3.0] * 3)
+    assert axes["Masked updates received"].get_ylabel() == "MiB"
+    assert bars(axes["Time by phase"]) == {
+        "collecting": [1, 1, 1], "revealing": [0, 0, 2], "attempts without a sum": [0, 1.25, 0]
+    }  # fmt: skip
+    assert presence(axes["Members in the sum"]) == {"fr": [1, 1, 1], "ke": [1, 1, 1], "us": [1, 2, 1]}
+
+
+def test_phases_are_stacked_in_the_order_in_which_a_round_goes_through_them(job: Job) -> None:
+    seconds = {"revealing": 4.0, "certifying": 3.0, "announced": 1.0, "collecting": 2.0}
+    axis = panels(replace(job, rounds=tuple(replace(each, phase_seconds=seconds) for each in job.rounds)))[
+        "Time by phase"
+    ]
+    assert list(bars(axis))[:4] == ["announced", "collecting", "certifying", "revealing"]
+
+
+def test_where_a_figure_is_no_number_the_curve_ends_and_says_so(job: Job) -> None:
+    values = (0.9, math.nan, 0.4)
+    rounds = tuple(replace(job.rounds[0], round=n, metrics={"train/loss": value}) for n, value in enumerate(values, 1))
+    axis = panels(replace(job, rounds=rounds, state="finished"))["Loss"]
+    drawn = curves(axis)["train/loss"]
+    assert (drawn[1], drawn[3]) == (0.9, 0.4)
+    assert math.isnan(drawn[2]), "nothing leads across the gap"
+    broken = next(line for line in axis.get_lines() if line.get_label() == "_broken")
+    assert [int(x) for x in broken.get_xdata()] == [2]
+
+
+@pytest.mark.parametrize("last", [1, 11, 500])
+def test_every_panel_numbers_the_same_whole_rounds(job: Job, last: int) -> None:
+    rounds = tuple(replace(job.rounds[0], round=number) for number in range(1, last + 1))
+    for axis in panels(replace(job, rounds=rounds, rounds_total=last, state="finished")).values():
+        assert axis.get_xlim() == (0.5, last + 0.5)
+        shown = [float(tick) for tick in axis.get_xticks() if 0.5 <= tick <= last + 0.5]
+        assert shown
+        assert all(tick.is_integer() for tick in shown)
+
+
+def test_the_round_that_only_evaluates_is_called_final(job: Job) -> None:
+    rounds = tuple(replace(job.rounds[0], round=number) for number in (1, 2, 3))
+    axis = panels(replace(job, rounds=rounds, rounds_total=2, state="finished"))["Loss"]
+    words = {
+        float(tick): label.get_text() for tick, label in zip(axis.get_xticks(), axis.get_xticklabels(), strict=True)
     }
-    assert drawn["evaluate/loss"] == [0.9, 0.6, 0.4]
-    assert drawn["train/loss"] == [1.0]
-    assert next(line.get_label() for line in axes["Other declared metrics"].get_lines()) == "recall"
-    assert [patch.get_height() for patch in axes["Masked updates received"].patches] == pytest.approx([3.145728] * 3)
-    heights = [patch.get_height() for patch in axes["Time by phase"].patches]
-    assert heights == [1, 1, 1, 0, 0, 2]
-    assert "without us" in [text.get_text() for text in axes["Members in the sum"].texts]
+    assert [words[number] for number in (1.0, 2.0, 3.0)] == ["1", "2", "final"]
+
+
+@pytest.mark.parametrize(
+    ("values", "top"),
+    [((0.1, 0.98), 1.02), ((12.0, 98.0), 98.0), ((-0.2, 0.9), 0.9)],
+    ids=["share", "per cent", "below"],
+)
+def test_no_accuracy_lies_outside_its_panel(job: Job, values: tuple[float, float], top: float) -> None:
+    rounds = tuple(replace(job.rounds[0], round=n, metrics={"evaluate/acc": v}) for n, v in enumerate(values, 1))
+    low, high = panels(replace(job, rounds=rounds, state="finished"))["Accuracy"].get_ylim()
+    assert low <= min(values)
+    assert high >= top
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"metrics": {"train/$\\frac{$ loss": 1.0, "_loss": 2.0, "loss 損失": 3.0}},
+        {"metrics": {"train/loss": 1e308, "evaluate/loss": -1e308}},
+        {"metrics": {f"train/figure-{number}": 1.0 for number in range(99)}},
+        {"seconds": math.nan, "phase_seconds": {"collecting": math.inf, "made up": 1.0, "revealing": -3.0}},
+        {"cohort": tuple(f"laboratory-of-a-long-name-{number}" for number in range(13)), "bytes_up": 0},
+        {"cohort": tuple(f"m{number}" for number in range(300)), "lost": ("m1",)},
+        {"round": 2**63},
+    ],
+    ids=["names", "numbers", "many figures", "times", "long names", "many members", "a round of no job"],
+)
+def test_no_coordinator_spoils_the_picture(job: Job, more: dict[str, Any]) -> None:
+    odd = replace(job.rounds[0], **{"round": 2, **more})
+    job = replace(job, name="x$\\frac{$" * 40, reason="$" * 999, state="held", rounds=(job.rounds[0], odd))
+    for title, axis in panels(job).items():
+        box = axis.get_position()
+        assert box.width > 0.15, title
+        assert box.height > 0.2, title
+
+
+@pytest.mark.parametrize(
+    ("name", "loss", "accuracy"),
+    [
+        ("train/loss", True, False), ("evaluate/eval_loss", True, False), ("train/mseLoss", True, False),
+        ("evaluate/glossary", False, False), ("evaluate/eval_acc", False, True), ("train/top5-accuracy", False, True),
+        ("train/acceleration", False, False), ("evaluate/accuracies", False, True), ("vaccinated", False, False),
+    ],
+)  # fmt: skip
+def test_a_figure_is_a_loss_or_an_accuracy_by_the_words_of_its_name(name: str, loss: bool, accuracy: bool) -> None:
+    assert (is_loss(name), is_accuracy(name)) == (loss, accuracy)
 
 
 def test_plot_writes_both_forms_or_neither(server: Coordinator, home: Home, tmp_path: Path) -> None:
