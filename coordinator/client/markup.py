@@ -9,7 +9,9 @@ from typing import Final
 from coordinator.client.terminal import COLOURS
 
 SHADES: Final = {"31": "#b3261e", "32": "#1b7f3b", "33": "#9a6700", "36": "#0b6e80"}
-"""of the terminal's colours, on white"""
+"""of the terminal's colours, behind white letters: so they are read on a light page and on a dark one"""
+
+BADGE: Final = "color:#fff;border-radius:3px;padding:0 5px"
 
 
 def cell(word: object, *, tag: str = "td", right: bool = False) -> str:
@@ -17,7 +19,7 @@ def cell(word: object, *, tag: str = "td", right: bool = False) -> str:
     style = "text-align:right" if right else "text-align:left"
     shade = SHADES.get(COLOURS.get(text, ""))
     if shade is not None:
-        style += f";color:{shade};font-weight:600"
+        return f'<{tag} style="{style}"><span style="{BADGE};background:{shade}">{escape(text)}</span></{tag}>'
     return f'<{tag} style="{style}">{escape(text)}</{tag}>'
 
 

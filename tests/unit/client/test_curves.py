@@ -350,6 +350,20 @@ def test_no_text_of_a_peer_becomes_markup(rows: list[tuple[str, str]]) -> None:
     assert found.tags <= {"table", "thead", "tbody", "tr", "td", "th"}
 
 
+def test_a_state_is_read_on_a_light_page_and_on_a_dark_one() -> None:
+    """White letters on a colour of their own: 4.5 to 1 at least, as WCAG 2.1 asks of text (1.4.3)."""
+
+    def light(shade: str) -> float:
+        parts = [int(shade[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    for shade in markup.SHADES.values():
+        assert 1.05 / (light(shade) + 0.05) >= 4.5, shade
+    assert f"color:#fff;border-radius:3px;padding:0 5px;background:{markup.SHADES['32']}" in markup.cell("granted")
+    assert "background" not in markup.cell("grant")
+
+
 def test_the_sdks_objects_are_tables_in_a_notebook(server: Coordinator, home: Home, job: Job) -> None:
     server.jobs, server.nodes = [told(server, name="<script>x</script>")], nodes_told()
     with Federation.connect(home.path) as federation:

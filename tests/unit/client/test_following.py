@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import re
 import tempfile
 import threading
 from collections.abc import Callable
@@ -272,21 +273,32 @@ class Terminal(io.StringIO):
         return True
 
 
-def live(views: list[Job]) -> str:
+def live(views: list[Job], columns: int = 120, lines: int = 40) -> str:
     out = Terminal()
     with (
         contextlib.redirect_stdout(out),
-        mock.patch.dict(os.environ, {"TERM": "xterm", "COLUMNS": "120", "NO_COLOR": "1"}),
+        mock.patch.dict(os.environ, {"TERM": "xterm", "COLUMNS": str(columns), "LINES": str(lines), "NO_COLOR": "1"}),
     ):
         last = watching.watch(iter(views))
     assert last is views[-1]
     return out.getvalue()
 
 
+def last_of(picture: str) -> str:
+    """The last picture, without what moves the cursor and makes letters bold."""
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", picture[picture.rindex("job/tiny") :])
+
+
+def rows_in(picture: str) -> list[list[str]]:
+    """Of the last picture: the headings, then a row for each round; columns stand two blanks apart."""
+    last = [line.rstrip() for line in last_of(picture).splitlines()]
+    first = next((number for number, line in enumerate(last) if line.startswith("round  ")), len(last))
+    shown = [re.split(r"  +", line) for line in last[first:] if not re.match(r"round \d", line)]
+    return [row for row in shown if row != [""]]
+
+
 def rounds_in(picture: str) -> list[str]:
-    """Of the last picture."""
-    last = picture[picture.rindex("job/tiny") :]
-    return [line.split("│")[1].strip() for line in last.splitlines() if line.startswith("│")]
+    return [row[0] for row in rows_in(picture)[1:]]
 
 
 def test_a_terminal_shows_the_newest_rounds_the_bar_and_the_end(server: Coordinator) -> None:
@@ -302,6 +314,39 @@ def test_a_terminal_shows_no_more_rounds_than_fit(server: Coordinator) -> None:
     many = job_of(running(server, *(round_told(number) for number in range(1, 101)), rounds_total=100))
     rows = rounds_in(live([many]))
     assert rows == [str(number) for number in range(101 - watching.SHOWN_ROUNDS, 101)]
+
+
+@pytest.mark.parametrize("columns", [60, 80, 200])
+@pytest.mark.parametrize("members", [("fr", "ke", "us"), tuple(f"laboratory-of-a-long-name-{n}" for n in range(9))])
+def test_each_round_is_one_line_that_fits_and_no_figure_is_cut(
+    server: Coordinator, columns: int, members: tuple[str, ...]
+) -> None:
+    lost = members[-1:]
+    job = job_of(
+        running(server, *(round_told(n, cohort=members[:-1], lost=lost) for n in range(1, 30)), rounds_total=30)
+    )
+    picture = live([job], columns)
+    assert max(len(line) for line in last_of(picture).splitlines()) <= columns
+    rows = rows_in(picture)
+    assert rounds_in(picture) == [str(number) for number in range(10, 30)]
+    for row in rows[1:]:
+        named = dict(zip(rows[0], row, strict=True))
+        assert (named["phase"], named["loss"], named["accuracy"]) == ("closed", "0.5000", "0.8750")
+        assert named["cohort"] in {" ".join(members[:-1]), str(len(members) - 1)}
+        assert named["lost"] == lost[0] or named["lost"].endswith("…")
+        assert ("up" in named) is (columns >= watching.WIDE)
+
+
+def test_on_a_low_terminal_the_newest_rounds_stay_in_sight(server: Coordinator) -> None:
+    many = job_of(running(server, *(round_told(number) for number in range(1, 101)), rounds_total=100))
+    assert rounds_in(live([many], lines=12)) == [str(number) for number in range(95, 101)]
+
+
+def test_why_an_attempt_failed_stands_below(server: Coordinator) -> None:
+    job = job_of(
+        running(server, round_told(1, "aborted", cohort=(), reason="us did not answer"), round_told(1, attempt=1))
+    )
+    assert "round 1 aborted: us did not answer" in live([job], 60)
 
 
 def test_a_terminal_never_shows_markup_or_escapes_of_a_name(server: Coordinator) -> None:
