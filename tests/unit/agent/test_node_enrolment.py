@@ -127,7 +127,9 @@ def test_joining_again_keeps_keys_policy_and_data_sets(site: Site, tmp_path: Pat
     settings = home.settings().model_dump(by_alias=True)
     home.save(type(home.settings()).model_validate({**settings, "dataSets": {"scans": {"path": "/d", "examples": 9}}}))
     before = tree(home.root)
-    site.join(roll=site.roll_file())
+    site.join(
+        roll=site.roll_file(), credential=site.path / "credential.json"
+    )  # the same: a fresh one has the second of its own
     after = tree(home.root)
     assert {name for name in after if after[name] != before[name]} == {"transport.pem"}
     assert home.settings().data_sets["scans"].examples == 9
