@@ -51,8 +51,19 @@ HomeOption = Annotated[
 ]
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        version_command()
+        raise typer.Exit
+
+
+VersionOption = Annotated[
+    bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+]
+
+
 @app.callback()
-def concord_coordinator() -> None:
+def concord_coordinator(version: VersionOption = False) -> None:
     """The coordinator: it schedules rounds, carries messages between the members' nodes, and decides nothing for them."""
 
 

@@ -38,8 +38,19 @@ HOME_OPTION: Final = typer.Option("--home", envvar="CONCORD_NODE_HOME", help="Th
 HomePath = Annotated[Path, HOME_OPTION]
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        version_command()
+        raise typer.Exit
+
+
+VersionOption = Annotated[
+    bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+]
+
+
 @app.callback()
-def concord_node() -> None:
+def concord_node(version: VersionOption = False) -> None:
     """A lab's node: it joins a federation, decides by the lab's own policy what it takes part in, and trains there."""
 
 
@@ -292,8 +303,8 @@ def lift(
     lift_here(Home(home), order, reason)
 
 
-@app.command()
-def version() -> None:
+@app.command("version")
+def version_command() -> None:
     """Print the version."""
     from node_agent.machine import product_version
 

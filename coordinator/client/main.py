@@ -67,8 +67,19 @@ class Kind(StrEnum):
     studies = "studies"
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        version_command()
+        raise typer.Exit
+
+
+VersionOption = Annotated[
+    bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+]
+
+
 @app.callback()
-def concord() -> None:
+def concord(version: VersionOption = False) -> None:
     """Train models together as equals: found a federation, submit jobs, follow them, verify what comes out."""
 
 

@@ -145,7 +145,8 @@ def test_the_installed_command_answers(telling: Coordinator, home: Home) -> None
         remark = f"its curves are in {home.path / 'runs'}/tiny-" if words[0] == "watch" else ""
         assert answer.err.startswith(remark), words
         assert len(answer.err.splitlines()) == bool(remark), words
-    assert re.fullmatch(r"\d+\.\d+\.\d+\n", done(typed("concord", "version", folder=home.path)).out)
+    for program, asked in (("concord", "version"), ("concord", "--version"), ("concord-node", "--version")):
+        assert re.fullmatch(r"\d+\.\d+\.\d+\n", done(typed(program, asked, folder=home.path)).out)
 
 
 def test_a_number_that_is_none_is_null(telling: Coordinator, home: Home) -> None:
