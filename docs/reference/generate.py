@@ -1,7 +1,8 @@
 """Regenerates the generated pages of this folder: ``python docs/reference/generate.py [OUTPUT]``. A test compares the result.
 
-job.md, study.md, policy.md and data-set.md come from the schemas; commands.md from the three command lines, with one example
-for each; metrics.md from the tables of metrics and the alerts. An example that a command line would not take is an error here.
+job.md, study.md, policy.md and data-set.md come from the schemas; charter.md from the standard charter; commands.md from the three
+command lines, with one example for each; metrics.md from the tables of metrics and the alerts; checks.md from wherever the code
+refuses a message. An example that a command line would not take is an error here.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ from node_agent.main import app as concord_node
 from node_agent.telemetry import families as nodes
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+from charter_page import charter_page
+from checks_page import checks_page
 from settings_page import settings_page
 
 HERE: Final = Path(__file__).resolve().parent
@@ -164,6 +167,8 @@ def pages() -> dict[str, str]:
         "commands.md": commands_page(),
         "metrics.md": metrics_page(),
         "settings.md": settings_page(),
+        "charter.md": charter_page(),
+        "checks.md": checks_page(),
     }
 
 

@@ -1,5 +1,6 @@
 """The reference pages are what the schemas and the commands say: they are generated, and nobody forgot to."""
 
+import re
 import runpy
 import subprocess
 import sys
@@ -18,10 +19,22 @@ def test_regenerating_the_reference_pages_changes_nothing(tmp_path: Path) -> Non
     )
     assert result.returncode == 0, result.stderr
     fresh = {path.name: path.read_text() for path in tmp_path.iterdir()}
-    names = ("commands", "data-set", "job", "metrics", "policy", "settings", "study")
+    names = ("charter", "checks", "commands", "data-set", "job", "metrics", "policy", "settings", "study")
     assert sorted(fresh) == [f"{name}.md" for name in names]
     stale = [name for name, text in fresh.items() if (REFERENCE / name).read_text() != text]
     assert stale == [], "regenerate with: python docs/reference/generate.py"
+
+
+def test_every_check_that_the_code_names_has_a_heading() -> None:
+    named = {
+        check
+        for room in ("federation", "coordinator", "node_agent")
+        for path in (ROOT / room).rglob("*.py")
+        for check in re.findall(r"""(?:violation\(|_bad\(|check=)\s*"([a-z-]+)\"""", path.read_text())
+    }
+    assert len(named) > 80
+    headings = set(re.findall(r"^### (.*)$", (REFERENCE / "checks.md").read_text(), re.MULTILINE))
+    assert named <= headings
 
 
 @pytest.fixture
