@@ -5,31 +5,22 @@ Memory is free when its process is gone: this looks whether the driver says so t
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Final
-
-DRIVER: Final = Path("/dev/nvidiactl")
+from node_agent.runner.nvml import DRIVER, opened
 
 
 def holders() -> frozenset[int]:
-    """Numbers of all processes with memory on a GPU of this machine; empty where there is no such driver, or it cannot be asked."""
+    """Numbers of all processes with memory on a GPU of this machine; empty where there is no such driver, or it cannot be asked.
+    A card that does not tell, or that has gone, is left out: a halt does not fail for it."""
     if not DRIVER.exists():
         return frozenset()
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return frozenset()
-    try:
-        found: set[int] = set()
-        for index in range(pynvml.nvmlDeviceGetCount()):
-            device = pynvml.nvmlDeviceGetHandleByIndex(index)
-            for list_of in (pynvml.nvmlDeviceGetComputeRunningProcesses, pynvml.nvmlDeviceGetGraphicsRunningProcesses):
-                try:
-                    found |= {int(process.pid) for process in list_of(device)}
-                except pynvml.NVMLError:  # a device of a kind that does not tell
-                    continue
+    with opened() as nvml:
+        if nvml is None:
+            return frozenset()
+        library, found = nvml.library, set[int]()
+        for _, card in nvml.cards():
+            for list_of in (
+                library.nvmlDeviceGetComputeRunningProcesses,
+                library.nvmlDeviceGetGraphicsRunningProcesses,
+            ):
+                found |= {int(process.pid) for process in nvml.told(list_of, card) or ()}
         return frozenset(found)
-    finally:
-        pynvml.nvmlShutdown()

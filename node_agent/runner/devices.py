@@ -10,13 +10,14 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import psutil
 
+from node_agent.runner.nvml import Nvml, opened
 from node_agent.runner.sandbox import detect_sandbox
 
 TORCH_NAMES: Final = {"cuda": "cuda", "rocm": "cuda", "xpu": "xpu", "mps": "mps", "cpu": "cpu"}
@@ -73,26 +74,23 @@ def detect_gpus(root: Path = Path("/")) -> tuple[Gpu, ...]:
 
 
 def _nvidia() -> tuple[Gpu, ...]:
-    import pynvml
+    """Without cards that do not say what they are: one that has fallen off the bus takes no other away."""
+    with opened() as nvml:
+        return () if nvml is None else tuple(_told_by(nvml))
 
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return ()
-    try:
-        found = []
-        for index in range(pynvml.nvmlDeviceGetCount()):
-            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-            name, address = pynvml.nvmlDeviceGetName(handle), pynvml.nvmlDeviceGetUUID(handle)
-            own = f"/dev/nvidia{pynvml.nvmlDeviceGetMinorNumber(handle)}"
-            shared = ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/nvidia-caps")
-            memory = int(pynvml.nvmlDeviceGetMemoryInfo(handle).total)
-            found.append(Gpu(index, str(name), memory, "cuda", str(address), (own, *shared)))
-        return tuple(found)
-    except pynvml.NVMLError:
-        return ()
-    finally:
-        pynvml.nvmlShutdown()
+
+def _told_by(nvml: Nvml) -> Iterator[Gpu]:
+    library = nvml.library
+    shared = ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/nvidia-caps")
+    for index, card in nvml.cards():
+        name, address = nvml.told(library.nvmlDeviceGetName, card), nvml.told(library.nvmlDeviceGetUUID, card)
+        minor, memory = (
+            nvml.told(library.nvmlDeviceGetMinorNumber, card),
+            nvml.told(library.nvmlDeviceGetMemoryInfo, card),
+        )
+        if None not in (name, address, minor, memory):
+            files = (f"/dev/nvidia{minor}", *shared)
+            yield Gpu(index, str(name), int(memory.total), "cuda", str(address), files)
 
 
 def _sysfs(root: Path) -> tuple[Gpu, ...]:

@@ -151,7 +151,7 @@ def _of_gpus(found: tuple[gpus.Reading, ...]) -> dict[str, Values]:
         }
         for name, value in figures.items():
             if value is not None:
-                values.setdefault(name, {})[str(card.index),] = value
+                values.setdefault(name, {})[card.gpu,] = value
     return values
 
 
