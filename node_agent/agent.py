@@ -87,6 +87,7 @@ class NodeAgent:
         route = route_to(self.membership.places[0], os.environ)
         self.link = Link(route, self.certificate.credentials, self._hello, self._hear, self._room)
         self.link.turn, self.link.count, self.link.sent = self._turn, self.metrics.count, self.metrics.sent
+        self.link.took = self.metrics.called
         self.witness = Witness(
             Notebook(home.witness, log_keys_of(self.roll)),
             Me(settings.federation, settings.member, settings.node, key),

@@ -57,7 +57,7 @@ class Certificate:
             principal = Principal("node", self._settings.member, self._settings.node)
             csr = make_csr(self._key, uri_of(principal, self._settings.federation))
             try:
-                fresh = await renew(link.route, self.credentials(), csr)
+                fresh = await renew(link.route, self.credentials(), csr, link.took)
                 check_certificate(fresh, self._key, self._settings)
             except FederationError as error:
                 log.warning("certificate.not-renewed", detail=error.message, ends=str(end))

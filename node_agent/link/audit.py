@@ -10,7 +10,7 @@ from federation.audit.tree import MAX_PATH
 from federation.errors import NotFound, Unavailable, VerificationFailed
 from federation.parsing import parsed
 from federation.v1 import audit_pb2, audit_pb2_grpc
-from node_agent.link.channel import CALL_SECONDS, parsing, spoken
+from node_agent.link.channel import CALL_SECONDS, spoken
 from node_agent.link.stream import Link, paced
 
 SEEN_LIMIT: Final = 64
@@ -76,7 +76,7 @@ class AuditLink:
             raise Unavailable(
                 "The coordinator has not said which roll it holds.", hint="The node looks again by itself."
             )
-        stub: audit_pb2_grpc.AuditLogAsyncStub = audit_pb2_grpc.AuditLogStub(parsing(self._link.channel()))
+        stub: audit_pb2_grpc.AuditLogAsyncStub = audit_pb2_grpc.AuditLogStub(self._link.calls())
         return stub
 
 

@@ -8,6 +8,7 @@ from federation.parsing import parsed
 from federation.route import Route
 from federation.v1 import enrolment_pb2, enrolment_pb2_grpc
 from node_agent.link.channel import CALL_SECONDS, Credentials, open_channel, parsing, spoken
+from node_agent.link.timing import Took, timed, unnoticed
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +31,10 @@ async def join(
     return Joined(reply.certificate_pem, reply.ca_pem, reply.roll, reply.log_key)
 
 
-async def renew(route: Route, credentials: Credentials, csr_pem: bytes) -> bytes:
-    """A fresh certificate (PEM)."""
+async def renew(route: Route, credentials: Credentials, csr_pem: bytes, took: Took = unnoticed) -> bytes:
+    """A fresh certificate (PEM). Raises as ``join`` does."""
     async with open_channel(route, credentials) as channel:
         with spoken(route):
-            stub = enrolment_pb2_grpc.EnrolmentStub(parsing(channel))
+            stub = enrolment_pb2_grpc.EnrolmentStub(parsing(timed(channel, took)))
             reply = parsed(await stub.Renew(enrolment_pb2.RenewRequest(csr_pem=csr_pem), timeout=CALL_SECONDS))
     return bytes(reply.certificate_pem)

@@ -22,6 +22,7 @@ from federation.route import Route
 from federation.v1 import blobs_pb2, blobs_pb2_grpc, rounds_pb2, rounds_pb2_grpc
 from node_agent.link.channel import CALL_SECONDS, Credentials, error_of, open_channel, parsing, spoken
 from node_agent.link.duplex import duplex
+from node_agent.link.timing import Took, timed, unnoticed
 from node_agent.rounds.growing import GrowingUpdate
 
 log = structlog.get_logger()
@@ -64,6 +65,8 @@ class Link:
         """metrics: one more of ..."""
         self.sent: Callable[[int], None] = lambda _size: None
         """metrics: bytes of an update that left"""
+        self.took: Took = unnoticed
+        """metrics: how a call beside the stream ended, and when"""
 
     def mute(self, why: str) -> None:
         """From now on nothing leaves that is about a job but ``NOES``; uploads raise Halted."""
@@ -149,6 +152,10 @@ class Link:
             )
         return self._channel
 
+    def calls(self) -> grpc.aio.Channel:
+        """The open channel for stubs, with metrics. Raises Unavailable."""
+        return parsing(timed(self.channel(), self.took))
+
     async def put_update(self, job: bytes, context: bytes, update: GrowingUpdate) -> None:
         """Streams a masked update, from where the coordinator has it; what is not written yet follows when it is.
 
@@ -156,7 +163,7 @@ class Link:
         """
         self._check_muted()
         query, size = rounds_pb2.UpdateQuery(job=job, context=context), update.size
-        stub = rounds_pb2_grpc.NodeLinkStub(parsing(self.channel()))
+        stub = rounds_pb2_grpc.NodeLinkStub(self.calls())
         with spoken(self.route):
             held = parsed(await stub.HeldUpdate(query, timeout=CALL_SECONDS)).held
             if held == size:
@@ -185,7 +192,7 @@ class Link:
 
     async def audit(self, job: bytes, context: bytes, leaf: int, members: int) -> list[rounds_pb2.AuditPart]:
         """What the cohort uploaded at one place: at most ``members`` parts. Raises Unavailable, or what the coordinator says."""
-        stub = rounds_pb2_grpc.NodeLinkStub(parsing(self.channel()))
+        stub = rounds_pb2_grpc.NodeLinkStub(self.calls())
         parts: list[rounds_pb2.AuditPart] = []
         with spoken(self.route):
             request = rounds_pb2.AuditRequest(job=job, context=context, place=leaf)
@@ -201,7 +208,7 @@ class Link:
         """Raises Unavailable when it cannot be brought to its end."""
         self._check_muted()
         size = path.stat().st_size
-        stub = blobs_pb2_grpc.BlobsStub(parsing(self.channel()))
+        stub = blobs_pb2_grpc.BlobsStub(self.calls())
         with spoken(self.route):
             receipt = parsed(await stub.Held(blobs_pb2.BlobRequest(digest=digest), timeout=CALL_SECONDS))
             if receipt.complete:
@@ -243,7 +250,7 @@ class Link:
             partial.unlink(missing_ok=True)
 
     async def _fetch(self, digest: bytes, partial: Path, limit: int) -> None:
-        stub = blobs_pb2_grpc.BlobsStub(parsing(self.channel()))
+        stub = blobs_pb2_grpc.BlobsStub(self.calls())
         with partial.open("ab") as stream, spoken(self.route):
             done = stream.tell()
             call = stub.Get(blobs_pb2.BlobRequest(digest=digest, offset=done), timeout=TRANSFER_SECONDS)

@@ -15,6 +15,8 @@ Kind = Literal["counter", "gauge", "histogram"]
 SECONDS: Final = (0.01, 0.05, 0.25, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0)
 """of phases and stops: from the tenths of a second of a small model to the hours of a large one"""
 STOP_SECONDS: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0)
+CALL_SECONDS: Final = (0.001, 0.005, 0.025, 0.1, 0.5, 2.0, 10.0, 60.0, 600.0, 3600.0)
+"""from a question on a local network to the transfer of a large model"""
 OTHER: Final = "other"
 
 
@@ -70,6 +72,11 @@ RECORDED: Final = (
     Family(
         "concord_node_halt_seconds", "histogram",
         "From an order of a halt until the last process was gone and the last file erased.", buckets=STOP_SECONDS,
+    ),
+    Family(
+        "concord_node_rpc_seconds", "histogram",
+        "How long calls to the coordinator took that end by themselves, by how they ended.", ("method", "code"),
+        buckets=CALL_SECONDS,
     ),
 )  # fmt: skip
 

@@ -46,6 +46,10 @@ class NodeMetrics:
         """A part of a contribution: "task" or "encode"."""
         self._made["concord_node_contribution_seconds"].labels(phase).observe(seconds)
 
+    def called(self, method: str, code: str, seconds: float) -> None:
+        """A call to the coordinator. Both words are of the program (``link.timing``), not of what came over the wire."""
+        self._made["concord_node_rpc_seconds"].labels(method, code).observe(seconds)
+
     def halt_took(self, seconds: float) -> None:
         self._made["concord_node_halt_seconds"].observe(seconds)
 

@@ -419,7 +419,7 @@ def renewing(node: Node, answer: Callable[[bytes], bytes], monkeypatch: pytest.M
     """What the transport certificate is after each of two tries to renew one that ends soon."""
     found: list[bytes] = []
 
-    async def renew(_route: Any, _credentials: Any, csr: bytes) -> bytes:
+    async def renew(_route: Any, _credentials: Any, csr: bytes, _took: Any) -> bytes:
         if len(found) == 2:
             raise asyncio.CancelledError
         found.append(b"")

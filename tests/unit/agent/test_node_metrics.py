@@ -7,6 +7,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partialmethod
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
@@ -24,6 +26,8 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 from federation.errors import BudgetExhausted, InvalidUsage
 from federation.policy.vocabulary import BY_NAME
 from federation.privacy.budget import Budget, Entry
+from node_agent.halt.gpus import holders
+from node_agent.runner.devices import detect_gpus
 from node_agent.telemetry import server, survey
 from node_agent.telemetry.families import COUNTED, FAMILIES
 from node_agent.telemetry.gpus import Reading, readings
@@ -136,8 +140,9 @@ def test_the_page_parses_and_says_what_was_counted(node: Node) -> None:
 
 
 def test_every_family_is_exported_as_it_is_declared(node: Node) -> None:
-    node.gpus = (Reading(0, 0.5, 80 << 30, 20 << 30, 41.0),)
+    node.gpus = (Reading("0", 0.5, 80 << 30, 20 << 30, 41.0),)
     node.metrics.denied(["rules.maxRounds: too many"])
+    node.metrics.called("Blobs/Get", "ok", 0.1)
     exported = {family.name: family for family in node.metrics.registry.collect()}
     for family in FAMILIES.values():
         assert exported[family.name].type == family.kind
@@ -217,7 +222,7 @@ def test_a_budget_of_which_nobody_can_say_what_was_spent_counts_as_spent(node: N
 
 def test_gpus_are_there_as_far_as_they_tell_and_absent_without_one(node: Node) -> None:
     assert not [name for name, _ in node.series() if "_gpu_" in name]
-    node.gpus = (Reading(0, 0.25, 80 << 30, 8 << 30, 41.0), Reading(1, None, 80 << 30, 0, None))
+    node.gpus = (Reading("0", 0.25, 80 << 30, 8 << 30, 41.0), Reading("1", None, 80 << 30, 0, None))
     found = {key: value for key, value in node.series().items() if "_gpu_" in key[0]}
     assert found["concord_node_gpu_utilisation_ratio", (("gpu", "0"),)] == 0.25
     assert found["concord_node_gpu_memory_used_bytes", (("gpu", "1"),)] == 0
@@ -272,44 +277,109 @@ class Fault(Exception):
 
 
 def nvml(**changes: Any) -> SimpleNamespace:
-    """The driver's library, as far as it is asked: two cards, of which the second does not tell how busy it is."""
+    """The driver's library, as far as it is asked: three cards. The second does not tell how busy it is; the third is cut into
+    slices, of which its processes see two, and tells of itself only how warm it is."""
 
-    def busy(card: int) -> SimpleNamespace:
-        if card == 1:
+    def memory(card: str) -> SimpleNamespace:
+        if card == "2":
+            raise Fault
+        return SimpleNamespace(total=100 << 30, used=len(card) << 30)
+
+    def busy(card: str) -> SimpleNamespace:
+        if card != "0":
             raise Fault
         return SimpleNamespace(gpu=37)
+
+    def mode(card: str) -> list[int]:
+        if card == "0":
+            raise Fault  # a card that knows no slices
+        return [int(card == "2"), 0]
+
+    def part(card: str, index: int) -> str:
+        if index not in {1, 4}:
+            raise Fault
+        return f"{card}/{index}"
 
     calls: dict[str, Any] = {
         "NVMLError": Fault,
         "NVML_TEMPERATURE_GPU": 0,
+        "NVML_DEVICE_MIG_ENABLE": 1,
         "nvmlInit": lambda: None,
         "nvmlShutdown": lambda: None,
-        "nvmlDeviceGetCount": lambda: 2,
-        "nvmlDeviceGetHandleByIndex": lambda index: index,
-        "nvmlDeviceGetMemoryInfo": lambda card: SimpleNamespace(total=100 << 30, used=card << 30),
+        "nvmlDeviceGetCount": lambda: 3,
+        "nvmlDeviceGetHandleByIndex": str,
+        "nvmlDeviceGetMemoryInfo": memory,
         "nvmlDeviceGetUtilizationRates": busy,
-        "nvmlDeviceGetTemperature": lambda card, sensor: 40 + card + sensor,
+        "nvmlDeviceGetTemperature": lambda card, sensor: 40 + int(card) + sensor,
+        "nvmlDeviceGetMigMode": mode,
+        "nvmlDeviceGetMaxMigDeviceCount": lambda _card: 7,
+        "nvmlDeviceGetMigDeviceHandleByIndex": part,
+        "nvmlDeviceGetName": lambda card: f"card {card}",
+        "nvmlDeviceGetUUID": lambda card: f"GPU-{card}",
+        "nvmlDeviceGetMinorNumber": int,
+        "nvmlDeviceGetComputeRunningProcesses": lambda card: [SimpleNamespace(pid=100 + int(card))],
+        "nvmlDeviceGetGraphicsRunningProcesses": lambda _card: [],
     }
     return SimpleNamespace(**{**calls, **changes})
 
 
-def test_cards_are_read_as_far_as_the_driver_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    driver = tmp_path / "nvidiactl"
-    assert readings(driver) == (), "no driver, no question"
-    driver.touch()
+def fail(*_arguments: Any) -> Any:
+    raise Fault
+
+
+@pytest.fixture
+def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setitem(sys.modules, "pynvml", nvml())
+    file = tmp_path / "nvidiactl"
+    file.touch()
+    return file
+
+
+def test_cards_and_their_slices_are_read_as_far_as_the_driver_tells(driver: Path) -> None:
+    assert readings(driver.with_name("none")) == (), "no driver, no question"
     assert readings(driver) == (
-        Reading(0, 0.37, 100 << 30, 0, 40.0),
-        Reading(1, None, 100 << 30, 1 << 30, 41.0),
+        Reading("0", 0.37, 100 << 30, 1 << 30, 40.0),
+        Reading("1", None, 100 << 30, 1 << 30, 41.0),
+        Reading("2", None, None, None, 42.0),
+        Reading("2:1", None, 100 << 30, 3 << 30, None),
+        Reading("2:4", None, 100 << 30, 3 << 30, None),
     )
 
 
-@pytest.mark.parametrize("name", ["nvmlInit", "nvmlDeviceGetCount"])
-def test_a_driver_that_is_broken_is_no_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    def fail() -> None:
-        raise Fault
+def test_slices_have_series_of_their_own(node: Node, driver: Path) -> None:
+    node.gpus = readings(driver)
+    found = {(name, dict(labels).get("gpu")) for name, labels in node.series() if "_gpu_" in name}
+    assert {gpu for name, gpu in found if name == "concord_node_gpu_memory_used_bytes"} == {"0", "1", "2:1", "2:4"}
+    assert {gpu for name, gpu in found if name == "concord_node_gpu_temperature_celsius"} == {"0", "1", "2"}
 
-    driver = tmp_path / "nvidiactl"
-    driver.touch()
+
+@pytest.mark.parametrize("name", ["nvmlInit", "nvmlDeviceGetCount"])
+def test_a_driver_that_is_broken_is_no_card(driver: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", nvml(**{name: fail}))
+    monkeypatch.setattr("node_agent.halt.gpus.DRIVER", driver)
     assert readings(driver) == ()
+    assert detect_gpus(driver.parent) == ()
+    assert holders() == frozenset()
+
+
+def test_a_driver_that_goes_away_while_it_is_asked_leaves_the_page_whole(
+    node: Node, driver: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every question fails from some call on, the end of the conversation too."""
+    node.sources = replace(node.sources, gpus=lambda: readings(driver))
+    registry = CollectorRegistry()
+    Survey(node.sources).register(registry)
+    names = [name for name in vars(nvml()) if name.startswith("nvml") and name != "nvmlInit"]
+    for first in range(len(names)):
+        monkeypatch.setitem(sys.modules, "pynvml", nvml(**dict.fromkeys((*names[first:], "nvmlShutdown"), fail)))
+        assert "concord_node_jobs" in generate_latest(registry).decode()
+
+
+def test_a_card_that_has_fallen_off_takes_no_other_away(driver: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its metrics, its place among what jobs may have, and its holders go; the other cards stay, and a halt does not fail."""
+    gone = nvml(nvmlDeviceGetHandleByIndex=lambda index: fail() if index == 0 else str(index))
+    monkeypatch.setitem(sys.modules, "pynvml", gone)
+    monkeypatch.setattr("node_agent.halt.gpus.DRIVER", driver)
+    assert [reading.gpu for reading in readings(driver)] == ["1", "2", "2:1", "2:4"]
+    assert [(gpu.index, gpu.address) for gpu in detect_gpus(driver.parent)] == [(1, "GPU-1")]
+    assert holders() == {101, 102}
