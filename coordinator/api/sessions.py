@@ -63,4 +63,5 @@ class Sessions:
         return session is not None and session.send(data)
 
     def all(self) -> tuple[Session, ...]:
-        return tuple(self._open[key] for key in sorted(self._open))
+        """By member and node. From any thread: what is open is copied before it is looked at."""
+        return tuple(session for _, session in sorted(self._open.items(), key=lambda each: each[0]))

@@ -245,11 +245,12 @@ class HaltDesk:
 
     # ----------------------------------------------------------------------------------------------------------- showing
 
-    def standing(self) -> tuple[HaltOrder, ...]:
-        """Orders that halt something now. From any thread: the book's orders are only ever added to."""
+    def standing(self) -> tuple[tuple[HaltOrder, float], ...]:
+        """Orders that nobody has lifted, with when they came. From any thread: what the book and the receipts hold is only ever
+        added to."""
         lifted = {lift.lifted.digest for lift in self.book.lifts()}
-        orders = self.book.orders()
-        return tuple(each.order for each in orders if each.digest not in lifted and not each.order.drill)
+        orders = [each for each in self.book.orders() if each.digest not in lifted and not each.order.drill]
+        return tuple((each.order, self._receipts.get(each.digest, (b"", self._clock()))[1]) for each in orders)
 
     def _wake(self, digest: bytes) -> None:
         self._watchers.pop(digest, asyncio.Event()).set()

@@ -120,7 +120,7 @@ SURVEYED: Final = (
     Family("concord_job_quorum_members", "gauge", "Members of the roster that a round takes.", ("job",)),
     Family("concord_jobs_unlisted", "gauge", "Jobs under way beyond those that are listed by name."),
     Family(
-        "concord_halt_orders", "gauge", "Orders that halt something now, by level.",
+        "concord_halt_orders", "gauge", "Orders that halt something now, by level; one for a job that is over counts for an hour.",
         ("level",), ("hold", "drain", "stop"),
     ),
     Family("concord_halt_level", "gauge", "The highest level of orders that halt something: 0 none, 1 hold, 2 drain, 3 stop."),

@@ -1,8 +1,8 @@
 """What the coordinator's metrics read at each scrape, from the rooms that know it: the families of ``families.SURVEYED``.
 
-Nothing is kept between scrapes: a job's series are there while it is under way, and gone with it; a member's are there while the
-charter of the roll in force lists them. Called in the web server's thread: it copies what the event loop may change, and reads the
-database in one short transaction.
+Nothing that is shown is kept between scrapes: a job's series are there while it is under way, and gone with it; a member's are
+there while the charter of the roll in force lists them. Called in the web server's thread: it copies what the event loop may
+change, and reads the database in short transactions.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from prometheus_client.registry import Collector
 from coordinator.api.sessions import Sessions
 from coordinator.audit.book import LogBook
 from coordinator.halts.desk import HaltDesk
+from coordinator.jobs.lifecycle import ENDED
 from coordinator.registry.enrolment import REFUSED_STATES, Registry, state_of
 from coordinator.store.database import Database, NodeRow
 from coordinator.store.spool import Spool
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 
 JOBS_LISTED: Final = 100
 """jobs under way that are shown by name; the others are counted"""
+
+AFTERMATH_SECONDS: Final = 3600.0
+"""how long an order for one job is shown when that job is over: then it halts nothing more, and nobody has a reason to lift it"""
 
 Values = dict[tuple[str, ...], float]
 """by the values of the labels, in the family's order"""
@@ -62,6 +66,8 @@ class Sources:
 class Survey(Collector):
     def __init__(self, metrics: Metrics, sources: Sources) -> None:
         self._metrics, self._from = metrics, sources
+        self._over: set[bytes] = set()
+        """jobs that orders name and that have ended, which is for good"""
 
     def register(self, registry: CollectorRegistry) -> None:
         registry.register(self)
@@ -139,13 +145,25 @@ class Survey(Collector):
     def _of_halts(self) -> dict[str, Values]:
         levels = Counter({"hold": 0, "drain": 0, "stop": 0})
         highest = 0
-        for order in self._from.halts.standing():
+        now = self._from.clock()
+        for order, came in self._from.halts.standing():
+            if order.job and now - came > AFTERMATH_SECONDS and self._is_over(order.job):
+                continue
             levels[order.level.name] += 1
             highest = max(highest, int(order.level))
         return {
             "concord_halt_orders": {(level,): count for level, count in levels.items()},
             "concord_halt_level": {(): highest},
         }
+
+    def _is_over(self, job: bytes) -> bool:
+        if job not in self._over:
+            with self._from.database.transaction() as change:
+                row = change.job(job.hex())
+            if row is None or row.state not in ENDED:
+                return False
+            self._over.add(job)
+        return True
 
     def _of_members(self, roll: Roll, nodes: tuple[NodeRow, ...]) -> dict[str, Values]:
         """By name, and so only what the members have put into their charter."""

@@ -14,17 +14,20 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from coordinator.api.sessions import Session, Sessions
 from coordinator.api.timing import Timing
 from coordinator.audit.book import Standing
 from coordinator.store.database import Database, NodeRow
 from coordinator.store.spool import Spool
 from coordinator.web.families import FAMILIES, MOST_WORDS, OTHER, SURVEYED
 from coordinator.web.metrics import Metrics
-from coordinator.web.survey import JOBS_LISTED, Sources, Survey, Term
+from coordinator.web.survey import AFTERMATH_SECONDS, JOBS_LISTED, Sources, Survey, Term
 from federation.governance.charter import MEMBER_METRICS, Charter
+from federation.halt.levels import Level
 from federation.identity.envelope import seal
 from federation.identity.keys import SigningKey, key_id
 from federation.secagg.parameters import Quorums
+from federation.v1 import rounds_pb2
 from tests.unit.agent.test_node_metrics import NOW
 
 MEMBERS = ("br", "fr", "in", "jp")
@@ -251,6 +254,65 @@ def test_a_job_that_is_held_or_waits_for_a_vote_does_not_count_as_stalled(coordi
     assert progress not in coordinator.series()
     case.state, case.proposed = "running", True
     assert progress not in coordinator.series()
+
+
+def order(level: Level, job: bytes = b"") -> Any:
+    return SimpleNamespace(level=level, job=job)
+
+
+def test_an_order_for_a_job_that_is_over_is_shown_for_an_hour(coordinator: Coordinator) -> None:
+    """Whoever stops a job for good has no reason to lift the order: without this, its alert would fire for ever."""
+    over, runs, unknown = (bytes([number]) * 32 for number in (1, 2, 3))
+    with coordinator.database.transaction() as change:
+        for job, state in ((over, "stopped"), (runs, "held")):
+            change.add_job(job.hex(), "digits", b"{}", 1.0)
+            change.update_job(job.hex(), state=state, reason="")
+    came = coordinator.now
+    coordinator.orders = [
+        (order(Level.stop, over), came),
+        (order(Level.drain, unknown), came),
+        (order(Level.hold, runs), came),
+    ]
+
+    def shown() -> dict[str, float]:
+        found = coordinator.series()
+        levels = {level: found["concord_halt_orders", (("level", level),)] for level in ("hold", "drain", "stop")}
+        return levels | {"highest": found["concord_halt_level", ()]}
+
+    assert shown() == {"hold": 1, "drain": 1, "stop": 1, "highest": 3}
+    coordinator.now = came + AFTERMATH_SECONDS
+    assert shown()["stop"] == 1
+    coordinator.now += 1
+    assert shown() == {"hold": 1, "drain": 1, "stop": 0, "highest": 2}, "a job that nobody knows may still be submitted"
+    with coordinator.database.transaction() as change:
+        change.update_job(runs.hex(), state="finished", reason="")
+    assert shown() == {"hold": 0, "drain": 1, "stop": 0, "highest": 2}
+
+
+def test_an_order_for_a_member_or_the_federation_is_shown_until_it_is_lifted(coordinator: Coordinator) -> None:
+    coordinator.orders = [(order(Level.hold), coordinator.now)]
+    coordinator.now += 1e8
+    assert coordinator.series()["concord_halt_orders", (("level", "hold"),)] == 1
+    coordinator.orders = []
+    assert coordinator.series()["concord_halt_level", ()] == 0
+
+
+def test_a_stream_that_ends_while_a_scrape_looks_does_not_break_it() -> None:
+    """The scrape has a thread of its own: what it looks at is copied first."""
+    sessions = Sessions()
+    for name in MEMBERS:
+        sessions.add(Session(name, f"{name}-1", rounds_pb2.Offer()))
+
+    class Leaving(dict[tuple[str, str], Session]):
+        """The node whose name comes last ends its stream as soon as the keys were read."""
+
+        def __iter__(self) -> Any:
+            keys = list(super().__iter__())
+            self.pop(keys[-1])
+            return iter(keys)
+
+    sessions._open = Leaving(sessions._open)
+    assert [session.member for session in sessions.all()][:3] == ["br", "fr", "in"]
 
 
 def test_a_log_cosignature_that_does_not_fit_is_a_verification_failure(coordinator: Coordinator) -> None:
