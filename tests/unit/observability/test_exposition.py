@@ -36,6 +36,7 @@ def test_the_coordinator_s(tmp_path: Path) -> None:
 
 def test_a_node_s(tmp_path: Path) -> None:
     node = Node(tmp_path)
-    node.gpus = (Reading(0, 0.5, 80 << 30, 8 << 30, 41.0),)
+    node.gpus = (Reading("0", 0.5, 80 << 30, 8 << 30, 41.0),)
     node.metrics.denied(["rules.maxRounds: too many"])
+    node.metrics.called("Blobs/Get", "ok", 0.1)
     check(node.metrics.registry)
