@@ -8,6 +8,8 @@ from federation.secagg.events import PhaseChanged
 from federation.v1 import jobs_pb2
 
 OVER = frozenset({"closed", "aborted", "void"})
+GATHERING = "gathering"
+"""what a view calls the time before a round is announced: from the end of the attempt before it, or the job's beginning"""
 
 
 class RoundViews:
@@ -17,18 +19,27 @@ class RoundViews:
         self.views: dict[tuple[int, int], jobs_pb2.RoundView] = {}
         self._since: dict[tuple[int, int], float] = {}
         self._left = False
+        self._gathering_since: float | None = None
+        """None after a start of the coordinator: nobody saw when it began"""
         for data in stored:
             view = jobs_pb2.RoundView.FromString(data)
             self.views[view.round, view.attempt] = view
 
     def change(self, event: PhaseChanged, roster: Iterable[str], now: float) -> jobs_pb2.RoundView | None:
         """The view after a change of phase; None for the forming of a roster, which is no round, and after ``leave``."""
+        if event.phase == "forming" and not self.views:
+            self._gathering_since = now
         if event.phase == "forming" or self._left:
             return None
         key = (event.round, event.attempt)
         view = self.views.setdefault(key, jobs_pb2.RoundView(round=event.round, attempt=event.attempt))
         since = self._since.get(key)
-        if since is not None and view.phase not in OVER:
+        if event.phase == "announced" and self._gathering_since is not None:
+            view.phase_seconds[GATHERING] += now - self._gathering_since
+            self._gathering_since = None
+        if event.phase in OVER:
+            self._gathering_since = now
+        if since is not None and view.phase not in {"announced", *OVER}:  # the announcement itself takes no time
             view.phase_seconds[view.phase] += now - since
             view.seconds += now - since
         self._since[key] = now

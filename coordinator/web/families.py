@@ -17,7 +17,7 @@ SECONDS: Final = (0.01, 0.05, 0.25, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 
 """of phases and stops: from the tenths of a second of a small model to the hours of a large one"""
 CALL_SECONDS: Final = (0.001, 0.005, 0.025, 0.1, 0.5, 2.0, 10.0, 60.0, 600.0)
 COHORT_MEMBERS: Final = (3, 4, 5, 7, 10, 20, 50, 100, 200)
-PHASES: Final = ("announced", "collecting", "certifying", "revealing")
+PHASES: Final = ("gathering", "collecting", "certifying", "revealing")
 MOST_WORDS: Final = 128
 """values that one label may take on; whatever comes beyond is counted under ``OTHER``"""
 OTHER: Final = "other"
@@ -48,7 +48,8 @@ RECORDED: Final = (
         ("outcome",), ("closed", "aborted", "void"),
     ),
     Family(
-        "concord_round_phase_seconds", "histogram", "How long each phase of a round took.",
+        "concord_round_phase_seconds", "histogram",
+        "How long each phase of a round took; gathering: from the end of the attempt before until enough members were ready.",
         ("phase",), PHASES, SECONDS,
     ),
     Family(
@@ -63,7 +64,11 @@ RECORDED: Final = (
         "concord_consents", "counter", "Answers of nodes to jobs.",
         ("state",), ("asked", "granted", "denied", "refused", "revoked", "expired"),
     ),
-    Family("concord_denials", "counter", "Reasons of denials, by the word of the policy that gave them.", ("reason",)),
+    Family(
+        "concord_denials", "counter",
+        "Reasons of denials, by the word that each begins with: a rule's of the policy, or budget, data, runtime and the like.",
+        ("reason",),
+    ),
     Family(
         "concord_running_consents_ended", "counter",
         "Consents that ended while their job was running: taken back by a person, or over by themselves.",

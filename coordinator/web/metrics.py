@@ -6,7 +6,6 @@ Words that come from elsewhere (checks, rules of policies) become labels of thei
 
 from __future__ import annotations
 
-import re
 from collections import Counter as Tally
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -15,10 +14,8 @@ from typing import Any, Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
 
 from coordinator.web.families import MOST_WORDS, OTHER, RECORDED, Family
-from federation.policy.vocabulary import BY_NAME
+from federation.policy.reasons import word_of
 
-RULE: Final = re.compile(r"(?:rules\.)?([A-Za-z]{1,40}):")
-RULES: Final = frozenset(BY_NAME)
 FORGED: Final = "log-cosignature"
 """the check that a cosignature of the public log fails"""
 
@@ -69,11 +66,11 @@ class Metrics:
     # -------------------------------------------------------------------------------------------------------------- jobs
 
     def consents(self, state: str, member: str, reasons: Iterable[str] = ()) -> None:
-        """``reasons``: of a denial, in the node's own words, of which the first names a rule or none."""
+        """``reasons``: of a denial, sentences of the node's, which are counted by the word that each begins with."""
         self._made["concord_consents"].labels(state).inc()
         if state == "denied":
             self.members["denials"][member] += 1
-            for reason in {rule_of(reason) for reason in reasons} or {OTHER}:
+            for reason in {word_of(reason) for reason in reasons} or {OTHER}:
                 self._made["concord_denials"].labels(reason).inc()
 
     def consent_ended(self, state: str) -> None:
@@ -94,12 +91,6 @@ class Metrics:
     def call_failed(self, method: str, reason: str) -> None:
         method, reason = self._word("method", method), self._word("call-reason", reason)
         self._made["concord_rpc_failures"].labels(method, reason).inc()
-
-
-def rule_of(reason: str) -> str:
-    """The word of the policy that a reason begins with; ``OTHER`` for any that is not in the vocabulary."""
-    match = RULE.match(reason)
-    return match[1] if match is not None and match[1] in RULES else OTHER
 
 
 def made(family: Family, registry: CollectorRegistry) -> Counter | Gauge | Histogram:

@@ -17,7 +17,6 @@ SECONDS: Final = (0.01, 0.05, 0.25, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 
 STOP_SECONDS: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0)
 CALL_SECONDS: Final = (0.001, 0.005, 0.025, 0.1, 0.5, 2.0, 10.0, 60.0, 600.0, 3600.0)
 """from a question on a local network to the transfer of a large model"""
-OTHER: Final = "other"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +58,11 @@ RECORDED: Final = (
     Family("concord_node_build_info", "gauge", "Version of this node.", ("version",)),
     *(Family(f"concord_node_{name}", "counter", text) for name, text in COUNTED.items()),
     Family("concord_node_update_sent_bytes", "counter", "Bytes of masked updates that left."),
-    Family("concord_node_denials", "counter", "Reasons of denials, by the word of the policy that gave them.", ("reason",)),
+    Family(
+        "concord_node_denials", "counter",
+        "Reasons of denials, by the word that each begins with: a rule's of the policy, or budget, data, runtime and the like.",
+        ("reason",),
+    ),
     Family(
         "concord_node_consents_ended", "counter", "Consents that ended before their job: by a person, by rules, or by themselves.",
         ("reason",), ("person", "expired", "data", "rules"),

@@ -1,21 +1,18 @@
 """What a node counts as it goes on: the families of ``families.RECORDED``. Its registry is its own; a node can export nothing.
 
-What is no word of the policies' vocabulary is counted under ``OTHER``: the number of series does not grow with jobs, rounds, or a
-coordinator's patience.
+What is no word of ``federation.policy.reasons`` is counted under ``OTHER``: the number of series does not grow with jobs, rounds,
+or a coordinator's patience.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
 
-from federation.policy.vocabulary import BY_NAME
-from node_agent.telemetry.families import COUNTED, OTHER, RECORDED, Family
-
-RULE: Final = re.compile(r"(?:rules\.)?([A-Za-z]{1,40}):")
+from federation.policy.reasons import OTHER, word_of
+from node_agent.telemetry.families import COUNTED, RECORDED, Family
 
 
 class NodeMetrics:
@@ -36,7 +33,7 @@ class NodeMetrics:
         self._made["concord_node_update_sent_bytes"].inc(size)
 
     def denied(self, reasons: Iterable[str]) -> None:
-        for reason in {rule_of(reason) for reason in reasons} or {OTHER}:
+        for reason in {word_of(reason) for reason in reasons} or {OTHER}:
             self._made["concord_node_denials"].labels(reason).inc()
 
     def consent_ended(self, cause: str) -> None:
@@ -52,12 +49,6 @@ class NodeMetrics:
 
     def halt_took(self, seconds: float) -> None:
         self._made["concord_node_halt_seconds"].observe(seconds)
-
-
-def rule_of(reason: str) -> str:
-    """The word of the policy that a reason begins with; ``OTHER`` for any that is not in the vocabulary."""
-    match = RULE.match(reason)
-    return match[1] if match is not None and match[1] in BY_NAME else OTHER
 
 
 def made(family: Family, registry: CollectorRegistry) -> Counter | Gauge | Histogram:

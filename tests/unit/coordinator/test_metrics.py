@@ -153,7 +153,7 @@ def test_a_thousand_jobs_of_a_thousand_rounds_leave_no_series_behind(coordinator
     def work(number: int) -> None:
         metrics = coordinator.metrics
         metrics.round_over("closed", MEMBERS, {"collecting": 0.1 * number, "certifying": 0.1}, 1000)
-        metrics.round_over("aborted", (), {"announced": 0.1}, 0)
+        metrics.round_over("aborted", (), {"gathering": 0.1}, 0)
         metrics.consents("denied", "br", [f"rules.maxRounds: job {number}", f"what job {number} is"])
         metrics.violation("update-root", "br")
         metrics.job_ended("finished")

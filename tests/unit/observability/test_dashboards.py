@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.unit.observability.known import chosen, dashboards, labels_of, named, promtool, series, targets
+from federation.halt.levels import Level
+from tests.unit.observability.known import chosen, dashboards, labels_of, named, promtool, rules, series, targets
 
 BOARDS = dashboards()
 STANDING = {"instance"}
@@ -61,6 +63,46 @@ def test_panels_are_explained_and_do_not_lie_on_each_other(name: str) -> None:
         assert not overlap(one, other), (one, other)
     assert all(place["x"] + place["w"] <= 24 for place in places)
     assert len({panel["id"] for panel in board["panels"]}) == len(places)
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_a_panel_without_data_says_why_and_figures_that_alarm_have_a_colour(name: str) -> None:
+    """Grafana's own "No data" would leave people to guess between "all is well" and "nothing is scraped"."""
+    for panel in BOARDS[name]["panels"]:
+        defaults = panel["fieldConfig"]["defaults"]
+        expressions = " ".join(target["expr"] for target in panel["targets"])
+        assert defaults["noValue"].endswith("."), panel["title"]
+        if "concord_member_" in expressions:
+            assert "charter" in defaults["noValue"]
+        if "halt_level" in expressions:
+            words = {value["text"] for value in defaults["mappings"][0]["options"].values()}
+            assert words == {level.name for level in Level}
+        if panel["type"] == "stat":
+            assert panel["options"]["colorMode"] == ("value" if "thresholds" in defaults else "none"), panel["title"]
+        elif "thresholds" in defaults:
+            assert defaults["custom"]["thresholdsStyle"]["mode"] == "line"
+        steps = defaults.get("thresholds", {}).get("steps", [])
+        assert [step["value"] for step in steps[1:]] == sorted(step["value"] for step in steps[1:])
+        assert all(step["value"] is None for step in steps[:1])
+
+
+def test_lines_in_panels_are_where_the_alerts_fire() -> None:
+    drawn = {
+        (name, panel["title"]): [step["value"] for step in panel["fieldConfig"]["defaults"]["thresholds"]["steps"][1:]]
+        for name, board in BOARDS.items()
+        for panel in board["panels"]
+        if "thresholds" in panel["fieldConfig"]["defaults"]
+    }
+    fires = {(rule["alert"], rule["labels"]["side"]): rule["expr"] for rule in rules("alerts.yaml")}
+    for alert, side, panel, bound in (
+        ("PrivacyBudgetNearlySpent", "node", ("privacy", "Budget spent"), 0.8),
+        ("SpoolNearlyFull", "coordinator", ("infrastructure", "Disk that is free"), 0.1),
+        ("CertificateExpiringSoon", "coordinator", ("infrastructure", "Certificates"), 0.2),
+        ("NodeSilent", "coordinator", ("members", "Longest absence"), 900),
+        ("AuditHeadStale", "node", ("audit", "Nodes: the log was checked"), 600),
+    ):
+        assert re.search(rf"[<>] {bound}\b", fires[alert, side]), (alert, side)
+        assert drawn[panel][0] == bound
 
 
 def overlap(one: dict[str, int], other: dict[str, int]) -> bool:
