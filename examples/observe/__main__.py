@@ -1,8 +1,9 @@
 """`python -m examples.observe`: the demo's federation beside a real Prometheus, with the project's rules and dashboards.
 
 Laboratories train; one job is denied by all of them, and the other is stopped by its lead once every dashboard has been answered.
-It shows that each target is up, each rule is loaded and well, and each expression of each dashboard returns data. The last line on
-stdout is JSON; the exit code is not 0 when something of that is not so.
+It shows that each target is up, each rule is loaded and well, each expression of each dashboard returns data, and each alert's
+condition finds the series that it is about. The last line on stdout is JSON; the exit code is not 0 when something of that is
+not so.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from rich.table import Table
 from examples.demo.__main__ import PLACES, ROOT, prepare_folder
 from examples.local_federation import DataSet, LocalFederation, Member, end_on_signals
 from examples.observe.boards import Boards
+from examples.observe.conditions import conditions, without_data
 from examples.observe.prometheus import INSTALL, Prometheus
 from federation.errors import INTERRUPTED_EXIT_CODE, FederationError, Unavailable, exit_code, told
 from federation.governance.charter import MEMBER_METRICS
@@ -32,6 +34,8 @@ from node_agent.telemetry.gpus import readings
 ROUNDS, MOST_ROUNDS = 300, 400
 FEW_ROUNDS = 5
 PATIENCE_SECONDS = 90.0
+AWAY = "NodeSilent"
+"""the one alert whose series is there only while something is wrong: while a node is away"""
 BUDGET = (4.0, 1e-5, "record")
 """of a second data set that nobody asks for: the dashboards show that nothing of it is spent"""
 
@@ -138,6 +142,9 @@ def watched(local: LocalFederation, prometheus: Prometheus, say: Callable[[str],
         raise
     rounds = closed()
     quiet = prometheus.firing()
+    mute = tuple(each for each in without_data(prometheus) if each.alert != AWAY or each.side != "coordinator")
+    for each in mute:
+        say(f"   the condition of {each.alert} ({each.side}) finds no series: {each.text}")
     local.concord("halt", "digits", "--level", "stop", "--reason", "Enough was seen")
     boards.pending += about_halts
     until("the time that a halt took is known", asked)
@@ -145,6 +152,8 @@ def watched(local: LocalFederation, prometheus: Prometheus, say: Callable[[str],
     gone = "concord_job_rounds"
     until("the job's series are gone", lambda: not prometheus.query(gone), 20.0)
     fired = prometheus.firing()
+    next(iter(local.nodes.values())).kill()
+    until("the alert about nodes that are away finds one", lambda: not without_away(prometheus), 20.0)
     say(
         f"5. The job was stopped after {rounds:.0f} rounds: {', '.join(sorted(fired))} fires, and the job's series are gone"
     )
@@ -155,9 +164,16 @@ def watched(local: LocalFederation, prometheus: Prometheus, say: Callable[[str],
         "rounds_closed": int(rounds),
         "expressions_with_data": boards.answered,
         "expressions_without_gpu": boards.left_out,
+        "conditions": sum(1 for _ in conditions()),
+        "conditions_without_series": [f"{each.alert} ({each.side})" for each in mute],
         "alerts_while_training": sorted(quiet),
         "alerts_after_the_halt": sorted(fired),
     }
+
+
+def without_away(prometheus: Prometheus) -> bool:
+    """Whether nothing tells of the node that is away. That a job is under way is over by then."""
+    return any(each.alert == AWAY for each in without_data(prometheus))
 
 
 def main() -> int:
@@ -182,7 +198,7 @@ def main() -> int:
         table.add_row(board, str(answered))
     console.print(table)
     print(json.dumps(result))
-    return 1 if result["rules_ill"] else 0
+    return 1 if result["rules_ill"] or result["conditions_without_series"] else 0
 
 
 if __name__ == "__main__":

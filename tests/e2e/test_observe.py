@@ -31,6 +31,8 @@ def test_prometheus_sees_a_federation_train(tmp_path: Path) -> None:
     assert result["targets"] == MEMBERS + 1
     assert result["rules"] == sum(len(rules(path.name)) for path in RULES.glob("*.yaml"))
     assert result["rules_ill"] == {}
+    assert result["conditions"] > len(rules("alerts.yaml"))
+    assert result["conditions_without_series"] == []
     assert result["rounds_closed"] >= FEW_ROUNDS
     wanted = list(expressions())
     assert sum(result["expressions_with_data"].values()) + result["expressions_without_gpu"] == len(wanted) > 80

@@ -123,3 +123,15 @@ def test_metrics_in_the_runbooks_exist() -> None:
     for path in RUNBOOKS.glob("*.md"):
         for name in re.findall(r"`(concord_[a-z0-9_]+)", path.read_text()):
             assert name in known, f"{path.name}: {name}"
+
+
+def test_log_lines_in_the_runbooks_are_written() -> None:
+    sources = "".join(
+        path.read_text() for room in ("coordinator", "node_agent") for path in (ROOT / room).rglob("*.py")
+    )
+    seen = 0
+    for path in RUNBOOKS.glob("*.md"):
+        for event in re.findall(r"`((?:log|node|member|link|witness|certificate|halt)\.[a-z-]+)`", path.read_text()):
+            assert f'"{event}"' in sources, f"{path.name}: {event}"
+            seen += 1
+    assert seen >= 8
