@@ -15,8 +15,8 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from coordinator.machine import clock_kept, disk_of, modes_of, versions_here
-from coordinator.service import web_tls
-from coordinator.settings import Home, Settings
+from coordinator.service import open_authority, web_tls
+from coordinator.settings import SECRET_LIMIT, Home, Settings, read_whole
 from coordinator.store.checkup import Vitals, look
 from coordinator.store.place import place_of
 from federation.audit.checkpoint import dated, log_key, open_head, origin_of
@@ -57,13 +57,7 @@ def examine(home: Home) -> list[Finding]:
         found("settings", lambda: _exposed(home, settings)),
         found("clock", lambda: clock(clock_kept(), stamp, time.time())),
         found("keys", lambda: private("keys", modes_of(home.key(name) for name in KEYS))),
-        found(
-            "certificates",
-            lambda: certificate(
-                "certificates", home.ca_certificate.read_bytes(), now,
-                "Members decide on a coordinator with a new authority: concord propose coordinator.",
-            ),
-        ),
+        found("certificates", lambda: _authority(home, settings, now)),
         found("ports", lambda: _port(home, "address", settings.listen, "members")),
         found("metrics", lambda: _metrics(home, settings)),
         found("disk", lambda: disk_of(home.root, min(settings.max_update_bytes, SPOOL_WANTED))),
@@ -78,6 +72,14 @@ def examine(home: Home) -> list[Finding]:
 def _exposed(home: Home, settings: Settings) -> str:
     web_tls(home, settings)
     return f"{home.settings}, of federation {settings.federation}."
+
+
+def _authority(home: Home, settings: Settings, now: datetime) -> Finding:
+    renew = "Members decide on a coordinator with a new authority: concord propose coordinator."
+    said = certificate("certificates", read_whole(home.ca_certificate, SECRET_LIMIT), now, renew)
+    if said.state != "wrong":
+        open_authority(home, settings)
+    return said
 
 
 def _running(home: Home) -> dict[str, str] | None:

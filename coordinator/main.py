@@ -25,14 +25,14 @@ import typer
 from coordinator.audit.keys import check_named, make_log_key
 from coordinator.registry.authority import Authority
 from coordinator.registry.enrolment import principal_for
-from coordinator.service import open_registry, product_version, serve
+from coordinator.service import check_settings, open_registry, product_version, serve
 from coordinator.settings import Home, Settings, write_private
 from coordinator.store.database import Database
 from coordinator.store.place import place_of
 from federation.audit.checkpoint import log_key
 from federation.audit.named_key import log_key_of
 from federation.errors import INTERRUPTED_EXIT_CODE, InvalidIdentity, InvalidUsage, NotFound, exit_code, told
-from federation.exposure import check_exposure
+from federation.exposure import check_exposure, listened
 from federation.identity.keys import SigningKey
 from federation.identity.names import checked_label
 from federation.identity.roll import Roll
@@ -183,6 +183,7 @@ def ticket(
 def run(home: HomeOption) -> None:
     """Run the coordinator until SIGTERM or Ctrl-C."""
     place, settings = _opened(home)
+    check_settings(place, settings)  # what is wrong is said before anything is made
     _log_to_stderr({"federation": settings.federation, "service": "coordinator"})
     with place.locked():
         asyncio.run(serve(place, settings))
@@ -224,11 +225,10 @@ def _reached(place: Home, settings: Settings) -> str:
 
 
 def _checked_address(address: str, option: str) -> str:
-    host, colon, port = address.rpartition(":")
-    if not colon or not host or "/" in host or not port.isdecimal() or int(port) > 65_535:
-        raise InvalidUsage(
-            f"{option} {address!r} is not an address.", hint="It is host:port, such as concord.example.org:7443."
-        )
+    try:
+        listened(address)
+    except ValueError as error:
+        raise InvalidUsage(f"{option} {error}.", hint="It is like concord.example.org:7443.") from None
     return address
 
 

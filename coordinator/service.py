@@ -42,7 +42,7 @@ from coordinator.registry.authority import Authority
 from coordinator.registry.enrolment import Registry
 from coordinator.releases.desk import ReleaseDesk
 from coordinator.releases.publisher import Publisher
-from coordinator.settings import Home, Settings, write_private
+from coordinator.settings import SECRET_LIMIT, Home, Settings, read_whole, write_private
 from coordinator.store.blobs import Blobs
 from coordinator.store.database import Database
 from coordinator.store.place import place_of
@@ -78,8 +78,19 @@ OPTIONS: list[tuple[str, int]] = [
 ]
 
 
+def open_authority(home: Home, settings: Settings) -> Authority:
+    """Raises InvalidUsage when it is missing, damaged, or of another federation than the settings say."""
+    try:
+        certificate = read_whole(home.ca_certificate, SECRET_LIMIT)
+    except OSError as error:
+        raise InvalidUsage(
+            f"{home.ca_certificate} cannot be read: {error.strerror}.", hint="Restore it from a backup."
+        ) from error
+    return Authority.load(settings.federation, home.read_key("ca"), certificate)
+
+
 def open_registry(home: Home, settings: Settings, database: Database) -> Registry:
-    authority = Authority.load(settings.federation, home.read_key("ca"), home.ca_certificate.read_bytes())
+    authority = open_authority(home, settings)
     return Registry(database, authority, timedelta(hours=settings.certificate_hours), time.time)
 
 
@@ -100,7 +111,7 @@ def product_version() -> str:
 
 async def serve(home: Home, settings: Settings) -> None:
     """Runs until SIGTERM or SIGINT. Raises InvalidUsage when an address cannot be listened on."""
-    tls = web_tls(home, settings)
+    tls = check_settings(home, settings)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -169,6 +180,13 @@ async def serve(home: Home, settings: Settings) -> None:
     if web is not None:
         web.close()
     database.close()
+
+
+def check_settings(home: Home, settings: Settings) -> ssl.SSLContext | None:
+    """What can be wrong with them, before anything is made. Returns as ``web_tls``; raises InvalidUsage."""
+    place_of(home, settings)
+    open_authority(home, settings)
+    return web_tls(home, settings)
 
 
 def web_tls(home: Home, settings: Settings) -> ssl.SSLContext | None:

@@ -12,15 +12,19 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from federation.errors import InvalidManifest, InvalidUsage
-from federation.manifest.yaml_source import read_yaml
+from federation.exposure import collide, listened
+from federation.manifest.yaml_source import MAX_BYTES, read_yaml
+from federation.variables import refuse_unknown
 
 SETTINGS_FILE = "coordinator.yaml"
 PREFIX = "CONCORD_COORDINATOR_"
 HOME_VARIABLE = f"{PREFIX}HOME"
+SECRET_LIMIT = 64 << 10
+"""bytes of a file that holds a key or a password"""
 
 
 class Settings(BaseSettings):
@@ -48,6 +52,13 @@ class Settings(BaseSettings):
     database_password_file: str = ""
     """the file that holds the password of ``database``, readable by its owner alone"""
 
+    @field_validator("listen", "metrics")
+    @classmethod
+    def _address(cls, value: str, info: ValidationInfo) -> str:
+        if value or info.field_name == "listen":
+            listened(value)
+        return value
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -58,6 +69,10 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return env_settings, init_settings
+
+
+KNOWN = frozenset({HOME_VARIABLE, *(f"{PREFIX}{name}".upper() for name in Settings.model_fields)})
+"""the variables of the environment that a coordinator reads"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,17 +115,25 @@ class Home:
 
     def load(self) -> Settings:
         """Raises InvalidUsage with the field or variable, and what to do."""
-        _refuse_unknown_variables()
+        refuse_unknown(
+            os.environ, "a coordinator", PREFIX, KNOWN, f"Unset it. This version knows {', '.join(sorted(KNOWN))}."
+        )
         try:
-            document: Any = read_yaml(self.settings.read_text(), str(self.settings)).value
-        except FileNotFoundError as error:
+            data = read_whole(self.settings, MAX_BYTES)
+            document: Any = read_yaml(data.decode(), str(self.settings)).value
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise InvalidUsage(
                 f"{self.root} is not a coordinator's home.",
                 hint="Make one: concord-coordinator init --home DIR --federation NAME",
             ) from error
+        except OSError as error:
+            raise InvalidUsage(
+                f"{self.settings} cannot be read: {error.strerror}.", hint="Check the path, and who may read it."
+            ) from error
         except UnicodeDecodeError as error:
             raise InvalidUsage(
-                f"{self.settings} is not valid YAML.", hint="Correct it, or restore it from a backup."
+                f"{self.settings} is not valid YAML: it is not UTF-8 text.",
+                hint="Save it as UTF-8, or restore it from a backup.",
             ) from error
         except InvalidManifest as error:
             raise InvalidUsage(
@@ -125,23 +148,41 @@ class Home:
                 hint="Take it out of the URL, and name a file that holds it: database_password_file; or give the whole URL in "
                 "CONCORD_COORDINATOR_DATABASE.",
             )
+        self._check_kinds(document)
         try:
             settings = Settings(**document)
         except ValidationError as error:
             problem = error.errors(include_input=False)[0]
             place = ".".join(str(part) for part in problem["loc"])
-            variable = f"{PREFIX}{place}".upper()
+            variable, what = f"{PREFIX}{place}".upper(), problem["msg"].removeprefix("Value error, ")
             if variable in {name.upper() for name in os.environ}:
                 raise InvalidUsage(
-                    f"The environment variable {variable}: {problem['msg']}.", hint="Correct it, or unset it."
+                    f"The environment variable {variable}: {what}.", hint="Correct it, or unset it."
                 ) from None
-            raise InvalidUsage(f"{self.settings}: {place}: {problem['msg']}.", hint="Correct that field.") from None
-        if settings.listen == settings.metrics and not settings.listen.endswith(":0"):
+            raise InvalidUsage(f"{self.settings}: {place}: {what}.", hint="Correct that field.") from None
+        if settings.metrics and collide(settings.listen, settings.metrics):
+            both = {settings.listen, settings.metrics}
+            where = f"both {settings.listen}" if len(both) == 1 else f"{settings.listen} and {settings.metrics}"
             raise InvalidUsage(
-                f"listen and metrics are both {settings.listen}, and two things cannot listen at one address.",
+                f"listen and metrics are {where}, and two things cannot listen at one address.",
                 hint="Give metrics another port, or leave it empty for none.",
             )
         return settings
+
+    def _check_kinds(self, document: dict[Any, Any]) -> None:
+        """Of the file alone: a variable is always text. Raises InvalidUsage for a field that nothing reads, and for a number that
+        is none: ``yes``, or digits in quotes."""
+        for name, value in document.items():
+            field = Settings.model_fields.get(name)
+            if field is None:
+                raise InvalidUsage(
+                    f"{self.settings}: {str(name)[:100]}: there is no such setting.",
+                    hint=f"Take it out. This version knows {', '.join(Settings.model_fields)}.",
+                )
+            if field.annotation in {int, float} and (isinstance(value, bool) or not isinstance(value, int | float)):
+                raise InvalidUsage(
+                    f"{self.settings}: {name}: it is not a number.", hint="Write it out in digits, without quotes."
+                )
 
     def read_key(self, name: str) -> bytes:
         """Raises InvalidUsage when the key is missing, or readable by others."""
@@ -164,13 +205,25 @@ class Home:
             os.close(descriptor)
 
 
+def read_whole(path: Path, limit: int) -> bytes:
+    """A file, links followed. Raises OSError; InvalidUsage for a folder, a pipe or a device, and for more than ``limit`` bytes."""
+    # Opening a pipe would wait for whoever writes to it.
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
+        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            raise InvalidUsage(f"{path} is not a file.", hint="Put the file there that it is to be.")
+        data = stream.read(limit + 1)
+    if len(data) > limit:
+        raise InvalidUsage(f"{path} is larger than {limit} bytes.", hint="Put the file there that it is to be.")
+    return data
+
+
 def read_private(path: Path, what: str) -> bytes:
     """A file with a secret. Raises InvalidUsage when it is missing, or readable by others."""
     try:
         mode = path.stat().st_mode
         if mode & (stat.S_IRWXG | stat.S_IRWXO):
             raise InvalidUsage(f"{what} {path} can be read by others.", hint=f"Run: chmod 600 {path}")
-        return path.read_bytes()
+        return read_whole(path, SECRET_LIMIT)
     except FileNotFoundError as error:
         raise InvalidUsage(f"{what} {path} is missing.", hint="Restore it from a backup.") from error
     except OSError as error:
@@ -182,17 +235,6 @@ def _holds_password(url: object) -> bool:
         return isinstance(url, str) and (bool(urlsplit(url).password) or "password=" in urlsplit(url).query)
     except ValueError:
         return False
-
-
-def _refuse_unknown_variables() -> None:
-    """One that nothing reads is a mistake that would go unseen: a database that is not used, a limit that does not hold."""
-    known = {HOME_VARIABLE, *(f"{PREFIX}{name}".upper() for name in Settings.model_fields)}
-    unknown = sorted(name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known)
-    if unknown:
-        raise InvalidUsage(
-            f"The environment variable {unknown[0]} is no setting of a coordinator.",
-            hint=f"Unset it. This version knows {', '.join(sorted(known))}.",
-        )
 
 
 def write_private(path: Path, data: bytes, *, replace: bool = False) -> None:

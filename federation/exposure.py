@@ -2,12 +2,38 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import ip_address
 from typing import Final
 
 from federation.errors import InvalidUsage
 
 LOCAL: Final = frozenset({"localhost", "ip6-localhost"})
+SHAPE: Final = re.compile(r"(\[[0-9a-fA-F:.%\w]+\]|[^\s:/\[\]@#?]+):([0-9]{1,5})")
+
+
+def listened(address: str) -> tuple[str, int]:
+    """Host (an IPv6 one without its brackets) and port of "host:port"; port 0: a free one. Raises ValueError with what is wrong."""
+    found = SHAPE.fullmatch(address)
+    if found is None:
+        raise ValueError(f"{address[:100]!r} is not an address; it is host:port, such as 127.0.0.1:7443 or [::1]:7443")
+    port = int(found[2])
+    if port > 65_535:
+        raise ValueError(f"{address[:100]!r} is not an address: ports go to 65535")
+    return found[1].strip("[]"), port
+
+
+def collide(one: str, other: str) -> bool:
+    """Whether two services cannot both listen at these addresses, as far as the addresses tell."""
+    (host, port), (there, at) = listened(one), listened(other)
+    if port != at or port == 0:
+        return False
+    if host == there or {host, there} <= LOCAL | {"127.0.0.1", "::1"}:
+        return True
+    try:
+        return ip_address(host).is_unspecified or ip_address(there).is_unspecified
+    except ValueError:
+        return False
 
 
 def check_exposure(address: str, *, tls: bool, setting: str, hint: str) -> None:

@@ -42,10 +42,11 @@ def serve(home: Home) -> None:
         if path.exists() and path.stat().st_mode & 0o077:
             raise InvalidUsage(f"The key {path} can be read by others.", hint=f"Run: chmod 600 {path}")
     check_places(settings.data_sets, home.root)
+    tls = metrics_tls(home, settings)
     _log_to_stderr({"member": settings.member, "node": settings.node})
     with locked(home), Journal(home.journal, now=moment_text(datetime.now(UTC))) as journal:
         _say_restored(journal)
-        asyncio.run(_serve(home, settings, journal))
+        asyncio.run(_serve(home, settings, journal, tls))
 
 
 def _say_restored(journal: Journal) -> None:
@@ -61,12 +62,11 @@ def _say_restored(journal: Journal) -> None:
         )
 
 
-async def _serve(home: Home, settings: NodeSettings, journal: Journal) -> None:
+async def _serve(home: Home, settings: NodeSettings, journal: Journal, tls: ssl.SSLContext | None) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    tls = metrics_tls(home, settings)
     agent = NodeAgent(home, settings, journal)
     server = (
         MetricsServer(settings.metrics, agent.metrics.registry, agent.link.connected.is_set, tls)

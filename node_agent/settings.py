@@ -6,20 +6,24 @@ coordinator is, and which data sets it holds; what the node may take part in is 
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 from pydantic.alias_generators import to_camel
 
 from federation.catalogue.entry import Entry, Facts, entry_of
 from federation.catalogue.words import is_tag
 from federation.errors import InvalidManifest, InvalidUsage, NotFound
+from federation.exposure import listened
 from federation.identity.names import DATA_SET, DATA_SET_RULE, LABEL
 from federation.manifest.yaml_source import read_yaml, write_yaml
 from federation.privacy.budget import Budget
+from federation.variables import refuse_unknown
 from node_agent.catalogue.descriptions import UNDESCRIBED, Described, read_description
 from node_agent.store.files import write_whole
 
@@ -41,9 +45,9 @@ class PrivacyBudget(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True)
 
-    epsilon: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
+    epsilon: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False, strict=True)]
     """of all jobs together"""
-    delta: Annotated[float, Field(ge=1e-12, le=1e-2)]
+    delta: Annotated[float, Field(ge=1e-12, le=1e-2, strict=True)]
     """of all jobs together"""
     unit: Literal["member", "record"]
     """what is hidden: one record, or all that the lab holds"""
@@ -55,8 +59,8 @@ class DataSet(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True)
 
     path: Annotated[str, Field(min_length=1)]
-    """the file or folder, mounted read-only for a job that uses it"""
-    examples: Annotated[int, Field(ge=1, le=1 << 40)]
+    """the file or folder, from the root, mounted read-only for a job that uses it"""
+    examples: Annotated[int, Field(ge=1, le=1 << 40, strict=True)]
     """how many examples it holds; only its public bucket, a power of two, ever leaves"""
     tags: tuple[str, ...] = ()
     """words by which jobs and policies name it"""
@@ -113,7 +117,7 @@ class NodeSettings(BaseModel):
     """whose roll it trusts"""
     address: str = ""
     """host:port of the coordinator; empty until ``concord-node join``"""
-    witness_seconds: float = Field(default=30.0, gt=0, le=86_400)
+    witness_seconds: float = Field(default=30.0, gt=0, le=86_400, strict=True)
     """how often the public log is looked at when the coordinator tells of nothing new"""
     metrics: str = "127.0.0.1:0"
     """where /metrics, /healthz and /readyz are served; port 0 takes a free one, empty turns it off. Elsewhere than on this machine
@@ -124,16 +128,23 @@ class NodeSettings(BaseModel):
     """PEM file of its key, readable by nobody else"""
     data_sets: dict[Name, DataSet] = Field(default_factory=dict)
     """by name; what each holds is below"""
-    lease_seconds: Annotated[float, Field(ge=1, le=3600)] | None = None
+    lease_seconds: Annotated[float, Field(ge=1, le=3600, strict=True)] | None = None
     """how long this node goes on without an answer of the coordinator; never longer than the charter says"""
     consent: Literal["rule", "person"] = "rule"
     """person: whatever the policy allows is asked of a person at the lab, too"""
     deciders: Annotated[tuple[Label, ...], Field(min_length=1)] = ("officer",)
     """the roles that may decide, the first by default; the others are deputies"""
-    verdict_days: Annotated[int, Field(ge=1)] | None = None
+    verdict_days: Annotated[int, Field(ge=1, strict=True)] | None = None
     """how long after an answer the verdict that it binds is kept, and no shorter than the job runs; absent: for ever"""
     scratch: str | None = None
     """where workers and updates keep their files; by default memory-backed when small, else in the home"""
+
+    @field_validator("metrics")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        if value:
+            listened(value)
+        return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,14 +259,22 @@ class Home:
         return self.root / "lock"
 
     def read(self, path: Path, limit: int = SETTINGS_LIMIT) -> bytes:
-        """A file of the home. Raises NotFound with what to do, or InvalidUsage when it is larger than ``limit``."""
+        """A file of the home, links followed. Raises NotFound with what to do, or InvalidUsage for what cannot be read, is no file
+        (a folder, a pipe, a device), or is larger than ``limit``."""
         try:
-            with path.open("rb") as stream:
+            # Opening a pipe would wait for whoever writes to it.
+            with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
+                if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                    raise InvalidUsage(f"{path} is not a file.", hint="Put back the file that was there before.")
                 data = stream.read(limit + 1)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise NotFound(
                 f"{path} is missing.",
                 hint="Make the home with `concord-node init`, then enter the federation with `concord-node join`.",
+            ) from None
+        except OSError as error:
+            raise InvalidUsage(
+                f"{path} cannot be read: {error.strerror}.", hint="Check the path, and who may read it."
             ) from None
         if len(data) > limit:
             raise InvalidUsage(f"{path} is larger than {limit} bytes.", hint="Put back the file that was there before.")
@@ -278,12 +297,8 @@ class Home:
 
 def refuse_unknown_variables(environment: Mapping[str, str]) -> None:
     """Raises InvalidUsage for one that looks like a setting of a node, which reads node.yaml alone: it would go unseen."""
-    unknown = sorted(name for name in environment if name.upper().startswith(PREFIX) and name.upper() != HOME_VARIABLE)
-    if unknown:
-        raise InvalidUsage(
-            f"The environment variable {unknown[0]} is no setting of a node.",
-            hint=f"Unset it, and write what you want into node.yaml. The one that is read is {HOME_VARIABLE}.",
-        )
+    hint = f"Unset it, and write what you want into node.yaml. The one that is read is {HOME_VARIABLE}."
+    refuse_unknown(environment, "a node", PREFIX, {HOME_VARIABLE}, hint)
 
 
 def parse_settings(data: bytes, source: str) -> NodeSettings:
@@ -310,7 +325,9 @@ def checked_settings(document: dict[Any, Any], source: str) -> NodeSettings:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(str(part) for part in first["loc"] if part != "[key]")
-        problem = NAME_RULE if first["type"] == "string_pattern_mismatch" else first["msg"]
+        problem = (
+            NAME_RULE if first["type"] == "string_pattern_mismatch" else first["msg"].removeprefix("Value error, ")
+        )
         raise InvalidUsage(f"{source}: {field}: {problem}.", hint="Correct this field; others were not read.") from None
 
 

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from federation.errors import InvalidIdentity
+from federation.errors import InvalidIdentity, InvalidUsage
 from federation.identity.transport import MAX_CSR, Principal, TransportKey, uri_of
 
 CA_DAYS = 3650
@@ -29,7 +29,7 @@ class Authority:
     @staticmethod
     def create(federation: str, now: datetime) -> Authority:
         key = TransportKey.generate()
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"Concord transport CA of {federation}")])
+        name = _name_of(federation)
         certificate = (
             _builder(name, name, key.private.public_key(), now, timedelta(days=CA_DAYS))
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
@@ -41,7 +41,28 @@ class Authority:
 
     @staticmethod
     def load(federation: str, key_pem: bytes, certificate_pem: bytes) -> Authority:
-        return Authority(federation, TransportKey.from_pem(key_pem), x509.load_pem_x509_certificate(certificate_pem))
+        """Raises InvalidIdentity for what is no key, InvalidUsage for a certificate that is none, or of another key or
+        federation."""
+        try:
+            made = Authority(
+                federation, TransportKey.from_pem(key_pem), x509.load_pem_x509_certificate(certificate_pem)
+            )
+            of_key = made.certificate.public_key() == made.key.private.public_key()
+        except ValueError:
+            raise InvalidUsage(
+                "The transport authority's certificate cannot be read.", hint="Restore ca.pem from a backup."
+            ) from None
+        if not of_key:
+            raise InvalidUsage(
+                "The transport authority's certificate and its key do not belong together.",
+                hint="Restore ca.pem and keys/ca.key from one backup.",
+            )
+        if made.certificate.subject != _name_of(federation):
+            raise InvalidUsage(
+                f"The settings say federation {federation}, and this home's transport authority is of another.",
+                hint="Write the federation for which the home was made, or make a home for the new one.",
+            )
+        return made
 
     @property
     def certificate_pem(self) -> bytes:
@@ -106,6 +127,10 @@ class Authority:
             .sign(self.key.private, hashes.SHA256())
         )
         return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def _name_of(federation: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"Concord transport CA of {federation}")])
 
 
 def _builder(

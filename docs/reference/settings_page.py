@@ -32,7 +32,7 @@ def settings_page() -> str:
         "# Settings",
         "",
         "Generated from the code by `docs/reference/generate.py`; a test compares. An unknown word, an unknown variable with the",
-        f"prefix `{PREFIX}`, or a value out of its range is refused at start, with the place and what to do. What a node may take",
+        "prefix `CONCORD_`, or a value out of its range is refused at start, with the place and what to do. What a node may take",
         "part in is in [policy.yaml](policy.md), what a data set is in its [description](data-set.md).",
         "",
         "## coordinator.yaml",

@@ -44,7 +44,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
     folder = tmp_path_factory.mktemp("hostile")
     local = LocalFederation(folder / "federation", "hostile", members_of(folder / "data", *PLACES))
     local.coordinator.module = "tests.e2e.hostile.coordinator"
-    local.coordinator.environment = {"CONCORD_COLLUDER": str(local.nodes["ar"].home), "PYTHONPATH": str(ROOT)}
+    local.coordinator.environment = {"CONCORD_TEST_COLLUDER": str(local.nodes["ar"].home), "PYTHONPATH": str(ROOT)}
     with local:
         yield Runs(local, folder)
 

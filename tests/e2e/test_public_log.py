@@ -157,7 +157,7 @@ def lying(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
     local = LocalFederation(folder / "federation", "lying", members_of(folder / "data", *PLACES))
     local.coordinator.module = "tests.e2e.hostile.log"
     local.coordinator.environment = {
-        "CONCORD_LIE": str(folder / "lie"),
+        "CONCORD_TEST_LIE": str(folder / "lie"),
         "CONCORD_COORDINATOR_LOG_HEAD_SECONDS": "0.1",
         "PYTHONPATH": str(ROOT),
     }

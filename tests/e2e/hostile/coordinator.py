@@ -3,7 +3,7 @@
 It is the real coordinator, with the real protocol, certificates, database and collector, but for one place: what its
 collector tells a member goes through a ``Lie``, and so does what members say. The job's name says which:
 ``withheld-upload-3`` is lied to by ``LIES["withheld-upload"]``; a job of any other name is told the truth.
-CONCORD_COLLUDER names the home of a member's node whose keys the coordinator has: f = 1 of four.
+CONCORD_TEST_COLLUDER names the home of a member's node whose keys the coordinator has: f = 1 of four.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ ELSEWHERE: list[LyingDriver] = []
 
 def colluder() -> SigningKey:
     """The identity key of the member on the coordinator's side."""
-    return SigningKey.from_pem((Path(os.environ["CONCORD_COLLUDER"]) / "keys" / "identity.key").read_bytes())
+    return SigningKey.from_pem((Path(os.environ["CONCORD_TEST_COLLUDER"]) / "keys" / "identity.key").read_bytes())
 
 
 class LyingDriver(JobDriver):

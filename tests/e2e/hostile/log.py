@@ -1,9 +1,9 @@
 """A coordinator that lies about the public log alone. ``python -m tests.e2e.hostile.log run --home HOME``
 
-The file that CONCORD_LIE names says which lie is told from now on: ``fork MEMBER`` shows that member's nodes a history whose newest
-entry is another one, and passes their cosignatures on to the others; ``rollback`` shows everybody an older history; ``removed`` one
-without an entry. An empty file: the truth. Every head is signed with the log's real key. ``swapped``: the true entries are shown
-under another key, which the answers name.
+The file that CONCORD_TEST_LIE names says which lie is told from now on: ``fork MEMBER`` shows that member's nodes a history whose
+newest entry is another one, and passes their cosignatures on to the others; ``rollback`` shows everybody an older history;
+``removed`` one without an entry. An empty file: the truth. Every head is signed with the log's real key. ``swapped``: the true
+entries are shown under another key, which the answers name.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tests.plain import log as plain
 
 
 def lie() -> list[str]:
-    file = Path(os.environ["CONCORD_LIE"])
+    file = Path(os.environ["CONCORD_TEST_LIE"])
     return file.read_text().split() if file.exists() else []
 
 

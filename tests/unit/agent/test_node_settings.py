@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,10 @@ WRONG: dict[str, tuple[object, str, str]] = {
     "half an example": ({**GOOD, "dataSets": {"scans": {**SET, "examples": 1.5}}}, "scans.examples", "valid integer"),
     "tags as text": ({**GOOD, "dataSets": {"scans": {**SET, "tags": "x"}}}, "dataSets.scans.tags", "valid tuple"),
     "unknown in a set": ({**GOOD, "dataSets": {"scans": {**SET, "lable": 1}}}, "dataSets.scans.lable", "not permitted"),
+    "a truth value": ({**GOOD, "leaseSeconds": True}, "leaseSeconds", "valid number"),
+    "digits in quotes": ({**GOOD, "dataSets": {"scans": {**SET, "examples": "10"}}}, "scans.examples", "valid integer"),
+    "no address": ({**GOOD, "metrics": "127.0.0.1:http"}, "metrics", "is not an address"),
+    "no such port": ({**GOOD, "metrics": "127.0.0.1:65536"}, "metrics", "ports go to 65535"),
     "name of a set": ({**GOOD, "dataSets": {"My Scans": SET}}, "dataSets.My Scans", NAME),
 }
 
@@ -123,6 +128,23 @@ def test_a_file_that_is_missing_or_too_large_is_said_so(tmp_path: Path) -> None:
     assert "Put back" in large.value.hint
     home.settings_file.write_bytes(b"#" * SETTINGS_LIMIT)
     assert len(home.read(home.settings_file)) == SETTINGS_LIMIT
+
+
+@pytest.mark.parametrize(
+    ("put", "words"),
+    [
+        (lambda path: path.mkdir(), "cannot be read: Is a directory"),
+        (os.mkfifo, "is not a file"),
+        (lambda path: path.symlink_to("/dev/zero"), "is not a file"),
+        (lambda path: path.symlink_to(path), "Too many levels of symbolic links"),
+    ],
+    ids=["folder", "pipe", "device", "loop"],
+)
+def test_what_is_no_file_is_not_read(tmp_path: Path, put: Callable[[Path], object], words: str) -> None:
+    put(tmp_path / "node.yaml")
+    with pytest.raises(InvalidUsage, match=words) as said:
+        Home(tmp_path).settings()
+    assert said.value.hint
 
 
 def test_the_home_is_the_same_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from coordinator.settings import Home, Settings
 from federation.errors import InvalidUsage
+from node_agent.settings import refuse_unknown_variables
 
 
 @pytest.fixture
@@ -21,7 +22,14 @@ def test_variables_win_over_the_file(home: Home, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(
-    "name", ["CONCORD_COORDINATOR_DATABASE_", "CONCORD_COORDINATOR_LISTENS", "concord_coordinator_port"]
+    "name",
+    [
+        "CONCORD_COORDINATOR_DATABASE_",
+        "CONCORD_COORDINATOR_LISTENS",
+        "concord_coordinator_port",
+        "CONCORD_DATABASE",
+        "CONCORD_COORDINATR_LISTEN",
+    ],
 )
 def test_an_unknown_variable_is_refused_by_name_and_its_value_is_not_shown(
     home: Home, monkeypatch: pytest.MonkeyPatch, name: str
@@ -52,3 +60,19 @@ def test_two_things_at_one_address_are_refused(home: Home, monkeypatch: pytest.M
         monkeypatch.setenv("CONCORD_COORDINATOR_METRICS", free)
         monkeypatch.setenv("CONCORD_COORDINATOR_LISTEN", free or "127.0.0.1:0")
         home.load()
+
+
+def test_one_setting_in_two_spellings_is_a_contradiction(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONCORD_COORDINATOR_LISTEN", "127.0.0.1:1")
+    monkeypatch.setenv("concord_coordinator_listen", "127.0.0.1:2")
+    with pytest.raises(InvalidUsage, match="which are one setting") as caught:
+        home.load()
+    assert "127.0.0.1:2" not in str(caught.value)
+
+
+def test_what_others_read_is_left_to_them(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CONCORD_HOME", "CONCORD_NODE_HOME", "CONCORD_DEBUG", "CONCORD_MEMBER", "CONCORD_PASSPHRASE_FILE"):
+        monkeypatch.setenv(name, "0")
+    assert home.load().federation == "atlas"
+    with pytest.raises(InvalidUsage, match="CONCORD_DATABASE is no setting of a node"):
+        refuse_unknown_variables({"CONCORD_DATABASE": "x", "CONCORD_NODE_HOME": "y"})
