@@ -23,6 +23,7 @@ import structlog
 import typer
 
 from coordinator.audit.keys import check_named, make_log_key
+from coordinator.database_commands import database_app
 from coordinator.registry.authority import Authority
 from coordinator.registry.enrolment import principal_for
 from coordinator.service import check_settings, open_registry, product_version, serve
@@ -40,6 +41,7 @@ from federation.log_events import Lines, with_names, without_secrets
 from federation.manifest.yaml_source import write_yaml
 
 app = typer.Typer(name="concord-coordinator", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=True)
+app.add_typer(database_app, name="database")
 UNNAMED: Final = (
     "warning: the members' charter names no key for the public log: every node believes the first that it is shown. "
     "The members name it by vote: concord propose coordinator --log-key log.key.pub"

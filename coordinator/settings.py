@@ -142,7 +142,7 @@ class Home:
             ) from error
         if not isinstance(document, dict):
             raise InvalidUsage(f"{self.settings} is not a mapping.", hint="Correct it, or restore it from a backup.")
-        if _holds_password(document.get("database")):
+        if isinstance(url := document.get("database"), str) and holds_password(url):
             raise InvalidUsage(
                 f"{self.settings}: database: a file of settings is no place for a password.",
                 hint="Take it out of the URL, and name a file that holds it: database_password_file; or give the whole URL in "
@@ -230,9 +230,9 @@ def read_private(path: Path, what: str) -> bytes:
         raise InvalidUsage(f"{what} {path} cannot be read: {error.strerror}.", hint="Check the path.") from error
 
 
-def _holds_password(url: object) -> bool:
+def holds_password(url: str) -> bool:
     try:
-        return isinstance(url, str) and (bool(urlsplit(url).password) or "password=" in urlsplit(url).query)
+        return bool(urlsplit(url).password) or "password=" in urlsplit(url).query
     except ValueError:
         return False
 

@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import sqlalchemy as sa
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 
 from coordinator.store import tables
-from coordinator.store.engines import ServerUrl, engine_of, unopened
+from coordinator.store.engines import ServerUrl, check_server, engine_of, unopened
 from coordinator.store.log import LogRows
+from coordinator.store.schema import check_schema, refuse_moved, versions
 from federation.audit.tree import Frontier, leaf_hash
 from federation.errors import InvalidUsage
 
@@ -43,12 +41,14 @@ def look(place: Path | ServerUrl) -> Vitals | None:
         with engine.begin() as connection:
             if isinstance(place, Path) and (said := connection.exec_driver_sql("PRAGMA quick_check").scalar()) != "ok":
                 raise InvalidUsage(f"{place} is damaged: {said}.", hint="Restore it from a backup.")
-            schema = MigrationContext.configure(connection).get_current_revision()
-            newest = _newest()
+            if isinstance(place, ServerUrl):
+                check_server(connection, place)
+            schema, newest = check_schema(connection, place), versions()[0]
             if schema is None:
                 return None
             if schema != newest:
                 return Vitals(engine.dialect.name, schema, newest, 0, 0, b"", None, 0, b"")
+            refuse_moved(connection, place)
             return _inside(connection, engine.dialect.name, schema, newest)
     except (TypeError, ValueError) as error:  # a text where bytes belong, say: somebody wrote beside us
         raise InvalidUsage(
@@ -58,12 +58,6 @@ def look(place: Path | ServerUrl) -> Vitals | None:
         raise unopened(error, place) from error
     finally:
         engine.dispose()
-
-
-def _newest() -> str:
-    config = Config()
-    config.set_main_option("script_location", "coordinator.store:migrations")
-    return str(ScriptDirectory.from_config(config).get_current_head())
 
 
 def _inside(connection: sa.Connection, name: str, schema: str, newest: str) -> Vitals:

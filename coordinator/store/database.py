@@ -22,10 +22,11 @@ from alembic.config import Config
 
 from coordinator.store import tables
 from coordinator.store.assembly import AssemblyRows
-from coordinator.store.engines import AnotherSession, ServerUrl, be_sole, engine_of, unopened
+from coordinator.store.engines import AnotherSession, ServerUrl, be_sole, check_server, engine_of, unopened
 from coordinator.store.halts import HaltRows
 from coordinator.store.log import LogRows
 from coordinator.store.releases import ReleaseRows
+from coordinator.store.schema import check_schema, refuse_moved
 from coordinator.store.studies import StudyRows
 from coordinator.store.upserts import put
 from federation.audit.entry import entry_of
@@ -107,19 +108,24 @@ class Database:
 
         ``sole``: as the coordinator that runs; a database has one (a file is locked by its home). ``lost`` is told when the
         connection to a server is gone, in place of the error: what was being written may be there or not, so that whoever has
-        memories of it must begin anew. Raises InvalidUsage, or Unavailable for a server that does not answer.
+        memories of it must begin anew. Raises InvalidUsage, also for a database whose state went on elsewhere and for one that a
+        newer version has made, or Unavailable for a server that does not answer.
         """
         self._turn = threading.RLock()
         self._place, self._lost = place, lost
         self._engine = engine_of(place)
         try:
             with self._engine.begin() as connection:
-                if sole and isinstance(place, ServerUrl):
-                    be_sole(connection, place)
+                if isinstance(place, ServerUrl):
+                    check_server(connection, place)
+                    if sole:
+                        be_sole(connection, place)
+                check_schema(connection, place)
                 config = Config()
                 config.set_main_option("script_location", "coordinator.store:migrations")
                 config.attributes["connection"] = connection
                 command.upgrade(config, "head")
+                refuse_moved(connection, place)
         except sa.exc.DBAPIError as error:
             self.close()
             raise unopened(error, place) from error
@@ -157,6 +163,9 @@ class Database:
             return False
         return True
 
+    def __str__(self) -> str:
+        return str(self._place)
+
     def close(self) -> None:
         self._engine.dispose()
 
@@ -165,7 +174,7 @@ class Change:
     """Reads and writes of one transaction."""
 
     def __init__(self, connection: sa.Connection) -> None:
-        self._connection = connection
+        self._connection = self.connection = connection
         self.log = LogRows(connection)
         self.halts = HaltRows(connection)
         self.assembly = AssemblyRows(connection)
@@ -190,6 +199,10 @@ class Change:
         table = tables.audit_entries
         row = self._connection.execute(sa.select(table).where(table.c.digest == digest).limit(1)).one_or_none()
         return None if row is None or not row.payload else (row.kind, row.payload)
+
+    def mark_moved(self, place: str, now: float) -> None:
+        """From now on no coordinator starts on this database: its state goes on in ``place``."""
+        self._upsert(tables.moved, {"id": 1}, {"place": place, "time": now})
 
     # ------------------------------------------------------------------------------------------ federation and nodes
 

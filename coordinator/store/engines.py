@@ -10,6 +10,7 @@ connection that its transactions use; when that connection is lost the lock may 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -28,14 +29,23 @@ SOLE_MILLISECONDS: Final = 3000
 LOCKS: Final = 0x436F6E63
 """of the advisory locks: "Conc"; 1: a transaction, 2: the coordinator that runs"""
 EXAMPLE: Final = "postgresql://concord@db.example.org/concord?sslmode=verify-full"
+SCHEMES: Final = frozenset({"postgresql", "postgres", "postgresql+psycopg"})
 SSL_MODES: Final = ("require", "verify-ca", "verify-full")
 PARAMETERS: Final = frozenset(
     {"host", "sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl", "channel_binding", "passfile", "gssencmode"}
 )
 """what a URL may say after the question mark; ``host`` names a folder with a socket"""
+OLDEST: Final = 13
+"""of PostgreSQL's versions; tested with 15"""
+NO_TIMEOUTS: Final = (
+    "SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN ('transaction_timeout', 'idle_session_timeout')"
+)
+"""what newer servers have beside those of ``SESSION``: each would break a coordinator that has done nothing wrong"""
 SESSION: Final[Mapping[str, str]] = {
     "synchronous_commit": "on",
     "lock_timeout": str(BUSY_MILLISECONDS),
+    "statement_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
     "default_transaction_read_only": "off",
     "client_encoding": "UTF8",
     # A coordinator whose machine has lost its power holds its lock no longer than this.
@@ -66,7 +76,7 @@ class ServerUrl:
             user, inside = unquote(parts.username or ""), unquote(parts.password or "")
         except ValueError:
             raise _refused("is not a URL") from None
-        if parts.scheme not in {"postgresql", "postgres"}:
+        if parts.scheme not in SCHEMES:
             raise _refused(f"begins with {parts.scheme[:20]!r}", "Leave it empty for SQLite in the home. ")
         name = unquote(parts.path.removeprefix("/"))
         if not name or "/" in name:
@@ -76,7 +86,9 @@ class ServerUrl:
         pairs = tuple(parse_qsl(parts.query, keep_blank_values=True))
         strange = sorted({key for key, _ in pairs} - PARAMETERS)
         if strange or len(dict(pairs)) != len(pairs) or parts.fragment:
-            what = f"has the parameter {strange[0][:40]!r}" if strange else "has a parameter twice, or a #"
+            # What is no word may be a part of a password whose "?" was not percent-encoded.
+            word = f" {strange[0]!r}" if strange and re.fullmatch(r"[a-z_]{2,32}", strange[0]) else ""
+            what = f"has the parameter{word}, which is not taken" if strange else "has a parameter twice, or a #"
             raise _refused(what, f"It may have {', '.join(sorted(PARAMETERS))}. ")
         made = ServerUrl(host or dict(pairs).get("host", ""), port, name, user, inside or password, pairs)
         if not made.local and dict(pairs).get("sslmode") not in SSL_MODES:
@@ -150,6 +162,7 @@ def engine_of(place: Path | ServerUrl) -> sa.Engine:
             f"For a PostgreSQL database the package {error.name} is needed.",
             hint='Install it: pip install "concord-federation[postgresql]"',
         ) from error
+    sa.event.listen(engine, "connect", _prepare_postgresql)
     sa.event.listen(engine, "begin", Turns())
     return engine
 
@@ -174,6 +187,22 @@ class Turns:
             self._session = session
         elif session != self._session:
             raise AnotherSession
+
+
+def check_server(connection: sa.Connection, place: ServerUrl) -> None:
+    """Raises InvalidUsage for a server that is too old, and for a database that cannot hold every text."""
+    said = "SELECT current_setting('server_version_num')::int, current_setting('server_encoding')"
+    version, encoding = connection.exec_driver_sql(said).one()
+    if version < OLDEST * 10_000:
+        raise InvalidUsage(
+            f"The server of {place} is PostgreSQL {version // 10_000}; Concord needs {OLDEST} or newer.",
+            hint="Update it, or name another server.",
+        )
+    if encoding != "UTF8":
+        raise InvalidUsage(
+            f"The database {place} keeps texts as {encoding}, which cannot hold what members write.",
+            hint="Make one that can: CREATE DATABASE concord OWNER concord ENCODING 'UTF8' TEMPLATE template0",
+        )
 
 
 def be_sole(connection: sa.Connection, place: ServerUrl) -> None:
@@ -215,6 +244,11 @@ def unopened(error: sa.exc.DBAPIError, place: Path | ServerUrl) -> InvalidUsage 
         f"The database {place} cannot be reached: {said}.",
         hint="Is the server running, and are host, port, user and password right?",
     )
+
+
+def _prepare_postgresql(connection: Any, _record: Any) -> None:
+    connection.execute(NO_TIMEOUTS)
+    connection.commit()
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

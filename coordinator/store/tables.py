@@ -306,3 +306,12 @@ study_answers = Table(
     Column("reasons", Text, nullable=False),
     Column("envelope", LargeBinary, nullable=False),
 )
+
+moved = Table(
+    "moved",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("place", Text, nullable=False),
+    Column("time", Float, nullable=False),
+)
+"""one row where the state goes on in another database: no coordinator starts on this one any more"""

@@ -2,17 +2,20 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import traceback
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
 from coordinator.settings import Home, Settings
+from coordinator.store.checkup import look
 from coordinator.store.database import Database, NodeRow
 from coordinator.store.engines import ServerUrl
 from coordinator.store.place import place_of
@@ -108,6 +111,84 @@ def test_a_server_that_does_not_sync_is_refused(postgres: PostgresServer, url: s
     opened(url, sole=True).close()
 
 
+def test_timeouts_of_a_server_do_not_break_a_transaction(postgres: PostgresServer, url: str) -> None:
+    """What a role or a database may be set to by people who think of other programs."""
+    name = url.partition("?")[0].rpartition("/")[2]
+    for setting in ("statement_timeout", "idle_in_transaction_session_timeout", "idle_session_timeout"):
+        postgres.psql(
+            name, f"alter database \"{name}\" set {setting} = '{1 if setting != 'idle_session_timeout' else 10_000}'"
+        )
+    database = opened(url, sole=True)
+    with database.transaction() as change:
+        change.connection.exec_driver_sql("SELECT pg_sleep(0.02)")
+        assert change.connection.exec_driver_sql("SHOW idle_session_timeout").scalar() == "0"
+        change.set_roll(b"after a while")
+    database.close()
+
+
+def test_a_database_that_cannot_hold_every_text_is_refused(postgres: PostgresServer) -> None:
+    postgres.psql("postgres", "create database latin encoding 'LATIN1' template template0 lc_collate 'C' lc_ctype 'C'")
+    for look_at_it in (lambda: opened(postgres.url("latin")), lambda: look(ServerUrl.parse(postgres.url("latin")))):
+        with pytest.raises(InvalidUsage, match="keeps texts as LATIN1") as error:
+            look_at_it()
+        assert "ENCODING 'UTF8'" in error.value.hint
+    assert postgres.psql("latin", "select count(*) from pg_tables where schemaname = 'public'") == "0"
+
+
+def test_a_server_that_is_too_old_is_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from coordinator.store import engines
+
+    monkeypatch.setattr(engines, "OLDEST", 999)
+    with pytest.raises(InvalidUsage, match="Concord needs 999 or newer") as error:
+        opened(url)
+    assert error.value.hint
+
+
+def test_a_role_without_rights_is_refused_and_nothing_is_made(postgres: PostgresServer) -> None:
+    url = postgres.database("guarded")
+    postgres.psql("postgres", "create role guest login password 'guest'")
+    postgres.psql("guarded", "revoke all on schema public from public")
+    with pytest.raises(InvalidUsage, match="does not let the coordinator in") as error:
+        opened(url.replace(f"concord:{postgres.password}@", "guest:guest@"))
+    assert "owns the database" in error.value.hint
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
+@pytest.mark.parametrize(
+    ("statement", "words"),
+    [
+        ("create table jobs (id integer)", "holds tables of something else: jobs"),
+        (
+            "create table alembic_version (version_num varchar(32) not null)",
+            "was made by a newer version of Concord, or by something else",
+        ),
+    ],
+)
+def test_a_database_of_something_else_is_refused_and_left(
+    postgres: PostgresServer, tmp_path: Path, engine: str, statement: str, words: str
+) -> None:
+    statements = [statement]
+    if "alembic" in statement:
+        statements.append("insert into alembic_version values ('9999')")
+    if engine == "sqlite":
+        place: Path | ServerUrl = tmp_path / "other.db"
+        with closing(sqlite3.connect(tmp_path / "other.db")) as other:
+            for each in statements:
+                other.execute(each)
+            other.commit()
+    else:
+        name = f"other{len(words)}"
+        place = ServerUrl.parse(postgres.database(name))
+        for each in statements:
+            postgres.psql(name, each)
+    for look_at_it in (Database, look):
+        with pytest.raises(InvalidUsage, match=words) as error:
+            look_at_it(place)
+        assert error.value.hint
+    if isinstance(place, ServerUrl):
+        assert postgres.psql(place.name, "select count(*) from pg_tables where schemaname = 'public'") == "1"
+
+
 def test_a_lost_connection_ends_it_before_another_can_write(postgres: PostgresServer, url: str) -> None:
     """The lock goes with the connection: a new connection of the same process writes nothing."""
     told: list[Unavailable] = []
@@ -170,6 +251,7 @@ def test_errors_and_logs_tell_no_password(postgres: PostgresServer, tmp_path: Pa
         ("postgresql://a:b@localhost/c", "d", "another"),
         ("postgresql://a@localhost/b?password=c", "", "has the parameter 'password'"),
         ("postgresql://a@localhost/b?options=-cfsync", "", "has the parameter 'options'"),
+        ("postgresql://a:1@localhost/b?Hunter-2@host/c", "", "has the parameter, which is not taken"),
         ("postgresql://a@localhost/b?host=/a&host=/b", "", "twice"),
         (REMOTE, "", "does not ask for TLS"),
         (f"{REMOTE}?sslmode=prefer", "", "does not ask for TLS"),
@@ -189,6 +271,12 @@ def test_a_url_that_is_none_or_dangerous_is_refused(url: str, password: str, wor
         ("postgresql://a:b@127.0.0.1:5433/c", True, "c on 127.0.0.1:5433"),
         ("postgres://a@[::1]/c", True, "c on ::1"),
         ("postgresql:///c?host=/run/postgresql", True, "c on /run/postgresql"),
+        ("postgresql+psycopg://a:b@localhost/c", True, "c on localhost"),
+        (
+            "postgresql://a@one.example.org,two.example.org/c?sslmode=verify-full",
+            False,
+            "c on one.example.org,two.example.org",
+        ),
         (f"{REMOTE}?sslmode=verify-full&sslrootcert=/etc/ca.pem", False, "concord on db.example.org"),
         (f"{REMOTE}?sslmode=require", False, "concord on db.example.org"),
     ],
