@@ -140,6 +140,8 @@ EXAMPLES: Final = {
     "--address concord.example.org:7443",
     "concord-coordinator evidence": "concord-coordinator evidence --home coordinator --out evidence",
     "concord-coordinator run": "concord-coordinator run --home coordinator",
+    "concord-coordinator database move": "concord-coordinator database move --home coordinator "
+    "--to postgresql://concord@localhost/concord --password-file db-password",
     "concord-coordinator doctor": "concord-coordinator doctor --home coordinator --json",
     "concord-coordinator version": "concord-coordinator version",
 }

@@ -125,3 +125,51 @@ def test_a_second_coordinator_on_the_database_is_refused(runs: Runs, postgres: P
     assert ended.returncode == exit_code(InvalidUsage(""))
     assert "Another coordinator runs on the database federation" in ended.stderr
     assert postgres.password not in ended.stderr
+
+
+def test_the_state_moves_to_a_file_and_back_in_the_middle_of_a_job_and_no_node_takes_it_for_a_rollback(
+    runs: Runs, postgres: PostgresServer
+) -> None:
+    coordinator, word = runs.local.coordinator, runs.folder / "word"
+    word.write_text(postgres.password)
+    word.chmod(0o600)
+    plain = postgres.database("moved").replace(f":{postgres.password}@", "@")
+    moves = {1: ("sqlite",), 2: (plain, "--password-file", word)}
+    with mock.patch.dict(os.environ):
+
+        def disturb(job: Job) -> None:
+            current = job.current
+            if current is None or current.round not in moves or current.phase != "collecting":
+                return
+            to, *more = moves.pop(current.round)
+            coordinator.stop()
+            answer = said("concord-coordinator", "database", "move", "--home", coordinator.home, "--to", to, *more)
+            assert answer.code == 0, answer
+            assert postgres.password not in answer.out + answer.err
+            assert "entries of the public log, root" in answer.err
+            os.environ.pop("CONCORD_COORDINATOR_DATABASE", None)
+            if to != "sqlite":
+                os.environ["CONCORD_COORDINATOR_DATABASE"] = to
+                os.environ["CONCORD_COORDINATOR_DATABASE_PASSWORD_FILE"] = str(word)
+            coordinator.start()
+            coordinator.wait_ready()
+
+        path = runs.document(
+            "moved", rounds=3, run_config={"pause": 0.3}, deadlines={"reconnectSeconds": 10, "readySeconds": 20}
+        )
+        job = runs.run(path, each=disturb)
+        assert moves == {}
+        assert job.state == "finished", job.reason
+        np.testing.assert_allclose(runs.model(job.name)["vector"], plain_average(3, 3), atol=3 * 2.0**-11)
+        for node in runs.local.nodes.values():
+            answer = said("concord-node", "doctor", "--home", node.home)
+            assert answer.code == 0, answer
+            assert "ok     log: This node has checked it" in answer.out, answer
+            assert "witness.stopped" not in node.log.read_text()
+        coordinator.stop()
+    ended = subprocess.run(
+        [sys.executable, "-m", "coordinator.main", "run", "--home", str(coordinator.home)],
+        env=services_environment(), capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert ended.returncode == exit_code(InvalidUsage(""))
+    assert "The coordinator's state is no longer in federation on" in ended.stderr
