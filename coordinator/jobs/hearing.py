@@ -86,6 +86,8 @@ class Hearing:
             driver.sealing(member, event.sealing)
         elif kind == "state_stored":
             driver.state_stored(member, event.state_stored)
+        elif kind == "state_refused":
+            driver.state_refused(member, event.state_refused)
         elif kind == "task_failure":
             failure = event.task_failure
             place = f" at {failure.file}:{failure.line}" if failure.file else ""

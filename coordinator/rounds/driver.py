@@ -247,10 +247,18 @@ class JobDriver:
         return part
 
     def state_stored(self, member: str, proto: rounds_pb2.StateStored) -> None:
+        """A member says that a state's file is among the blobs. Of one that was not asked for it nothing is read."""
+        if proto.state_digest != self._final and not self.machine.asked_for(member, proto.state_digest):
+            return
         if member in self._checking_state:
             return  # one at a time: each is read whole
         self._checking_state.add(member)
         self._spawn(self._check_state(member, proto.state_digest, proto.blob, proto.epoch))
+
+    def state_refused(self, member: str, proto: rounds_pb2.StateRefused) -> None:
+        """A member says that the file that it was told of does not hold the state."""
+        self._log.warning("state.refused-by-member", member=member, blob=proto.blob.hex()[:16])
+        self.say(events.StateRefused(member, proto.state_digest, proto.blob))
 
     # ----------------------------------------------------------------------------------------------------------- inside
 
@@ -475,7 +483,7 @@ class JobDriver:
         finally:
             self._checking_state.discard(member)
         if digest != self._final:
-            self.say(events.StateStored(digest, blob, epoch))
+            self.say(events.StateGiven(member, digest, blob, epoch))
         elif not self._terms.blind:
             self._desk.ear.final_state(self._job, blob, ())
 

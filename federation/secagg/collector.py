@@ -48,6 +48,8 @@ from federation.secagg.events import (
     RosterFormed,
     RoundClosed,
     StateCertified,
+    StateGiven,
+    StateRefused,
     StateStored,
     SumFailed,
     SumReady,
@@ -96,7 +98,7 @@ LEGAL: Final[dict[type, frozenset[str]]] = {
     SumReady: frozenset({"unmasking"}),
     SumFailed: frozenset({"unmasking"}),
 }
-"""Which event is legal in which phase. What may come at any time (Connected, Join, Lost, TaskBroke, StateStored, Tick) is
+"""Which event is legal in which phase. What may come at any time (Connected, Join, Lost, TaskBroke, StateGiven, Tick) is
 not listed; messages of a setup have stages of their own (``federation.secagg.formation``). Uploads and ACKs that come too late to
 count are still held against what their member said before."""
 
@@ -116,7 +118,8 @@ _PROOF_BYTES: Final = 16 << 20
 """of the proofs that one message shows"""
 _NEVER: Final = float("-inf")
 _NOBODY: Final = codec.encode(set(), set[str])
-_NOT_ASKED: Final = codec.encode(NOT_YET, float) + codec.encode(set(), set[str])
+_NOTHING_GIVEN: Final = _NOBODY + 3 * codec.encode({}, dict[str, bytes])
+_NOT_ASKED: Final = codec.encode(NOT_YET, float) + _NOBODY + _NOTHING_GIVEN
 
 Out = list[CollectorInstruction]
 
@@ -319,6 +322,7 @@ class CollectorMachine:
             book.unhelpful.discard(event.member)
             book.unable.pop(event.member, None)
             book.position[event.member] = (event.round, event.state_digest)
+            self._back(event.member)
             if self._bench is not None and event.member not in self.index_of:
                 book.joining.add(event.member)  # was left out of the roster, and is back
             return self._tell_again(event.member, now)
@@ -333,10 +337,16 @@ class CollectorMachine:
                 self._formation.refused(event.member)
             if not event.refused and not book.position.get(event.member, (0, b""))[1]:
                 book.unable[event.member] = event.reason
+            if book.asked == event.member:
+                book.unhelpful.add(event.member)
             return self._ask_another(event.member)
+        if isinstance(event, StateGiven):
+            return self._given(event)
+        if isinstance(event, StateRefused):
+            return self._refused(event)
         if isinstance(event, StateStored):
             if self._terms.blind and event.epoch != self._epoch:
-                return self._help_behind()  # sealed under a key that the members of this epoch do not look for
+                return self._help_behind()
             book.blobs[event.state_digest] = event.blob
             if event.state_digest == book.asked_digest:
                 book.asked = ""
@@ -482,7 +492,8 @@ class CollectorMachine:
         book.forming = self._formation = None
         book.joined = book.joining & set(self._everyone)
         book.joining -= set(formation.book.invited)
-        book.readies, book.blobs, book.asked, book.asked_digest = {}, {}, "", b""
+        book.readies, book.blobs = {}, {}
+        book.want_state(b"")
         self._enter("gathering", now)
         out: Out = [
             RosterFormed(
@@ -1002,6 +1013,8 @@ class CollectorMachine:
         return self._help_behind()
 
     def _holds(self, member: str, round_number: int, state_digest: bytes) -> None:
+        if state_digest == self._book.asked_digest:
+            self._book.told.pop(member, None)
         if round_number >= self._book.position.get(member, (0, b""))[0]:
             self._book.position[member] = (round_number, state_digest)
 
@@ -1191,34 +1204,112 @@ class CollectorMachine:
         if not members or common is None:
             return []
         round_number, state_digest, receipts = common
-        blob = book.blobs.get(state_digest)
-        if blob is not None:
-            book.blobs = {state_digest: blob}
-            for member in members:
-                book.position[member] = (round_number, state_digest)  # told; corrected when it connects again
-            told: Out = [Tell(members, CatchUp(self._epoch, round_number, state_digest, blob, receipts))]
+        if book.asked_digest != state_digest:
+            book.want_state(state_digest)
+        out: Out = []
+        files = {member: self._file_for(member, state_digest) for member in members}
+        for blob in sorted(set(files.values()) - {b""}):
+            told = tuple(member for member in members if files[member] == blob)
+            for member in told:
+                before, times, *_ = book.told.get(member, (b"", 0))
+                book.told[member] = (blob, 1 + times * (before == blob), *book.position.get(member, (0, b"")))
+                book.position[member] = (round_number, state_digest)  # corrected when it refuses it, or connects again
+            out.append(Tell(told, CatchUp(self._epoch, round_number, state_digest, blob, receipts)))
             if round_number < book.round:
                 assert book.closed is not None
                 assert book.close is not None
-                told += [Tell(members, book.closed), Tell(members, book.close)]
-            return told
-        if book.asked in book.present and book.asked_digest == state_digest:
+                out += [Tell(told, book.closed), Tell(told, book.close)]
+        return out if all(files.values()) else out + self._ask_for_state(round_number, state_digest)
+
+    def _file_for(self, member: str, state_digest: bytes) -> bytes:
+        """The file of this state that this member is told of; empty: there is none, or none that it has not tried."""
+        book = self._book
+        if (blob := book.blobs.get(state_digest)) is not None:
+            return blob
+        votes = Counter(book.given.values())
+        files = sorted(votes, key=lambda blob: (-votes[blob], blob))
+        return next((blob for blob in files if self._is_right(blob) or (member, blob) not in book.doubts), b"")
+
+    def _is_right(self, blob: bytes) -> bool:
+        """Whether a file holds the state that it was given for, whatever anybody says: the coordinator has read it, or, where it
+        is blind, more have given these same bytes than can lie."""
+        if not self._terms.blind:
+            return True
+        return list(self._book.given.values()).count(blob) > max(1, self._certain.quorums.f)
+
+    def _ask_for_state(self, round_number: int, state_digest: bytes) -> Out:
+        """One after another of those that hold it; nobody twice that has given a file of it."""
+        book = self._book
+        if book.asked in book.present:
             return []
-        held = {seat.member: book.position.get(seat.member, (0, b"")) for seat in self.seats}
-        holders = [
-            member
-            for member, (of, digest) in held.items()
-            if member in book.present
-            and member not in book.broke
-            and ((of, digest) == (round_number, state_digest) or round_number < of == book.round)
-        ]
+        holders = self._holders(round_number, state_digest)
         if not holders:
             return []
         if book.unhelpful.issuperset(holders):
             book.unhelpful = set()  # each was asked in vain: once more, from the first
         book.asked = next(member for member in holders if member not in book.unhelpful)
-        book.asked_digest, book.asked_at = state_digest, NOT_YET
+        book.asked_at = NOT_YET
+        book.ever_asked.add(book.asked)
         return [Tell((book.asked,), ProvideState(self._epoch, round_number, state_digest))]
+
+    def _holders(self, round_number: int, state_digest: bytes) -> list[str]:
+        """Who may be asked for it: they hold it, or went on from it."""
+        book = self._book
+        held = {seat.member: book.position.get(seat.member, (0, b"")) for seat in self.seats}
+        return [
+            member
+            for member, (of, digest) in held.items()
+            if member in book.present
+            and member not in book.broke
+            and member not in book.given
+            and member not in book.told
+            and ((of, digest) == (round_number, state_digest) or round_number < of == book.round)
+        ]
+
+    def asked_for(self, member: str, state_digest: bytes) -> bool:
+        """Whether this member was asked for this state, and has given no file of it yet. Of nobody else is one taken."""
+        book = self._book
+        asked = book.ever_asked | {book.asked}
+        return state_digest == book.asked_digest and member in asked and member not in book.given
+
+    def _given(self, event: StateGiven) -> Out:
+        book = self._book
+        if self._terms.blind and event.epoch != self._epoch:
+            return self._help_behind()  # sealed under a key that the members of this epoch do not look for
+        if not self.asked_for(event.member, event.state_digest):
+            return []
+        book.given[event.member] = event.blob
+        if event.member == book.asked:
+            book.asked = ""
+        return self._help_behind()
+
+    def _refused(self, event: StateRefused) -> Out:
+        """It counts for the member that says so alone: a liar delays nobody else."""
+        book, told = self._book, self._book.told.get(event.member)
+        if told is None or (event.state_digest, event.blob) != (book.asked_digest, told[0]) or self._is_right(told[0]):
+            return []
+        self._doubt(event.member, told[0])
+        del book.told[event.member]
+        book.position[event.member] = told[2:]
+        return self._help_behind()
+
+    def _back(self, member: str) -> None:
+        """A member that was told of a file has connected again. A stream may break once; whoever comes back twice without the state
+        may not have been able to say that it is another."""
+        book, common = self._book, self._common
+        told = book.told.get(member)
+        if told is None or common is None or not self._behind(member):
+            book.told.pop(member, None)
+        elif told[1] > 1 and not self._is_right(told[0]):
+            self._doubt(member, told[0])
+            if not self._file_for(member, common[1]) and not set(self._holders(common[0], common[1])):
+                book.doubts = {doubt for doubt in book.doubts if doubt[0] != member}  # all were tried: once more
+
+    def _doubt(self, member: str, blob: bytes) -> None:
+        book = self._book
+        book.doubts.add((member, blob))
+        book.unhelpful |= {giver for giver, given in book.given.items() if given == blob}
+        book.blobs = {digest: other for digest, other in book.blobs.items() if other != blob}
 
     def _ask_another(self, member: str) -> Out:
         if self._book.asked != member:
@@ -1283,8 +1374,9 @@ class CollectorMachine:
 
 
 def _ledger_of(checkpoint: bytes) -> Ledger:
-    """Also of a version before those that are asked for a state were given a time, or before anybody could leave."""
-    for missing in (b"", _NOT_ASKED):
+    """Also of a version before it was kept who gave which file of a state, before those that are asked for one were given a time,
+    or before anybody could leave."""
+    for missing in (b"", _NOTHING_GIVEN, _NOT_ASKED):
         with contextlib.suppress(VerificationFailed):
             known: Ledger = codec.decode(checkpoint + missing, Ledger)
             return known

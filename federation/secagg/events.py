@@ -465,7 +465,8 @@ class TaskBroke:
 
 @dataclass(frozen=True, slots=True)
 class StateStored:
-    """A state's file is among the blobs (driver-checked): members that are behind can catch up."""
+    """A state's file is among the blobs. Of stores of before alone: nobody's name is kept with it, and a replay believes it as the
+    first run did. Now it is StateGiven."""
 
     state_digest: bytes
     blob: bytes
@@ -511,8 +512,42 @@ class Readmitted:
     member: str
 
 
+@dataclass(frozen=True, slots=True)
+class StateGiven:
+    """A member has put a file among the blobs, and says that it holds this state. Where the coordinator sees models the driver has
+    read it; where it is blind, nobody has yet."""
+
+    member: str
+    state_digest: bytes
+    blob: bytes
+    epoch: int
+    """under whose group key it is sealed, in a blind job"""
+
+
+@dataclass(frozen=True, slots=True)
+class StateRefused:
+    """A member has fetched the file that it was told of, and says that it does not hold the state."""
+
+    member: str
+    state_digest: bytes
+    blob: bytes
+
+
 CollectorEvent = (
-    Begin | Join | From | Connected | Lost | TaskBroke | StateStored | SumReady | SumFailed | Tick | Left | Readmitted
+    Begin
+    | Join
+    | From
+    | Connected
+    | Lost
+    | TaskBroke
+    | StateStored
+    | SumReady
+    | SumFailed
+    | Tick
+    | Left
+    | Readmitted
+    | StateGiven
+    | StateRefused
 )
 """New ones at the end: their order is in what is stored."""
 

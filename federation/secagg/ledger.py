@@ -108,15 +108,31 @@ class Ledger:
 
     # states for members that are behind
     blobs: dict[bytes, bytes] = field(default_factory=dict)
+    """files of states that stores of before have, without who gave them"""
     asked: str = ""
     asked_digest: bytes = b""
+    """the state that somebody lacks"""
 
     left: set[str] = field(default_factory=set)
     """have taken back their consent, or were suspended: out at once, and of no later epoch unless readmitted. Earlier versions'
     checkpoints end here, or before"""
     asked_at: float = NOT_YET
     unhelpful: set[str] = field(default_factory=set)
-    """asked for a state, and gave none in time: the others are asked first"""
+    """asked for a state, and gave none in time, or one that was refused: the others are asked first. Checkpoints end here, or
+    before, that know nothing of what follows"""
+    ever_asked: set[str] = field(default_factory=set)
+    """for the state ``asked_digest``: of nobody else is a file of it taken"""
+    given: dict[str, bytes] = field(default_factory=dict)
+    """by whom which file of it was given"""
+    doubts: set[tuple[str, bytes]] = field(default_factory=set)
+    """(member, file): it was told of the file, and says that it does not hold the state, or came back without it twice"""
+    told: dict[str, tuple[bytes, int, int, bytes]] = field(default_factory=dict)
+    """member -> (file, how often it was told of it, and the round and state that it held before)"""
+
+    def want_state(self, state_digest: bytes) -> None:
+        """Somebody lacks this state now; what was given of another is no help any more. Empty: nobody does."""
+        self.asked, self.asked_digest = "", state_digest
+        self.ever_asked, self.given, self.doubts, self.told = set(), {}, set(), {}
 
     def clear_attempt(self) -> None:
         """Forgets what belongs to one attempt, seeds first."""

@@ -944,6 +944,30 @@ class StateStored(_message.Message):
 Global___StateStored: _TypeAlias = StateStored  # noqa: Y015
 
 @_typing.final
+class StateRefused(_message.Message):
+    """of a file that CatchUp named: it does not open, or holds another state"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_DIGEST_FIELD_NUMBER: _builtins.int
+    BLOB_FIELD_NUMBER: _builtins.int
+    state_digest: _builtins.bytes
+    blob: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        state_digest: _builtins.bytes = ...,
+        blob: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "state_digest", b"state_digest"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StateRefused: _TypeAlias = StateRefused  # noqa: Y015
+
+@_typing.final
 class Sealing(_message.Message):
     """for ProvideRelease, in a blind job"""
 
@@ -1097,6 +1121,7 @@ class NodeEvent(_message.Message):
     CATALOGUE_FIELD_NUMBER: _builtins.int
     CONSENT_REVOCATION_FIELD_NUMBER: _builtins.int
     ROLL_HELD_FIELD_NUMBER: _builtins.int
+    STATE_REFUSED_FIELD_NUMBER: _builtins.int
     job: _builtins.bytes
     """empty: not about one job"""
     @_builtins.property
@@ -1149,6 +1174,8 @@ class NodeEvent(_message.Message):
     def consent_revocation(self) -> Global___ConsentRevocation: ...
     @_builtins.property
     def roll_held(self) -> Global___RollHeld: ...
+    @_builtins.property
+    def state_refused(self) -> Global___StateRefused: ...
     def __init__(
         self,
         *,
@@ -1178,12 +1205,13 @@ class NodeEvent(_message.Message):
         catalogue: Global___CatalogueStatement | None = ...,
         consent_revocation: Global___ConsentRevocation | None = ...,
         roll_held: Global___RollHeld | None = ...,
+        state_refused: Global___StateRefused | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "ack", b"ack", "catalogue", b"catalogue", "confirmation", b"confirmation", "consent", b"consent", "consent_revocation", b"consent_revocation", "encapsulation", b"encapsulation", "event", b"event", "hello", b"hello", "key", b"key", "log_cosignature", b"log_cosignature", "offer", b"offer", "opening", b"opening", "pong", b"pong", "progress", b"progress", "ready", b"ready", "receipt", b"receipt", "recover_reply", b"recover_reply", "refusal", b"refusal", "reveal", b"reveal", "roll_held", b"roll_held", "roster_signature", b"roster_signature", "sealing", b"sealing", "state_stored", b"state_stored", "task_failure", b"task_failure", "upload", b"upload"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "ack", b"ack", "catalogue", b"catalogue", "confirmation", b"confirmation", "consent", b"consent", "consent_revocation", b"consent_revocation", "encapsulation", b"encapsulation", "event", b"event", "hello", b"hello", "key", b"key", "log_cosignature", b"log_cosignature", "offer", b"offer", "opening", b"opening", "pong", b"pong", "progress", b"progress", "ready", b"ready", "receipt", b"receipt", "recover_reply", b"recover_reply", "refusal", b"refusal", "reveal", b"reveal", "roll_held", b"roll_held", "roster_signature", b"roster_signature", "sealing", b"sealing", "state_refused", b"state_refused", "state_stored", b"state_stored", "task_failure", b"task_failure", "upload", b"upload"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "ack", b"ack", "catalogue", b"catalogue", "confirmation", b"confirmation", "consent", b"consent", "consent_revocation", b"consent_revocation", "encapsulation", b"encapsulation", "event", b"event", "hello", b"hello", "job", b"job", "key", b"key", "log_cosignature", b"log_cosignature", "offer", b"offer", "opening", b"opening", "pong", b"pong", "progress", b"progress", "ready", b"ready", "receipt", b"receipt", "recover_reply", b"recover_reply", "refusal", b"refusal", "reveal", b"reveal", "roll_held", b"roll_held", "roster_signature", b"roster_signature", "sealing", b"sealing", "state_stored", b"state_stored", "task_failure", b"task_failure", "upload", b"upload"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "ack", b"ack", "catalogue", b"catalogue", "confirmation", b"confirmation", "consent", b"consent", "consent_revocation", b"consent_revocation", "encapsulation", b"encapsulation", "event", b"event", "hello", b"hello", "job", b"job", "key", b"key", "log_cosignature", b"log_cosignature", "offer", b"offer", "opening", b"opening", "pong", b"pong", "progress", b"progress", "ready", b"ready", "receipt", b"receipt", "recover_reply", b"recover_reply", "refusal", b"refusal", "reveal", b"reveal", "roll_held", b"roll_held", "roster_signature", b"roster_signature", "sealing", b"sealing", "state_refused", b"state_refused", "state_stored", b"state_stored", "task_failure", b"task_failure", "upload", b"upload"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["hello", "offer", "consent", "key", "roster_signature", "ready", "upload", "ack", "reveal", "recover_reply", "abort", "receipt", "task_failure", "refusal", "state_stored", "progress", "pong", "encapsulation", "opening", "confirmation", "sealing", "log_cosignature", "catalogue", "consent_revocation", "roll_held"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["hello", "offer", "consent", "key", "roster_signature", "ready", "upload", "ack", "reveal", "recover_reply", "abort", "receipt", "task_failure", "refusal", "state_stored", "progress", "pong", "encapsulation", "opening", "confirmation", "sealing", "log_cosignature", "catalogue", "consent_revocation", "roll_held", "state_refused"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 

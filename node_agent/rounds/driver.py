@@ -478,7 +478,11 @@ class JobDriver:
             self._send(proto)
 
     async def _fetch_state(self, wanted: events.FetchState) -> None:
-        state = await self._states.fetch(wanted)
+        try:
+            state = await self._states.fetch(wanted)
+        except VerificationFailed:
+            self._send(rounds_pb2.StateRefused(state_digest=wanted.state_digest, blob=wanted.state_blob))
+            return
         if state is not None:
             self._know(state)
             self._own(events.StateReady(wanted.round, wanted.state_digest))

@@ -44,7 +44,8 @@ class States:
             return MAX_FILE
 
     async def fetch(self, wanted: events.FetchState) -> ModelState | None:
-        """The certified state, kept on disk. None: it did not come, and is offered again on the next stream, or a later one is."""
+        """The certified state, kept on disk. None: it did not come, and is offered again on the next stream, or a later one is.
+        Raises VerificationFailed when what came is not that state: whoever gave it has given something else."""
         path = self._files.root / "fetched.safetensors"
         try:
             async with self.coming:
@@ -60,6 +61,8 @@ class States:
                 error.hint or "It, or a later one, is offered again. If it stays so, tell the coordinator's operator."
             )
             self._log.error("state.not-fetched", round=wanted.round, detail=error.message, hint=hint)
+            if isinstance(error, VerificationFailed):
+                raise
             return None
         self.hold(state)
         return state

@@ -1,6 +1,7 @@
 """The 42 attacks and faults that secure aggregation is specified against, and from 43 on those on what the members decide: on
-charter, policy, consent, log, halt and release. Each with the outcome that must come and the tests that show it.
-``docs/protocol/attacks.md`` is made from this list: ``python -m tests.attacks.catalogue > docs/protocol/attacks.md``.
+charter, policy, consent, log, halt and release; 61, found later, is again one on secure aggregation. Each with the outcome that
+must come and the tests that show it. ``docs/protocol/attacks.md`` is made from this list:
+``python -m tests.attacks.catalogue > docs/protocol/attacks.md``.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ VOID: Final = _A + "void_attempts.py"
 UPLOADS: Final = _A + "recorded_uploads.py"
 DROPOUTS: Final = _S + "dropouts.py"
 PRIVACY: Final = _A + "privacy.py"
+GIVEN: Final = _A + "given_states.py"
+DRIVER: Final = "tests/unit/coordinator/test_given_states.py"
 FIGURES: Final = _A + "figures.py"
 RELEASES: Final = _A + "releases.py"
 PROOFS: Final = _A + "release_proofs.py"
@@ -513,6 +516,18 @@ ATTACKS: Final[tuple[Attack, ...]] = (
             "a_runs_consent_without_a_place_on_the_nodes_own_disk_lets_nothing_be_trained",
         ),
     ),
+    Attack(
+        61, "members", "put another file in the place of a state that somebody lacks, give one unasked, or refuse a good one",
+        "whoever lacks it holds nothing but the state, and waits for one question more a liar; the liar is not asked again for it",
+        _at(
+            GIVEN, "another_file_in_the_place_of_a_state_costs_one_question_more",
+            "as_many_liars_as_there_may_be_cost_a_question_each",
+            "a_state_that_its_giver_was_not_asked_for_is_not_believed", "who_refuses_every_file_delays_itself_alone",
+            "a_member_that_cannot_say_why_it_comes_back_without_the_state_is_told_of_another_file",
+            "a_coordinator_that_is_killed_comes_to_the_same_givers_again",
+        )
+        + _at(DRIVER, "a_state_is_read_before_it_is_offered_and_only_of_who_was_asked"),
+    ),
 )  # fmt: skip
 
 _WHO: Final = {
@@ -525,7 +540,8 @@ _WHO: Final = {
 _HEAD: Final = """# Attacks and faults
 
 What [secure aggregation](secure-aggregation.md) is specified against: 42 attacks and faults, the outcome that must come, and
-the tests that show it. From 43 on: attacks on what the members decide, on charter, policy, consent, log, halt and release.
+the tests that show it. From 43 on: attacks on what the members decide, on charter, policy, consent, log, halt and release; 61
+is again one on secure aggregation, found later.
 `tests/attacks/catalogue.py` holds this list, and a test compares. Tests in `tests/attacks` and
 `tests/simulation` drive the real machines, the larger enumerations with stand-ins for the ciphers and a sample with the real
 ones; tests in `tests/e2e` run real processes against a coordinator that misbehaves.

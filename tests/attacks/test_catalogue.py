@@ -20,9 +20,9 @@ def functions_in(path: str) -> frozenset[str]:
 
 
 def test_the_catalogue_holds_all_42() -> None:
-    assert [attack.number for attack in ATTACKS if attack.who != "sovereignty"] == list(range(1, 43))
+    assert [attack.number for attack in ATTACKS if attack.who != "sovereignty"] == [*range(1, 43), 61]
     assert [attack.number for attack in ATTACKS if attack.who == "coordinator"] == list(range(1, 24))
-    assert [attack.number for attack in ATTACKS if attack.who == "members"] == list(range(24, 32))
+    assert [attack.number for attack in ATTACKS if attack.who == "members"] == [*range(24, 32), 61]
     assert len({attack.title for attack in ATTACKS}) == len(ATTACKS)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from federation.errors import OutOfOrder
 from federation.secagg import transcripts
-from federation.secagg.events import Contribute, Remember, RosterFormed, Send, Tick, Windows
+from federation.secagg.events import Contribute, FetchState, PutState, Remember, RosterFormed, Send, Tick, Windows
 from federation.secagg.member import MemberMachine
 from federation.secagg.messages import Abort, Ack, Announcement, Ready, Receipt, RecoverReply, Reveal, Upload
 from federation.secagg.parameters import Quorums
@@ -110,6 +110,25 @@ class Faulty(Quick):
             raise Broken("I7", f"the collector raises {error!r} for {type(event).__name__}") from error
 
     # ------------------------------------------------------------------------------------------------------------- lies
+
+    def give_state(self, lab: Lab, wanted: PutState) -> None:
+        """A colluder says nothing, or puts another file."""
+        kind = self.lies.pop(lab.name, None)
+        if kind is not None:
+            self.lied[lab.name] += 1
+            if kind == 0:
+                return
+            self.gives_another.add(lab.name)
+        super().give_state(lab, wanted)
+        self.gives_another.discard(lab.name)
+
+    def _fetched(self, lab: Lab, wanted: FetchState) -> None:
+        """A colluder says of the file that it is another."""
+        if self.lies.pop(lab.name, None) is not None:
+            self.lied[lab.name] += 1
+            self.refuses_states.add(lab.name)
+        super()._fetched(lab, wanted)
+        self.refuses_states.discard(lab.name)
 
     def _lie(self, name: str, message: Any) -> Any:
         """What a colluder says instead, signed with its own key."""

@@ -39,13 +39,15 @@ from federation.secagg.events import (
     MaskPlan,
     Misconduct,
     PhaseChanged,
+    ProvideState,
     PutState,
     Refuse,
     Remember,
     RoundClosed,
     Send,
+    StateGiven,
     StateReady,
-    StateStored,
+    StateRefused,
     SumApplied,
     SumFailed,
     SumReady,
@@ -125,6 +127,11 @@ def random_of(label: str) -> Callable[[int], bytes]:
     return stream.bytes
 
 
+def another_file(name: str, state_digest: bytes) -> bytes:
+    """The digest of a file of this member that holds something else."""
+    return hashlib.sha256(name.encode() + state_digest).digest()
+
+
 class Silence:
     """No noise where there should be some."""
 
@@ -196,6 +203,16 @@ class World:
         self.phases: list[PhaseChanged] = []
         self.kill_before: set[tuple[str, str]] = set()
         self.gives_no_state: set[str] = set()
+        """say nothing when they are asked for a state"""
+        self.gives_another: set[str] = set()
+        """put another file than the state that they are asked for"""
+        self.gives_unasked: set[str] = set()
+        """say of every state that another is asked for that it lies where there is another file, before the other can answer"""
+        self.refuses_states: set[str] = set()
+        """say of every state's file that it is another"""
+        self.asked_for_state: list[str] = []
+        """who was asked for a state, in order"""
+        self.refused_states: list[tuple[str, bytes]] = []
         self.cannot_start: set[str] = set()
         self.kill_after: set[tuple[str, str]] = set()
         self.fail_task: set[str] = set()
@@ -245,6 +262,9 @@ class World:
     def perform(self, instructions: Sequence[Any]) -> None:
         for instruction in instructions:
             if isinstance(instruction, Tell):
+                if isinstance(instruction.message, ProvideState):
+                    self.asked_for_state += instruction.members
+                    self._lie_unasked(instruction.message)
                 for member in instruction.members:
                     lab = self.labs.get(member)
                     if lab is not None and lab.connected:
@@ -356,15 +376,9 @@ class World:
         elif isinstance(instruction, PutState):
             if name in self.gives_no_state:
                 return
-            blob = hashlib.sha256(instruction.state_digest + instruction.key).digest()
-            self.blobs.add(blob)
-            if lab.connected:
-                self.tell_collector(StateStored(instruction.state_digest, blob, instruction.epoch))
+            self.give_state(lab, instruction)
         elif isinstance(instruction, FetchState):
-            assert instruction.state_blob in self.blobs
-            assert instruction.state_blob == hashlib.sha256(instruction.state_digest + instruction.key).digest()
-            ready = StateReady(instruction.round, instruction.state_digest)
-            self.tasks.append((name, life, partial(self.deliver, name, ready)))
+            self.tasks.append((name, life, partial(self._fetched, lab, instruction)))
         elif isinstance(instruction, Contribute):
             self.tasks.append((name, life, partial(self._contribute, lab, instruction)))
         elif isinstance(instruction, FetchSum):
@@ -373,6 +387,35 @@ class World:
             lab.refused.append(instruction.violation.check)
             if lab.connected:
                 self.tell_collector(TaskBroke(name, instruction.violation.check, refused=True))
+
+    def give_state(self, lab: Lab, wanted: PutState) -> None:
+        """In ``sum`` view the driver reads the file before the machine hears of it."""
+        blob = hashlib.sha256(wanted.state_digest + wanted.key).digest()
+        if lab.name in self.gives_another:
+            blob = another_file(lab.name, wanted.state_digest)
+            if not self.terms.blind:
+                self.tell_collector(TaskBroke(lab.name, "The state's file is another state's."))
+                return
+        self.blobs.add(blob)
+        if lab.connected:
+            self.tell_collector(StateGiven(lab.name, wanted.state_digest, blob, wanted.epoch))
+
+    def _lie_unasked(self, asked: ProvideState) -> None:
+        for name in self.gives_unasked:
+            blob = another_file(name, asked.state_digest)
+            self.blobs.add(blob)
+            self.tell_collector(StateGiven(name, asked.state_digest, blob, asked.epoch))
+
+    def _fetched(self, lab: Lab, wanted: FetchState) -> None:
+        assert wanted.state_blob in self.blobs
+        right = wanted.state_blob == hashlib.sha256(wanted.state_digest + wanted.key).digest()
+        if right and lab.name not in self.refuses_states:
+            self.deliver(lab.name, StateReady(wanted.round, wanted.state_digest))
+            return
+        assert right or self.terms.blind, "who reads the file does not offer another"
+        self.refused_states.append((lab.name, wanted.state_blob))
+        if lab.connected:
+            self.tell_collector(StateRefused(lab.name, wanted.state_digest, wanted.state_blob))
 
     def _send(self, lab: Lab, message: Any) -> None:
         kind = type(message).__name__

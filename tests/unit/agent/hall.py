@@ -381,7 +381,9 @@ class Hall:
         elif isinstance(proto, rounds_pb2.StateStored):
             self.folder.joinpath("blob").write_bytes(self.blobs[proto.blob])
             assert read_state(self.folder / "blob").digest() == proto.state_digest
-            self.tell(events.StateStored(proto.state_digest, proto.blob, proto.epoch))
+            self.tell(events.StateGiven(office.name, proto.state_digest, proto.blob, proto.epoch))
+        elif isinstance(proto, rounds_pb2.StateRefused):
+            self.tell(events.StateRefused(office.name, proto.state_digest, proto.blob))
         elif not isinstance(proto, rounds_pb2.Progress):
             message = wire.from_proto(proto)
             self.heard.append((office.name, message))

@@ -500,6 +500,9 @@ def test_a_state_that_is_not_the_certified_one_is_not_taken(tmp_path: Path, what
         await hall.settle()
         assert office.driver.machine.position.round == 1
         assert not office.dead
+        assert {refusal.blob for refusal in office.told(rounds_pb2.StateRefused)} == {
+            hashlib.sha256(served[0]).digest()
+        }
         hall.blobs[hashlib.sha256(served[0]).digest()] = served[0]
         await office.restart()
         await hall.run()

@@ -26,7 +26,7 @@ from federation.secagg.member import Me, MemberMachine
 from federation.secagg.merkle import MerkleRoot
 from federation.secagg.messages import Upload
 from federation.v1 import rounds_pb2
-from federation.weights.state import ModelState, write_state
+from federation.weights.state import ModelState, read_state, write_state
 from tests.unit.identity.parties import submitted
 from tests.whole import encode, mean_of, read_sum
 
@@ -100,6 +100,10 @@ class World:
         self.final = None
         self.reason = None
         self.outcomes = []
+        self.gives = {}
+        """member -> the state that it puts in the place of any other"""
+        self.asked = []
+        """who was asked for a state, in order"""
         self.database = None
         self.dead = False
 
@@ -183,10 +187,18 @@ class World:
         self._feed(self.labs[name], wire.from_proto(message))
 
     def _provide(self, lab, digest):
-        path = self.folder / f"{lab.name}.state"
-        write_state(path, lab.states[digest])
-        blob = self.desk.blobs.put(path.read_bytes())
+        blob = self.put(lab, self.gives.get(lab.name, lab.states[digest]))
         self.driver.state_stored(lab.name, rounds_pb2.StateStored(epoch=1, state_digest=digest, blob=blob))
+
+    def put(self, lab, state):
+        path = self.folder / f"{lab.name}.state"
+        write_state(path, state)
+        return self.desk.blobs.put(path.read_bytes())
+
+    def _fetch(self, lab, wanted):
+        state = read_state(self.desk.blobs.path(wanted.state_blob))
+        assert state.digest() == wanted.state_digest
+        self._hold(lab, state)
 
     def _feed(self, lab, event):
         for instruction in lab.machine.handle(event, self.now):
@@ -198,6 +210,11 @@ class World:
                 self._hold(lab, ModelState(1, {"w": np.zeros(SIZE, np.float32)}, {}, np.zeros(1, np.int8)))
             elif isinstance(instruction, events.Contribute):
                 self._contribute(lab, instruction)
+            elif isinstance(instruction, events.PutState):
+                self.asked.append(lab.name)
+                self._provide(lab, instruction.state_digest)
+            elif isinstance(instruction, events.FetchState):
+                self._fetch(lab, instruction)
             elif isinstance(instruction, events.FetchSum):
                 self._apply(lab, instruction)
             elif isinstance(instruction, events.Refuse):

@@ -85,6 +85,8 @@ EVENTS: list[Any] = [
     events.Tick(),
     events.Left("a"),
     events.Readmitted("a"),
+    events.StateGiven("a", H, H, 2),
+    events.StateRefused("a", H, H),
 ]
 
 
@@ -105,11 +107,11 @@ def test_an_empty_ledger_survives() -> None:
 def test_checkpoints_of_earlier_versions_are_read_and_cut_ones_are_not() -> None:
     data = codec.encode(Ledger(phase="gathering", asked="a"), Ledger)
     terms, windows = terms_of(), Windows(1, 1, 1, 1, 1, 1, 1)
-    for stored in (data, data[:-16], data[:-24]):
+    for stored in (data, data[:-32], data[:-48], data[:-56]):
         machine = CollectorMachine.from_checkpoint(terms, windows, lambda _: pytest.fail("asked"), stored)
         assert (machine.phase, machine.left) == ("gathering", frozenset())
         assert machine.checkpoint() == data
-    for cut in (1, 8, 9, 15, 17, 25):
+    for cut in (1, 8, 9, 16, 24, 31, 33, 40, 47, 49, 57):
         with pytest.raises(VerificationFailed):
             CollectorMachine.from_checkpoint(terms, windows, lambda _: pytest.fail("asked"), data[:-cut])
 
