@@ -49,6 +49,8 @@ INBOX: Final = 1024
 MESSAGES_OF_A_MEMBER: Final = 20_000
 BYTES_OF_A_MEMBER: Final = 256 << 20
 """of one member's messages that are stored until the next state is certified; what it says beyond is lost on the way"""
+SAID: Final = (events.From, events.TaskBroke, events.StateGiven, events.StateRefused)
+"""what a member may say as often as it likes"""
 ASKS: Final = 4
 FLUSH_SECONDS: Final = 1.0
 
@@ -257,6 +259,8 @@ class JobDriver:
 
     def state_refused(self, member: str, proto: rounds_pb2.StateRefused) -> None:
         """A member says that the file that it was told of does not hold the state."""
+        if not self.machine.told_of(member, proto.state_digest, proto.blob):
+            return
         self._log.warning("state.refused-by-member", member=member, blob=proto.blob.hex()[:16])
         self.say(events.StateRefused(member, proto.state_digest, proto.blob))
 
@@ -301,7 +305,7 @@ class JobDriver:
         now = self._moment = self._desk.clock()
         out: list[events.CollectorInstruction] = []
         for event in batch:
-            if isinstance(event, events.From) and self._said_enough(event.member):
+            if isinstance(event, SAID) and self._said_enough(event.member):
                 out += self._flooded(event.member)
                 continue
             try:
@@ -323,7 +327,7 @@ class JobDriver:
         self._desk.ear.changed(self._job)
 
     def _weigh(self, event: events.CollectorEvent, size: int) -> None:
-        if isinstance(event, events.From):
+        if isinstance(event, SAID):
             count, total = self._spoken.get(event.member, (0, 0))
             self._spoken[event.member] = count + 1, total + size
 

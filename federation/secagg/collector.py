@@ -1272,6 +1272,11 @@ class CollectorMachine:
         asked = book.ever_asked | {book.asked}
         return state_digest == book.asked_digest and member in asked and member not in book.given
 
+    def told_of(self, member: str, state_digest: bytes, blob: bytes) -> bool:
+        """Whether this member was told that this file holds this state, and has not shown since that it holds it."""
+        told = self._book.told.get(member)
+        return told is not None and (state_digest, blob) == (self._book.asked_digest, told[0])
+
     def _given(self, event: StateGiven) -> Out:
         book = self._book
         if self._terms.blind and event.epoch != self._epoch:
@@ -1285,12 +1290,12 @@ class CollectorMachine:
 
     def _refused(self, event: StateRefused) -> Out:
         """It counts for the member that says so alone: a liar delays nobody else."""
-        book, told = self._book, self._book.told.get(event.member)
-        if told is None or (event.state_digest, event.blob) != (book.asked_digest, told[0]) or self._is_right(told[0]):
+        book = self._book
+        if not self.told_of(event.member, event.state_digest, event.blob) or self._is_right(event.blob):
             return []
-        self._doubt(event.member, told[0])
-        del book.told[event.member]
-        book.position[event.member] = told[2:]
+        self._doubt(event.member, event.blob)
+        _, _, held, state_digest = book.told.pop(event.member)
+        book.position[event.member] = (held, state_digest)
         return self._help_behind()
 
     def _back(self, member: str) -> None:

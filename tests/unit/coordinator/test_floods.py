@@ -38,7 +38,7 @@ def stored(world):
     with world.database.transaction() as change:
         rows = change.events(world.manifest.digest.hex())
     said = [wire.event_from_bytes(data) for _, _, data in rows]
-    return Counter(event.member for event in said if isinstance(event, events.From))
+    return Counter(event.member for event in said if isinstance(event, driver.SAID))
 
 
 def test_what_a_member_says_is_stored_up_to_a_bound_also_over_restarts(world, monkeypatch):
@@ -68,6 +68,32 @@ def test_what_a_member_says_is_stored_up_to_a_bound_also_over_restarts(world, mo
         await settled(world)
         world.driver._flush()
         assert stored(world)["m3"] == heard + 10
+        await world.driver.stop()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        events.TaskBroke("m2", "x" * 1000, refused=True),
+        events.StateRefused("m2", bytes(32), bytes(32)),
+        events.StateGiven("m2", bytes(32), bytes(32), 1),
+    ],
+    ids=lambda said: type(said).__name__,
+)
+def test_whatever_it_says_again_and_again(world, monkeypatch, said):
+    monkeypatch.setattr(driver, "MESSAGES_OF_A_MEMBER", 50)
+
+    async def story():
+        world.start()
+        await settled(world)
+        for _ in range(200):
+            world.driver.say(said)
+        await settled(world)
+        world.driver._flush()
+        assert stored(world)["m2"] == 50
+        assert world.counted["m2", "flood"] == 1
         await world.driver.stop()
 
     asyncio.run(story())
