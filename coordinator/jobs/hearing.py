@@ -23,6 +23,8 @@ log = structlog.get_logger()
 
 REMARK_LETTERS: Final = 1000
 """of each remark"""
+CONTRIBUTION_LOST: Final = "contribution-lost"
+"""the check of a refusal that says no more than that"""
 REFUSAL_CODE: Final = re.compile(r"[a-z0-9-]{1,40}(/[a-z0-9-]{1,40})?")
 QUOTATION_MARKS: Final = str.maketrans("“”", "''")
 
@@ -100,7 +102,8 @@ class Hearing:
             text = f"{event.refusal.code}: {event.refusal.text}"[:REMARK_LETTERS]
             self._cases.note(case.digest, member, f"refuses: {text}")
             case.refused = f"{member} refused last: {_quoted(event.refusal)}"
-            driver.say(events.TaskBroke(member, text, refused=True))
+            lost = event.refusal.code.rpartition("/")[2] == CONTRIBUTION_LOST
+            driver.say(events.ContributionLost(member) if lost else events.TaskBroke(member, text, refused=True))
         elif kind != "progress":
             driver.say(events.From(member, wire.from_proto(getattr(event, kind))))
 

@@ -49,7 +49,7 @@ INBOX: Final = 1024
 MESSAGES_OF_A_MEMBER: Final = 20_000
 BYTES_OF_A_MEMBER: Final = 256 << 20
 """of one member's messages that are stored until the next state is certified; what it says beyond is lost on the way"""
-SAID: Final = (events.From, events.TaskBroke, events.StateGiven, events.StateRefused)
+SAID: Final = (events.From, events.TaskBroke, events.StateGiven, events.StateRefused, events.ContributionLost)
 """what a member may say as often as it likes"""
 ASKS: Final = 4
 FLUSH_SECONDS: Final = 1.0

@@ -31,6 +31,7 @@ from federation.secagg.events import (
     CollectorEvent,
     CollectorInstruction,
     Connected,
+    ContributionLost,
     Discard,
     From,
     JobDone,
@@ -98,7 +99,7 @@ LEGAL: Final[dict[type, frozenset[str]]] = {
     SumReady: frozenset({"unmasking"}),
     SumFailed: frozenset({"unmasking"}),
 }
-"""Which event is legal in which phase. What may come at any time (Connected, Join, Lost, TaskBroke, StateGiven, Tick) is
+"""Which event is legal in which phase. What may come at any time (Connected, Join, Lost, TaskBroke, StateGiven, Tick, ..) is
 not listed; messages of a setup have stages of their own (``federation.secagg.formation``). Uploads and ACKs that come too late to
 count are still held against what their member said before."""
 
@@ -340,6 +341,10 @@ class CollectorMachine:
             if book.asked == event.member:
                 book.unhelpful.add(event.member)
             return self._ask_another(event.member)
+        if isinstance(event, ContributionLost):
+            if book.phase == "collecting":
+                book.broke.add(event.member)
+            return []  # of a round that is closed, told again to who returns: no reason not to wait for it in the next
         if isinstance(event, StateGiven):
             return self._given(event)
         if isinstance(event, StateRefused):

@@ -533,6 +533,14 @@ class StateRefused:
     blob: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class ContributionLost:
+    """The member has nothing to upload for the attempt that it was told of: it was started again, or its task failed. It stays out
+    of that attempt; what it can do for the cohort, and for the next round, it does."""
+
+    member: str
+
+
 CollectorEvent = (
     Begin
     | Join
@@ -548,6 +556,7 @@ CollectorEvent = (
     | Readmitted
     | StateGiven
     | StateRefused
+    | ContributionLost
 )
 """New ones at the end: their order is in what is stored."""
 

@@ -28,6 +28,7 @@ from federation.secagg.events import (
     Connected,
     Contribute,
     ContributionFailed,
+    ContributionLost,
     Encoded,
     FetchState,
     FetchSum,
@@ -386,7 +387,9 @@ class World:
         elif isinstance(instruction, Refuse):
             lab.refused.append(instruction.violation.check)
             if lab.connected:
-                self.tell_collector(TaskBroke(name, instruction.violation.check, refused=True))
+                lost = instruction.violation.check == "contribution-lost"
+                said = TaskBroke(name, instruction.violation.check, refused=True)
+                self.tell_collector(ContributionLost(name) if lost else said)
 
     def give_state(self, lab: Lab, wanted: PutState) -> None:
         """In ``sum`` view the driver reads the file before the machine hears of it."""

@@ -190,3 +190,20 @@ def test_who_is_asked_for_a_state_and_gives_none_does_not_keep_others_behind() -
     world.run()
     assert world.done is not None
     assert world.labs["m4"].machine.position.round == 7
+
+
+@pytest.mark.parametrize("blind", [True, False])
+def test_a_node_that_is_started_again_while_the_next_round_waits_for_it_misses_no_second_round(blind: bool) -> None:
+    """m3 was killed at work. When it came back it was told of the round that had closed without it, and said that its contribution
+    to that was lost: the next round took this for a refusal, and was announced at once, without it (seen in the demo)."""
+    world = World(5, rounds=4, blind=blind)
+    world.begin().run(until=lambda world: (len(world.closed), world.collector.phase) == (1, "collecting"))
+    world.run(until=lambda world: any(task[0] == "m3" for task in world.tasks))
+    world.kill("m3")
+    world.run(until=lambda world: len(world.closed) == 2)
+    world.run(until=lambda world: world.collector.phase == "gathering" and not world.queue)
+    world.restart("m3")
+    world.run()
+    assert world.done is not None
+    assert "contribution-lost" in world.labs["m3"].refused
+    assert [3 in closed.certificate.survivors.cohort for closed in world.closed] == [True, False, True, True]

@@ -376,7 +376,9 @@ class Hall:
     def hear(self, office: Office, proto: Any) -> None:
         self.on_send(office, proto)
         office.sent.append(proto)
-        if isinstance(proto, rounds_pb2.TaskFailure | rounds_pb2.Refusal):
+        if isinstance(proto, rounds_pb2.Refusal) and proto.code.endswith("/contribution-lost"):
+            self.tell(events.ContributionLost(office.name))
+        elif isinstance(proto, rounds_pb2.TaskFailure | rounds_pb2.Refusal):
             self.tell(events.TaskBroke(office.name, proto.exception if hasattr(proto, "exception") else proto.code))
         elif isinstance(proto, rounds_pb2.StateStored):
             self.folder.joinpath("blob").write_bytes(self.blobs[proto.blob])

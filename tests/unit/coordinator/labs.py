@@ -218,7 +218,9 @@ class World:
             elif isinstance(instruction, events.FetchSum):
                 self._apply(lab, instruction)
             elif isinstance(instruction, events.Refuse):
-                self.driver.say(events.TaskBroke(lab.name, instruction.violation.check))
+                lost = instruction.violation.check == "contribution-lost"
+                said = events.TaskBroke(lab.name, instruction.violation.check)
+                self.driver.say(events.ContributionLost(lab.name) if lost else said)
 
     def _hold(self, lab, state):
         lab.states[state.digest()] = state

@@ -87,6 +87,7 @@ EVENTS: list[Any] = [
     events.Readmitted("a"),
     events.StateGiven("a", H, H, 2),
     events.StateRefused("a", H, H),
+    events.ContributionLost("a"),
 ]
 
 
