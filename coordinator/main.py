@@ -24,6 +24,7 @@ import typer
 
 from coordinator.audit.keys import check_named, make_log_key
 from coordinator.database_commands import database_app
+from coordinator.examples import EXAMPLES
 from coordinator.registry.authority import Authority
 from coordinator.registry.enrolment import principal_for
 from coordinator.service import check_settings, open_registry, product_version, serve
@@ -32,6 +33,7 @@ from coordinator.store.database import Database
 from coordinator.store.place import place_of
 from federation.audit.checkpoint import log_key
 from federation.audit.named_key import log_key_of
+from federation.command_lines import usage_told, with_examples
 from federation.errors import INTERRUPTED_EXIT_CODE, InvalidIdentity, InvalidUsage, NotFound, exit_code, told
 from federation.exposure import check_exposure, listened
 from federation.identity.keys import SigningKey
@@ -258,14 +260,18 @@ def _log_to_stderr(names: Mapping[str, str]) -> None:
     )
 
 
+with_examples(app, EXAMPLES)
+
+
 def main() -> None:
     """Entry point: errors are sentences, exit codes are those of federation.errors."""
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="concord-coordinator", standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(INTERRUPTED_EXIT_CODE)
     except click.ClickException as error:
-        error.show()
+        for line in usage_told(error):
+            print(line, file=sys.stderr)
         sys.exit(2)
     except Exception as error:
         if os.environ.get("CONCORD_DEBUG") == "1":

@@ -12,8 +12,10 @@ from typing import Annotated, Final
 import click
 import typer
 
+from federation.command_lines import usage_told, with_examples
 from federation.errors import INTERRUPTED_EXIT_CODE, InvalidUsage, PolicyDenied, exit_code, told
 from node_agent.catalogue.commands import data_app
+from node_agent.examples import EXAMPLES, GROUPS
 from node_agent.roll_commands import roll_app
 from node_agent.settings import Home
 from node_agent.witness.commands import witness_app
@@ -408,6 +410,9 @@ def policy_forget(
     say(f"{pack} is forgotten. If it still lies in policy.d, it is seen anew.")
 
 
+with_examples(app, EXAMPLES, GROUPS)
+
+
 def say(text: str) -> None:
     print(text, file=sys.stderr)
 
@@ -415,11 +420,12 @@ def say(text: str) -> None:
 def main() -> int:
     """The entry point: the exit code follows the errors' table; a trace is shown with CONCORD_DEBUG=1 alone."""
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="concord-node", standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED_EXIT_CODE
     except click.ClickException as error:
-        error.show()
+        for line in usage_told(error):
+            say(line)
         return 2
     except Exception as error:
         if os.environ.get("CONCORD_DEBUG") == "1":

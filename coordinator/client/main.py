@@ -23,6 +23,7 @@ from coordinator.client.describe import describe_job, jobs_table, members_docume
 from coordinator.client.enrolment import login as log_in
 from coordinator.client.enrolment import read_ticket
 from coordinator.client.event_files import EventFiles
+from coordinator.client.examples import EXAMPLES, GROUPS
 from coordinator.client.failure import report as report_error
 from coordinator.client.files import PUBLIC_FILE, about, read_file, write_new_file
 from coordinator.client.halts import HaltCalls
@@ -35,6 +36,7 @@ from coordinator.client.sdk import PATIENCE_SECONDS, Federation
 from coordinator.client.terminal import Format, amount, as_yaml, data, plain, progress, say, show, table
 from coordinator.client.views import Job
 from coordinator.client.watching import exit_code_of, watch
+from federation.command_lines import usage_told, with_examples
 from federation.errors import INTERRUPTED_EXIT_CODE, TABLE, FederationError, InvalidUsage, NotFound, VerificationFailed
 from federation.identity.roll import Roll
 
@@ -48,12 +50,8 @@ app.add_typer(ceremony.lead_app, name="lead")
 app.add_typer(ceremony.roll_app, name="roll")
 app.add_typer(governance.charter_app, name="charter")
 app.add_typer(release_app, name="release")
-app.command("halt")(halting.halt)
-app.command("lift")(halting.lift)
-app.command("drill")(halting.drill)
 app.add_typer(code_app, name="code")
 app.add_typer(audit_app, name="audit")
-app.registered_commands += governance.governance_app.registered_commands
 
 JobName = Annotated[str, typer.Argument(help="The job's name, digest, or the first six digits of it.")]
 
@@ -475,6 +473,13 @@ def version_command() -> None:
     data(version("concord-federation"))
 
 
+app.command("halt")(halting.halt)
+app.command("lift")(halting.lift)
+app.command("drill")(halting.drill)
+app.registered_commands += governance.governance_app.registered_commands
+with_examples(app, EXAMPLES, GROUPS)
+
+
 def _trusted(path: Path | None) -> bytes | None:
     """The envelope of a roll that the reader brings. Raises InvalidIdentity when it is not good: no release is to blame for it."""
     if path is None:
@@ -496,9 +501,10 @@ def main() -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="concord", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        for line in usage_told(error):
+            print(line, file=sys.stderr)
         return TABLE[InvalidUsage.code].exit_code
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED_EXIT_CODE

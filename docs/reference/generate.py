@@ -21,13 +21,16 @@ import typer
 import yaml
 from typer.models import ArgumentInfo
 
+from coordinator.client.examples import EXAMPLES as CONCORD
 from coordinator.client.main import app as concord
+from coordinator.examples import EXAMPLES as CONCORD_COORDINATOR
 from coordinator.main import app as concord_coordinator
 from coordinator.web import families as coordinators
 from federation.catalogue import page as data_set_page
 from federation.errors import INTERRUPTED_EXIT_CODE, TABLE, NotFound, told
 from federation.manifest import explain, study_page
 from federation.policy import page
+from node_agent.examples import EXAMPLES as CONCORD_NODE
 from node_agent.main import app as concord_node
 from node_agent.telemetry import families as nodes
 
@@ -40,111 +43,7 @@ HERE: Final = Path(__file__).resolve().parent
 
 PROGRAMS: Final = {"concord": concord, "concord-node": concord_node, "concord-coordinator": concord_coordinator}
 
-EXAMPLES: Final = {
-    "concord login": "concord login --home lead --ticket ana-ticket.json",
-    "concord apply": "concord apply -f job.yaml",
-    "concord get": "concord get jobs -o json",
-    "concord describe": "concord describe digits",
-    "concord watch": "concord watch digits",
-    "concord plot": "concord plot digits --out curves",
-    "concord logs": "concord logs digits --follow",
-    "concord cancel": 'concord cancel digits --reason "The data set was the wrong one"',
-    "concord halt": 'concord halt digits --level stop --reason "It shows more than we agreed to" --home lead',
-    "concord lift": 'concord lift 3f9c21 --reason "The visit is over" --home officer-fr --via lead',
-    "concord drill": "concord drill digits --home lead",
-    "concord explain": "concord explain job.spec.strategy",
-    "concord code digest": "concord code digest -f job.yaml",
-    "concord code sign": "concord code sign -f job.yaml --home officer-ke",
-    "concord verify": "concord verify release --roll roll.json",
-    "concord doctor": "concord doctor --home lead",
-    "concord version": "concord version",
-    "concord member init": 'concord member init --home officer-fr --id fr --name "Laboratory of France" --jurisdiction FR '
-    "--out fr.json",
-    "concord member sign-node": "concord member sign-node --home officer-fr --request fr-request.json "
-    "--out fr-credential.json",
-    "concord lead init": 'concord lead init --home lead --id ana --member fr --name "Ana" --out ana.json',
-    "concord roll draft": "concord roll draft --federation atlas --member fr.json --member ke.json --member in.json "
-    "--lead ana.json --out roll.json",
-    "concord roll sign": "concord roll sign --home officer-fr --roll roll.json",
-    "concord-node status": "concord-node status --home node-ke",
-    "concord-node roll show": "concord-node roll show --home node-ke",
-    "concord-node roll take": "concord-node roll take roll.json --home node-ke",
-    "concord charter show": "concord charter show --roll roll.json",
-    "concord charter check": "concord charter check charter.yaml",
-    "concord roll show": "concord roll show --roll roll.json",
-    "concord roll history": "concord roll history --home officer-br",
-    "concord roll fetch": "concord roll fetch --home officer-br",
-    "concord roll take": "concord roll take roll.json --home lead",
-    "concord roll amend": "concord roll amend --home officer-br --admit se.json --tier se=candidate --out roll-2.json",
-    "concord roll put": "concord roll put --home officer-br roll-2.json",
-    "concord member rotate": "concord member rotate --home officer-br --out roll-3.json",
-    "concord propose": "concord propose suspension --home officer-br --suspend ke",
-    "concord vote": "concord vote --home officer-ke 3f9a2c yes",
-    "concord proposals": "concord proposals --home officer-ke",
-    "concord sign": "concord sign --home vault vote.json",
-    "concord send": "concord send --home officer-ke vote.json",
-    "concord lock-key": "concord lock-key --home officer-ke",
-    "concord roll verify": "concord roll verify roll.json",
-    "concord release list": "concord release list -o json",
-    "concord release show": "concord release show digits",
-    "concord release approve": "concord release approve digits --home officer-fr",
-    "concord release recall": 'concord release recall digits --home officer-fr --why "wrong for children" --out recall.json',
-    "concord release serve": "concord release serve releases --listen 127.0.0.1:8080 --recalls recalls",
-    "concord release fetch": "concord release fetch digits --out release",
-    "concord release open": "concord release open release --out model",
-    "concord release key": "concord release key --home lead --out ana.key",
-    "concord-node init": "concord-node init --home node-fr --federation atlas --member fr --node fr-1 --out fr-request.json",
-    "concord-node join": "concord-node join --home node-fr --ticket fr-ticket.json --credential fr-credential.json "
-    "--roll roll.json",
-    "concord-node run": "concord-node run --home node-fr",
-    "concord-node doctor": "concord-node doctor --home node-fr --before-join --ticket fr-ticket.json",
-    "concord-node try": "concord-node try job.yaml --home node-fr",
-    "concord-node consents": "concord-node consents --home node-fr",
-    "concord-node inbox": "concord-node inbox --home node-fr",
-    "concord-node show": "concord-node show digits --home node-fr",
-    "concord-node explain": "concord-node explain digits --out verdict.json --home node-fr",
-    "concord-node forget": "concord-node forget digits --home node-fr",
-    "concord-node grant": "concord-node grant digits --until 2026-12-31 --home node-fr",
-    "concord-node deny": 'concord-node deny digits --reason "not before the ethics board meets" --home node-fr',
-    "concord-node revoke": 'concord-node revoke digits --reason "a patient withdrew" --as deputy --home node-fr',
-    "concord-node budget": "concord-node budget --home node-br",
-    "concord-node policy check": "concord-node policy check job.yaml --home node-ke",
-    "concord-node policy explain": "concord-node policy explain maxRounds --home node-ke",
-    "concord-node policy diff": "concord-node policy diff policy.yaml new-policy.yaml",
-    "concord-node policy test": "concord-node policy test --home node-ke",
-    "concord-node policy runtime": "concord-node policy runtime",
-    "concord-node policy forget": "concord-node policy forget ke-data-protection --home node-ke",
-    "concord audit verify": "concord audit verify --since head --home lead",
-    "concord audit fetch": "concord audit fetch log --url https://concord.example.org/log",
-    "concord audit prove": "concord audit prove --entry 12 --out consent.tlog-proof --home lead",
-    "concord audit check": "concord audit check consent.tlog-proof --key log.key",
-    "concord audit fork": "concord audit fork 20260131T120000Z-3f9c21aa0b1c.fork --key log.key",
-    "concord audit report": "concord audit report --html log.html --home lead",
-    "concord-node evidence list": "concord-node evidence list --home node-fr",
-    "concord-node evidence show": "concord-node evidence show 3f9c21 --home node-fr",
-    "concord-node halt": 'concord-node halt --home node-fr --level stop --reason "The ministry called"',
-    "concord-node halts": "concord-node halts --home node-fr",
-    "concord-node lift": 'concord-node lift 3f9c21 --home node-fr --reason "It was a false alarm"',
-    "concord-node witness show": "concord-node witness show --home node-fr",
-    "concord-node witness reset": "concord-node witness reset --home node-fr --yes",
-    "concord-node version": "concord-node version",
-    "concord-node data add": "concord-node data add digits --home node-fr --path /srv/digits --examples 412 --tag scans",
-    "concord-node data describe": "concord-node data describe hearts --home node-hu --description hearts.yaml --schema heart.yaml",
-    "concord-node data list": "concord-node data list --home node-hu",
-    "concord-node data publish": "concord-node data publish hearts --home node-hu",
-    "concord-node data withdraw": "concord-node data withdraw hearts --home node-hu",
-    "concord-node data check": "concord-node data check job.yaml --home node-hu",
-    "concord-coordinator init": "concord-coordinator init --home coordinator --federation atlas --listen 0.0.0.0:7443",
-    "concord-coordinator found": "concord-coordinator found --home coordinator --roll roll.json",
-    "concord-coordinator ticket": "concord-coordinator ticket --home coordinator --member fr --node fr-1 --out fr-ticket.json "
-    "--address concord.example.org:7443",
-    "concord-coordinator evidence": "concord-coordinator evidence --home coordinator --out evidence",
-    "concord-coordinator run": "concord-coordinator run --home coordinator",
-    "concord-coordinator database move": "concord-coordinator database move --home coordinator "
-    "--to postgresql://concord@localhost/concord --password-file db-password",
-    "concord-coordinator doctor": "concord-coordinator doctor --home coordinator --json",
-    "concord-coordinator version": "concord-coordinator version",
-}
+EXAMPLES: Final = {**CONCORD, **CONCORD_NODE, **CONCORD_COORDINATOR}
 
 EXIT_CODES: Final = {
     0: "done",

@@ -235,7 +235,7 @@ def test_wrong_words_are_wrong_usage(tmp_path: Path, words: tuple[str, ...], tol
     answer = typed("concord", *words, folder=tmp_path)
     assert (answer.code, answer.out) == (2, "")
     assert told in answer.err
-    assert "Usage: concord" in answer.err
+    assert "  what to do: See concord " in answer.err
 
 
 def test_the_reader_of_an_answer_may_leave_early(tmp_path: Path) -> None:
