@@ -5,6 +5,7 @@ The log is under /log in the paths of C2SP tlog-tiles, so that any client of suc
 
 from __future__ import annotations
 
+import socket
 import ssl
 import sys
 import threading
@@ -36,6 +37,10 @@ class Log(Protocol):
 
 class Server(ThreadingHTTPServer):
     daemon_threads = True
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        super().__init__(address, handler)
 
     def handle_error(self, _request: Any, client_address: Any) -> None:
         """A peer that hangs up, or speaks no TLS, is worth a line, and no traceback."""
@@ -87,7 +92,8 @@ class WebServer:
     @property
     def address(self) -> str:
         host, port = self._server.server_address[:2]
-        return f"{host if isinstance(host, str) else host.decode()}:{port}"
+        name = host if isinstance(host, str) else host.decode()
+        return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
 
     def close(self) -> None:
         self._server.shutdown()

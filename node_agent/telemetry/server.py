@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import sys
 import threading
@@ -21,6 +22,10 @@ log = structlog.get_logger()
 
 class Server(ThreadingHTTPServer):
     daemon_threads = True
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        super().__init__(address, handler)
 
     def handle_error(self, _request: Any, client_address: Any) -> None:
         """A peer that hangs up, or speaks no TLS, is worth a line, and no traceback."""
@@ -69,7 +74,8 @@ class MetricsServer:
     @property
     def address(self) -> str:
         host, port = self._server.server_address[:2]
-        return f"{host if isinstance(host, str) else host.decode()}:{port}"
+        name = host if isinstance(host, str) else host.decode()
+        return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
 
     def close(self) -> None:
         self._server.shutdown()

@@ -28,8 +28,11 @@ from federation.exposure import check_exposure
 from node_agent.telemetry import server as nodes
 
 SIDES: dict[str, tuple[Any, Callable[..., Any]]] = {
-    "coordinator": (coordinators, lambda tls: coordinators.WebServer("127.0.0.1:0", registry(), bool, None, tls)),
-    "node": (nodes, lambda tls: nodes.MetricsServer("127.0.0.1:0", registry(), bool, tls)),
+    "coordinator": (
+        coordinators,
+        lambda tls, at="127.0.0.1:0": coordinators.WebServer(at, registry(), lambda: True, None, tls),
+    ),
+    "node": (nodes, lambda tls, at="127.0.0.1:0": nodes.MetricsServer(at, registry(), lambda: True, tls)),
 }
 
 
@@ -122,6 +125,22 @@ def test_over_tls_the_figures_are_served_and_nobody_who_speaks_plainly_holds_the
                 assert b"concord_one 1.0" in answer.read()
             assert b"concord" not in plain.recv(4096)
             silent.close()
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize(
+    ("at", "shown"), [("[::1]:0", "[::1]:"), ("[127.0.0.1]:0", "127.0.0.1:"), ("127.0.0.1:0", "127.0.0.1:")]
+)
+def test_figures_are_served_on_addresses_of_both_kinds_and_shown_as_urls_write_them(
+    side: str, at: str, shown: str
+) -> None:
+    """A pod is told its address in brackets, since it may be of either kind."""
+    check_exposure(at, tls=False, setting="metrics:", hint="")
+    with closing(SIDES[side][1](None, at)) as server:
+        assert server.address.startswith(shown)
+        with urllib.request.urlopen(f"http://{server.address}/metrics", timeout=10) as answer:
+            assert b"concord_one 1.0" in answer.read()
+        assert "is ready" in readiness(f"//{server.address}", None)
 
 
 def test_the_doctor_believes_the_certificate_that_is_served_and_no_other(
