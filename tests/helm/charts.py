@@ -22,6 +22,12 @@ Document = dict[str, Any]
 PROMETHEUS = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
 SCANS = {"existingClaim": "scans", "examples": 1797, "tags": ["scans"]}
 BUDGET = {"epsilon": 8, "delta": 1.0e-6, "unit": "record"}
+PACK: Document = {
+    "apiVersion": "concord/v1",
+    "kind": "PolicyPack",
+    "metadata": {"name": "ke-computing", "layer": "national", "serial": 20260101},
+    "rules": {"askAbove": {"rounds": 5_000_000}},
+}
 LEAST: dict[str, Document] = {
     "coordinator": {"federation": "atlas", "image": {"repository": "images.example.org/concord-coordinator"}},
     "node-agent": {
@@ -52,6 +58,20 @@ PLACED: Document = {
     "podAnnotations": {"example.org/owner": "research"},
     "image": {"digest": "sha256:" + "0" * 64, "pullSecrets": ["registry"]},
 }
+
+
+def over(values: Mapping[str, Any], changes: Mapping[str, Any]) -> Document:
+    merged = copy.deepcopy(dict(values))
+    for name, value in changes.items():
+        held = merged.get(name)
+        merged[name] = over(held, value) if isinstance(held, dict) and isinstance(value, Mapping) else value
+    return merged
+
+
+def over_tls(values: Document) -> Document:
+    return over(values, {"metrics": {"tls": {"existingSecret": "web"}}})
+
+
 CASES: dict[str, dict[str, Document]] = {
     "coordinator": {
         "least": {},
@@ -67,6 +87,7 @@ CASES: dict[str, dict[str, Document]] = {
             }
         },
         "no metrics": {"metrics": {"enabled": False}},
+        "metrics over tls": over_tls(WATCHED),
         "bare": {
             "metrics": {"enabled": False},
             "networkPolicy": {"enabled": False},
@@ -119,6 +140,13 @@ CASES: dict[str, dict[str, Document]] = {
             "coordinator": {"address": "rel-concord-coordinator.hub:7443", "cidrs": [], "namespace": "hub"}
         },
         "no metrics": {"metrics": {"enabled": False}},
+        "metrics over tls": over_tls(WATCHED),
+        "packs": {
+            "policyPacks": {"law": PACK},
+            "podDisruptionBudget": {"maxUnavailable": 0, "acceptBlockedDrains": True},
+        },
+        "policy of another": {"policyFrom": {"existingConfigMap": "lab-policy"}},
+        "secret policy": {"policyFrom": {"existingSecret": "lab-policy"}, "verdictDays": 365},
         "unsandboxed": {"policy": {"sandbox": "optional"}, "sandbox": {"acceptUnsandboxed": True}},
         "bare": {
             "metrics": {"enabled": False},
@@ -129,14 +157,6 @@ CASES: dict[str, dict[str, Document]] = {
     },
 }
 EVERY = [(chart, case) for chart, cases in CASES.items() for case in cases]
-
-
-def over(values: Mapping[str, Any], changes: Mapping[str, Any]) -> Document:
-    merged = copy.deepcopy(dict(values))
-    for name, value in changes.items():
-        held = merged.get(name)
-        merged[name] = over(held, value) if isinstance(held, dict) and isinstance(value, Mapping) else value
-    return merged
 
 
 @cache

@@ -35,8 +35,9 @@ LABELS = {"type": "object", "additionalProperties": {"type": "string"}}
 STRINGS = {"type": "array", "items": {"type": "string"}}
 
 
-def closed(**properties: Any) -> Document:
-    return {"type": "object", "additionalProperties": False, "properties": properties, "required": list(properties)}
+def closed(optional: Document | None = None, **properties: Any) -> Document:
+    every = {**properties, **(optional or {})}
+    return {"type": "object", "additionalProperties": False, "properties": every, "required": list(properties)}
 
 
 RULE = {
@@ -61,6 +62,13 @@ OPERATOR: dict[str, Document] = {
             "type": "array",
             "minItems": 1,
             "items": closed(
+                {
+                    "scheme": {"const": "https"},
+                    "tlsConfig": closed(
+                        {"ca": closed(secret=closed(name={"type": "string"}, key={"type": "string"}))},
+                        serverName={"type": "string"},
+                    ),
+                },
                 port={"type": "string"},
                 honorLabels={"const": True},
                 path={"const": "/metrics"},

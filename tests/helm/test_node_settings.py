@@ -10,8 +10,11 @@ from tests.helm.charts import BUDGET, CASES, manifests, of_kind
 
 
 def written(case: str) -> dict[str, str]:
-    (document,) = (item for item in of_kind(manifests("node-agent", case), "ConfigMap") if "node.yaml" in item["data"])
-    return dict(document["data"])
+    return {
+        name: text
+        for item in of_kind(manifests("node-agent", case), "ConfigMap")
+        for name, text in item["data"].items()
+    }
 
 
 @pytest.mark.parametrize("case", CASES["node-agent"])
@@ -38,5 +41,9 @@ def test_the_policy_denies_all_unless_it_says_more() -> None:
 
 @pytest.mark.parametrize("case", CASES["node-agent"])
 def test_the_node_takes_its_policy(case: str) -> None:
-    policy = load_policy(written(case)["policy.yaml"], "policy.yaml")
+    held = written(case)
+    if "policyFrom" in CASES["node-agent"][case]:
+        assert "policy.yaml" not in held
+        return
+    policy = load_policy(held["policy.yaml"], "policy.yaml")
     assert policy.sandbox_required is (case != "unsandboxed")

@@ -69,4 +69,4 @@ def test_every_dashboard_comes_as_grafana_takes_it(chart: str) -> None:
 def test_none_of_it_is_there_unless_it_is_asked_for(chart: str) -> None:
     kinds = Counter(document["kind"] for document in rendered(chart, {}))
     assert kinds["ServiceMonitor"] == kinds["PrometheusRule"] == 0
-    assert kinds["ConfigMap"] == 1
+    assert kinds["ConfigMap"] == {"coordinator": 1, "node-agent": 2}[chart]

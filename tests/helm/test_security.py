@@ -76,7 +76,7 @@ def test_metrics_are_served_on_the_pods_own_address(chart: str, case: str) -> No
         for container in containers(spec):
             for item in container.get("env", ()):
                 if item["name"].endswith("METRICS"):
-                    assert item["value"] in ("", "$(POD_IP):9464")
+                    assert item["value"] in ("", "[$(POD_IP)]:9464")
     for service in of_kind(manifests(chart, case), "Service"):
         ports = {port["name"] for port in service["spec"].get("ports", ())}
         if "metrics" in ports:

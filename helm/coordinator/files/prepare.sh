@@ -3,9 +3,10 @@
 #
 #   CONCORD_COORDINATOR_HOME        the home, a folder of the volume
 #   CONCORD_COORDINATOR_FEDERATION  the federation's name
-#   CONCORD_COORDINATOR_LISTEN, CONCORD_COORDINATOR_METRICS
+#   CONCORD_COORDINATOR_LISTEN
 #   GIVEN   a folder (the mounted Secret) with the keys and settings of a home that was made elsewhere; unset: keys are made here
-#   MEMORY  a folder in memory, for the given keys
+#   WEB     a folder (the mounted Secret) with tls.crt and tls.key, with which metrics are served; unset: plainly
+#   MEMORY  a folder in memory, for what GIVEN and WEB hold: mounted Secrets are open to their group, and the service refuses such keys
 set -eu
 umask 077
 home="$CONCORD_COORDINATOR_HOME"
@@ -31,9 +32,16 @@ if [ -n "${GIVEN:-}" ]; then
   done
 elif [ ! -e "$home/coordinator.yaml" ]; then
   concord-coordinator init --home "$home" --federation "$CONCORD_COORDINATOR_FEDERATION" \
-    --listen "$CONCORD_COORDINATOR_LISTEN" --metrics "$CONCORD_COORDINATOR_METRICS"
+    --listen "$CONCORD_COORDINATOR_LISTEN" --metrics ""
 elif [ -L "$home/keys" ]; then
   refuse "The keys of $home were given by a Secret, and none is given now." "Set keys.existingSecret again."
+fi
+if [ -n "${WEB:-}" ]; then
+  for name in tls.crt tls.key; do
+    [ -s "$WEB/$name" ] || refuse "The Secret of metrics.tls.existingSecret has no $name." "Put tls.crt and tls.key in: see docs/how-to/kubernetes.md."
+  done
+  install -m 0600 "$WEB/tls.crt" "$MEMORY/web.pem"
+  install -m 0600 "$WEB/tls.key" "$MEMORY/web.key"
 fi
 # A volume that was moved may come back with its files open to the group; the service refuses such keys.
 chmod go-rwx "$home"/keys/*

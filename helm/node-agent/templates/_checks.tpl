@@ -6,18 +6,16 @@
 {{- fail (printf "%s: it is empty. Set it as it stands in your ticket." $name) -}}
 {{- end -}}
 {{- end -}}
-{{- if not $values.image.repository -}}
-{{- fail "image.repository: it is empty. Build the image (docs/how-to/images.md), push it, and name it here." -}}
-{{- end -}}
 {{- if not $values.coordinator.address -}}
 {{- fail "coordinator.address: it is empty. Set host:port, as the federation's operator told you." -}}
 {{- end -}}
+{{- include "concord.checkCommon" . -}}
 {{- include "concord.checkRoute" . -}}
-{{- include "concord.checkMetrics" . -}}
 {{- include "concord.checkData" . -}}
+{{- include "concord.checkPolicy" . -}}
 {{- include "concord.checkSandbox" . -}}
-{{- if and $values.storage.existingClaim $values.storage.storageClass -}}
-{{- fail "storage.storageClass: the claim of storage.existingClaim has a class already. Give one of the two." -}}
+{{- if and $values.gpu.count (hasKey (merge (dict) ($values.resources.requests | default dict) $values.resources.limits) $values.gpu.resource) -}}
+{{- fail (printf "gpu.count: resources speaks of %s, too. Say it in one of the two places." $values.gpu.resource) -}}
 {{- end -}}
 {{- end -}}
 
@@ -36,42 +34,15 @@
 {{- if and $values.proxy.cidrs (not $values.proxy.existingSecret) -}}
 {{- fail "proxy.existingSecret: proxy.cidrs is given, and no proxy. Name the Secret with the proxy's URL." -}}
 {{- end -}}
+{{- if and (not $values.proxy.existingSecret) (or (ne (int $values.proxy.port) 3128) (ne $values.proxy.key "url")) -}}
+{{- fail (printf "proxy.%s: it is given, and no proxy. Name the Secret with the proxy's URL in proxy.existingSecret, or leave this as it is." (ternary "key" "port" (ne $values.proxy.key "url"))) -}}
+{{- end -}}
 {{- if and $values.networkPolicy.enabled $values.proxy.existingSecret (not $values.proxy.cidrs) -}}
 {{- fail "proxy.cidrs: it is empty, so the NetworkPolicy would keep the agent from its proxy. Name the proxy's addresses." -}}
 {{- end -}}
 {{- range $path, $cidrs := dict "coordinator.cidrs" $values.coordinator.cidrs "proxy.cidrs" $values.proxy.cidrs -}}
 {{- range $cidrs -}}
-{{- if hasSuffix "/0" . -}}
-{{- fail (printf "%s: %s lets the agent reach everything. Name the address alone, such as 192.0.2.10/32." $path .) -}}
-{{- end -}}
-{{- end -}}
-{{- end -}}
-{{- end -}}
-
-{{- define "concord.checkMetrics" -}}
-{{- $values := .Values -}}
-{{- if ne $values.metrics.service.type "ClusterIP" -}}
-{{- fail (printf "metrics.service.type: %s would publish /metrics without TLS. Leave ClusterIP, and let metrics.from say who scrapes." $values.metrics.service.type) -}}
-{{- end -}}
-{{- if and $values.metrics.enabled (not $values.networkPolicy.enabled) -}}
-{{- fail "networkPolicy.enabled: without it the whole cluster reads /metrics, which has no TLS. Leave it true, or set metrics.enabled to false." -}}
-{{- end -}}
-{{- range $kind := list "serviceMonitor" "prometheusRule" "dashboards" -}}
-{{- if and (index $values.metrics $kind).enabled (not $values.metrics.enabled) -}}
-{{- fail (printf "metrics.%s.enabled: there are no metrics when metrics.enabled is false. Set both to true, or neither." $kind) -}}
-{{- end -}}
-{{- end -}}
-{{- if and $values.metrics.serviceMonitor.enabled (not $values.metrics.from) -}}
-{{- fail "metrics.from: it is empty, so the NetworkPolicy would keep Prometheus out. Say where Prometheus runs, with a namespaceSelector for example." -}}
-{{- end -}}
-{{- range $values.metrics.from -}}
-{{- with (index . "ipBlock") -}}
-{{- if hasSuffix "/0" .cidr -}}
-{{- fail (printf "metrics.from: %s is everybody, and /metrics has no TLS. Name the scraper's own network." .cidr) -}}
-{{- end -}}
-{{- end -}}
-{{- if and (hasKey . "namespaceSelector") (not .namespaceSelector) (not .podSelector) -}}
-{{- fail "metrics.from: an empty namespaceSelector is the whole cluster, and /metrics has no TLS. Name the scraper's namespace." -}}
+{{- include "concord.checkWidth" (dict "path" $path "cidr" . "sentence" "lets the agent reach nearly everything" "hint" "Name the address alone, such as 192.0.2.10/32") -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -100,10 +71,40 @@
 {{- end -}}
 {{- end -}}
 {{- end -}}
-{{- range (dig "rules" "dataSets" list $values.policy) -}}
-{{- if not (hasKey $values.dataSets .) -}}
-{{- fail (printf "policy.rules.dataSets: this node has no data set %s. Add it under dataSets, or take it out of the policy." .) -}}
+{{- range (dig "rules" "dataSets" list $values.policy) | default list -}}
+{{- if not (hasKey $values.dataSets (toString .)) -}}
+{{- fail (printf "policy.rules.dataSets: this node has no data set %v. Add it under dataSets, or take it out of the policy." .) -}}
 {{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The policy has one source. */}}
+{{- define "concord.checkPolicy" -}}
+{{- $values := .Values -}}
+{{- with $values.policyFrom -}}
+{{- if and .existingConfigMap .existingSecret -}}
+{{- fail "policyFrom: existingConfigMap and existingSecret are two sources of one policy. Give one of them." -}}
+{{- end -}}
+{{- if or .existingConfigMap .existingSecret -}}
+{{- $unsaid := dict "apiVersion" "concord/v1" "kind" "NodePolicy" "rules" dict "sandbox" "required" -}}
+{{- if ne (toJson $values.policy) (toJson $unsaid) -}}
+{{- fail "policy: policyFrom names where the policy is, so that this one would be passed over. Give one of the two." -}}
+{{- end -}}
+{{- if $values.policyPacks -}}
+{{- fail "policyPacks: policyFrom names where the packs are, so that these would be passed over. Put them beside its policy.yaml." -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- $names := dict -}}
+{{- range $file, $pack := $values.policyPacks -}}
+{{- if has $file (list "policy" "node") -}}
+{{- fail (printf "policyPacks.%s: %s.yaml is another file of the node. Take another name." $file $file) -}}
+{{- end -}}
+{{- $name := $pack.metadata.name -}}
+{{- if hasKey $names $name -}}
+{{- fail (printf "policyPacks.%s.metadata.name: %s is the name of another pack, and the node would deny every job. Give each its own." $file $name) -}}
+{{- end -}}
+{{- $_ := set $names $name true -}}
 {{- end -}}
 {{- end -}}
 
@@ -115,6 +116,9 @@
 {{- if eq $values.sandbox.mode "bubblewrap" -}}
 {{- if semverCompare "<1.33.0-0" .Capabilities.KubeVersion.Version -}}
 {{- fail (printf "sandbox.mode: bubblewrap needs user namespaces for pods, which Kubernetes %s does not have without a feature gate. Use 1.33 or later, or mode none." .Capabilities.KubeVersion.Version) -}}
+{{- end -}}
+{{- if eq $values.sandbox.appArmorProfile "RuntimeDefault" -}}
+{{- fail "sandbox.appArmorProfile: RuntimeDefault is what stands when it is empty, and it forbids the mounts of a sandbox. Leave it empty, or name a profile that allows them." -}}
 {{- end -}}
 {{- else if $values.sandbox.appArmorProfile -}}
 {{- fail "sandbox.appArmorProfile: it is used with sandbox.mode bubblewrap alone. Set the mode, or leave the profile empty." -}}

@@ -10,7 +10,7 @@
 
 {{- define "concord.selector" -}}
 app.kubernetes.io/name: {{ .Chart.Name }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{- define "concord.labels" -}}
@@ -24,9 +24,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
 {{- define "concord.image" -}}
 {{- with .Values.image -}}
 {{- if .digest -}}
-{{ .repository }}@{{ .digest }}
+{{ printf "%s@%s" .repository .digest | quote }}
 {{- else -}}
-{{ .repository }}:{{ .tag | default $.Chart.AppVersion }}
+{{ printf "%s:%s" .repository (.tag | default $.Chart.AppVersion) | quote }}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -54,14 +54,14 @@ seccompProfile:
 {{- with .Values.image.pullSecrets }}
 imagePullSecrets:
 {{- range . }}
-  - name: {{ . }}
+  - name: {{ . | quote }}
 {{- end }}
 {{- end }}
 {{- with .Values.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- with .Values.runtimeClassName }}
-runtimeClassName: {{ . }}
+runtimeClassName: {{ . | quote }}
 {{- end }}
 {{- with .Values.nodeSelector }}
 nodeSelector:
@@ -95,15 +95,42 @@ topologySpreadConstraints:
 - to:
     - namespaceSelector:
         matchLabels:
-          kubernetes.io/metadata.name: {{ .namespace }}
+          kubernetes.io/metadata.name: {{ .namespace | quote }}
       podSelector:
         matchLabels:
           {{- toYaml .podLabels | nindent 10 }}
     {{- range .cidrs }}
     - ipBlock:
-        cidr: {{ . }}
+        cidr: {{ . | quote }}
     {{- end }}
   ports:
     - {port: 53, protocol: UDP}
     - {port: 53, protocol: TCP}
+{{- end -}}
+
+{{/* Whether the pod needs a folder in memory, for keys that a Secret brings. */}}
+{{- define "concord.inMemory" -}}
+{{- if or .Values.keys.existingSecret .Values.metrics.tls.existingSecret }}true{{ end -}}
+{{- end -}}
+
+{{- define "concord.metricsService" -}}
+{{ include "concord.fullname" . }}{{ if eq .Chart.Name "concord-coordinator" }}-pod{{ end }}
+{{- end -}}
+
+{{/* The name of the Service behind which the metrics are, as a certificate and a scraper name it. */}}
+{{- define "concord.metricsName" -}}
+{{- .Values.metrics.tls.serverName | default (printf "%s.%s.svc" (include "concord.metricsService" .) .Release.Namespace) -}}
+{{- end -}}
+
+{{/* One way of asking the kubelet's probes of /healthz or /readyz. */}}
+{{- define "concord.ask" -}}
+{path: {{ .path }}, port: metrics{{ if .root.Values.metrics.tls.existingSecret }}, scheme: HTTPS{{ end }}}
+{{- end -}}
+
+{{/* A quantity as a number. */}}
+{{- define "concord.amount" -}}
+{{- $text := toString . -}}
+{{- $units := dict "" 1.0 "m" 0.001 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "P" 1e15 "Ki" 1024.0 "Mi" 1048576.0 "Gi" 1073741824.0 "Ti" 1099511627776.0 "Pi" 1125899906842624.0 -}}
+{{- $unit := regexFind "[A-Za-z]+$" $text -}}
+{{- mulf (float64 (trimSuffix $unit $text)) (index $units $unit) -}}
 {{- end -}}
