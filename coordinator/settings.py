@@ -160,6 +160,12 @@ class Home:
                     f"The environment variable {variable}: {what}.", hint="Correct it, or unset it."
                 ) from None
             raise InvalidUsage(f"{self.settings}: {place}: {what}.", hint="Correct that field.") from None
+        if settings.federation != document.get("federation", settings.federation):
+            raise InvalidUsage(
+                f"The environment variable {PREFIX}FEDERATION says {settings.federation}, and this home is one of "
+                f"{document['federation']}.",
+                hint="Unset it, or use another home: a federation's name stands in every certificate and cannot change.",
+            )
         if settings.metrics and collide(settings.listen, settings.metrics):
             both = {settings.listen, settings.metrics}
             where = f"both {settings.listen}" if len(both) == 1 else f"{settings.listen} and {settings.metrics}"

@@ -45,6 +45,7 @@ def serve(home: Home) -> None:
     tls = metrics_tls(home, settings)
     _log_to_stderr({"member": settings.member, "node": settings.node})
     with locked(home), Journal(home.journal, now=moment_text(datetime.now(UTC))) as journal:
+        home.run_file.unlink(missing_ok=True)  # of one that was killed: whoever asks must not take us for connected
         _say_restored(journal)
         asyncio.run(_serve(home, settings, journal, tls))
 

@@ -1,15 +1,9 @@
 """Each chart in a matrix of values: a real Helm engine lints and renders it, three versions of Kubernetes take every manifest."""
 
-import json
-from functools import cache
-from typing import Any
-
 import helm_python
-import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
-from kubernetes_validate import utils
 
 from tests.helm.charts import (
     CASES,
@@ -30,85 +24,7 @@ from tests.helm.charts import (
     rendered,
     values_of,
 )
-
-LABELS = {"type": "object", "additionalProperties": {"type": "string"}}
-STRINGS = {"type": "array", "items": {"type": "string"}}
-
-
-def closed(optional: Document | None = None, **properties: Any) -> Document:
-    every = {**properties, **(optional or {})}
-    return {"type": "object", "additionalProperties": False, "properties": every, "required": list(properties)}
-
-
-RULE = {
-    "type": "object",
-    "additionalProperties": False,
-    "properties": {
-        "alert": {"type": "string"},
-        "record": {"type": "string"},
-        "expr": {"type": ["string", "integer"]},
-        "for": {"type": "string", "pattern": "^[0-9]+[smhd]"},
-        "keep_firing_for": {"type": "string"},
-        "labels": LABELS,
-        "annotations": LABELS,
-    },
-    "required": ["expr"],
-}
-OPERATOR: dict[str, Document] = {
-    "ServiceMonitor": closed(
-        selector=closed(matchLabels=LABELS),
-        namespaceSelector=closed(matchNames=STRINGS),
-        endpoints={
-            "type": "array",
-            "minItems": 1,
-            "items": closed(
-                {
-                    "scheme": {"const": "https"},
-                    "tlsConfig": closed(
-                        {"ca": closed(secret=closed(name={"type": "string"}, key={"type": "string"}))},
-                        serverName={"type": "string"},
-                    ),
-                },
-                port={"type": "string"},
-                honorLabels={"const": True},
-                path={"const": "/metrics"},
-                interval={"pattern": "^[0-9]+(ms|s|m)$"},
-            ),
-        },
-    ),
-    "PrometheusRule": closed(
-        groups={
-            "type": "array",
-            "minItems": 1,
-            "items": {
-                "type": "object",
-                "additionalProperties": False,
-                "properties": {
-                    "name": {"type": "string"},
-                    "interval": {"type": "string"},
-                    "rules": {"type": "array", "minItems": 1, "items": RULE},
-                },
-                "required": ["name", "rules"],
-            },
-        }
-    ),
-}
-"""Kinds of the Prometheus operator, which Kubernetes has no schema of: those fields of monitoring.coreos.com/v1 that we write."""
-
-
-@pytest.fixture(autouse=True)
-def _read_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The validator reads its definitions anew for each manifest; they do not change."""
-    monkeypatch.setattr(utils, "schema_contents", _contents)
-
-
-_contents = cache(utils.schema_contents)
-
-
-@cache
-def valid(text: str, version: str) -> None:
-    """Manifests that many cases share are looked at once."""
-    kubernetes_validate.validate(json.loads(text), version, strict=True)
+from tests.helm.validity import check_valid
 
 
 @pytest.mark.parametrize(("chart", "case"), EVERY)
@@ -116,12 +32,7 @@ def test_every_manifest_is_strictly_valid(chart: str, case: str) -> None:
     documents = manifests(chart, case)
     assert len(documents) >= 4
     for document in documents:
-        if document["apiVersion"] == "monitoring.coreos.com/v1":
-            assert set(document) == {"apiVersion", "kind", "metadata", "spec"}
-            jsonschema.validate(document["spec"], OPERATOR[document["kind"]])
-        else:
-            for version in VERSIONS:
-                valid(json.dumps(document, sort_keys=True), version)
+        check_valid(document)
 
 
 def test_validation_has_teeth() -> None:
@@ -223,13 +134,29 @@ def test_a_database_url_comes_from_the_secret_alone_and_of_it_the_authority_as_a
         (
             "coordinator",
             {"address": "concord.example.org:7443"},
-            ["concord-coordinator found", "--address concord.example.org:7443", "helm -n lab test rel", "keys.tar"],
+            [
+                "concord-coordinator found",
+                "--address concord.example.org:7443",
+                "helm -n lab test rel",
+                "concord-coordinator doctor",
+                "keys.tar",
+            ],
         ),
-        ("node-agent", {}, ["-c home | grep", "sign-node", "--set join.existingSecret=rel-join", "denies every job"]),
+        (
+            "node-agent",
+            {},
+            [
+                "-c home | grep",
+                "sign-node",
+                "--set join.existingSecret=rel-join",
+                "concord-node doctor",
+                "denies every job",
+            ],
+        ),
         (
             "node-agent",
             {"join": {"existingSecret": "j"}, "sandbox": {"mode": "bubblewrap"}},
-            ["logs rel-concord-node-agent-0 -c agent", "does the sandbox run"],
+            ["logs rel-concord-node-agent-0 -c agent", "-c agent -- concord-node doctor", "does the sandbox run"],
         ),
     ],
     ids=["coordinator", "node that must join", "node that joins"],

@@ -2,7 +2,21 @@
 
 import pytest
 
-from tests.helm.charts import CASES, EVERY, containers, manifests, of_kind, pods
+from tests.helm.charts import (
+    CASES,
+    EVERY,
+    NAMESPACE,
+    PACK,
+    Document,
+    containers,
+    manifests,
+    of_kind,
+    over,
+    pod,
+    pods,
+    rendered,
+)
+from tests.helm.pod_security import CONTROLS, broken
 
 NAMESPACES_OF_ITS_OWN = {"agent", "sandbox"}
 """the agent's container, and the test that stands in for it; with sandbox.mode bubblewrap alone"""
@@ -36,6 +50,98 @@ def test_every_pod_is_confined(chart: str, case: str) -> None:
             assert more == PLAIN, container["name"]
             assert container["resources"]["limits"]["memory"]
     assert seen >= 3
+
+
+@pytest.mark.parametrize(("chart", "case"), EVERY)
+def test_every_pod_is_within_the_restricted_standard(chart: str, case: str) -> None:
+    """Mode bubblewrap is outside in one control, and where the lab says Unconfined in two: decision 0032."""
+    sandbox = CASES[chart][case].get("sandbox", {})
+    beyond = {"/proc Mount Type"} | ({"AppArmor"} if sandbox.get("appArmorProfile") == "Unconfined" else set())
+    for document in manifests(chart, case):
+        template = document if document["kind"] == "Pod" else document.get("spec", {}).get("template")
+        if template is not None:
+            component = template["metadata"]["labels"]["app.kubernetes.io/component"]
+            sandboxes = sandbox.get("mode") == "bubblewrap" and component in {"agent", "worker"}
+            assert set(broken(template["metadata"], template["spec"])) == (beyond if sandboxes else set())
+
+
+LOOSER: dict[str, Document] = {
+    "HostProcess": {"securityContext": {"windowsOptions": {"hostProcess": True}}},
+    "Host Namespaces": {"hostPID": True},
+    "Volume Types": {"volumes": [{"name": "v", "hostPath": {"path": "/"}}]},
+    "SELinux": {"securityContext": {"seLinuxOptions": {"type": "spc_t"}}},
+    "Sysctls": {"securityContext": {"sysctls": [{"name": "kernel.msgmax", "value": "1"}]}},
+    "Running as Non-root": {"securityContext": {"runAsNonRoot": False}},
+    "Running as Non-root user": {"securityContext": {"runAsUser": 0}},
+    "Seccomp": {"securityContext": {"seccompProfile": {"type": "Unconfined"}}},
+}
+LOOSER_CONTAINER: dict[str, Document] = {
+    "Privileged Containers": {"securityContext": {"privileged": True}},
+    "Capabilities": {"securityContext": {"capabilities": {"add": ["SYS_ADMIN"]}}},
+    "Host Ports": {"ports": [{"containerPort": 1, "hostPort": 1}]},
+    "Host Probes and Lifecycle Hooks": {"livenessProbe": {"httpGet": {"host": "192.0.2.1", "port": 80}}},
+    "AppArmor": {"securityContext": {"appArmorProfile": {"type": "Unconfined"}}},
+    "/proc Mount Type": {"securityContext": {"procMount": "Unmasked"}},
+    "Privilege Escalation": {"securityContext": {"allowPrivilegeEscalation": True}},
+}
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+def test_each_control_of_the_standard_has_teeth(control: str) -> None:
+    spec = next(spec for _, _, spec in pods(manifests("coordinator", "least")))
+    assert broken({}, spec) == {}
+    looser = over(spec, LOOSER.get(control, {}))
+    first = over(looser["containers"][0], LOOSER_CONTAINER.get(control, {}))
+    assert control in broken({}, {**looser, "containers": [first]})
+
+
+@pytest.mark.parametrize("chart", CASES)
+def test_a_key_of_metrics_is_copied_into_memory_and_the_test_gets_the_authority_alone(chart: str) -> None:
+    documents = manifests(chart, "metrics over tls")
+    spec = pod(documents, "coordinator" if chart == "coordinator" else "agent")
+    readers = [item["name"] for item in containers(spec) if "web" in {mount["name"] for mount in item["volumeMounts"]}]
+    assert readers == ["home"]
+    (service,) = spec["containers"]
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert service[probe]["httpGet"]["scheme"] == "HTTPS"
+    for volume in pod(documents, "test")["volumes"]:
+        if "secret" in volume:
+            assert volume["secret"]["items"] == [{"key": "ca.crt", "path": "ca.pem"}]
+    (monitor,) = of_kind(documents, "ServiceMonitor")
+    (endpoint,) = monitor["spec"]["endpoints"]
+    services = {item["metadata"]["name"]: item["spec"] for item in of_kind(documents, "Service")}
+    name, namespace, domain = endpoint["tlsConfig"]["serverName"].split(".")
+    assert services[name]["clusterIP"] == "None"
+    assert (namespace, domain) == (NAMESPACE, "svc")
+
+
+@pytest.mark.parametrize(
+    ("chart", "changes"),
+    [
+        ("coordinator", {"settings": {"logHeadSeconds": 9}}),
+        ("coordinator", {"metrics": {"tls": {"existingSecret": "web"}}}),
+        ("node-agent", {"consent": "person"}),
+        ("node-agent", {"policy": {"rules": {"minimumCohort": 3}}}),
+        ("node-agent", {"policyPacks": {"law": PACK}}),
+        ("node-agent", {"policyFrom": {"existingSecret": "lab"}}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else next(iter(value)),
+)
+def test_a_changed_setting_is_a_new_pod_and_the_volume_stays(chart: str, changes: Document) -> None:
+    component = "coordinator" if chart == "coordinator" else "agent"
+    before, after = (
+        [item for item in rendered(chart, values) if item["kind"] == "StatefulSet"] for values in ({}, changes)
+    )
+    assert before[0]["spec"]["template"] != after[0]["spec"]["template"]
+    assert pod(rendered(chart, changes), component)
+    for document in (*before, *after):
+        assert document["spec"]["persistentVolumeClaimRetentionPolicy"] == {
+            "whenDeleted": "Retain",
+            "whenScaled": "Retain",
+        }
+        assert document["spec"]["replicas"] == 1
+    kept = ("volumeClaimTemplates", "selector", "serviceName", "podManagementPolicy")
+    assert [before[0]["spec"][name] for name in kept] == [after[0]["spec"][name] for name in kept], "what cannot change"
 
 
 @pytest.mark.parametrize(("chart", "case"), EVERY)

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.helm.charts import Document, containers, of_kind
+from tests.helm.charts import Document, containers, of_kind, pods
 
 ADDRESS = "127.0.0.1"
 """the pod's"""
+PLACES = (
+    *("/var/lib/concord", "/etc/concord", "/etc/policy", "/run/secrets", "/run/concord", "/run/web"),
+    *("/run/database", "/tmp"),
+)
+"""what a container has of its own: volumes"""
 
 
 @dataclass
@@ -23,20 +29,34 @@ class Machine:
     prefix: Path
     changed: Mapping[str, str] = field(default_factory=dict)
     """variables that differ from the chart's: a free port, say"""
+    address: str = ADDRESS
 
     def here(self, text: str) -> str:
-        for path in ("/var/lib/concord", "/etc/concord", "/run/secrets", "/run/concord", "/tmp"):
+        for path in PLACES:
             if text == path or text.startswith(f"{path}/"):
                 return str(self.root / text.lstrip("/"))
         return text
 
     def files(self, documents: list[Document]) -> None:
-        """The volumes: empty folders, and the files of the ConfigMap."""
-        for path in ("var/lib/concord", "etc/concord", "run/concord", "tmp"):
+        """The volumes: empty folders, and the files of the ConfigMaps, each where it is mounted, and none of before."""
+        for path in ("var/lib/concord", "run/concord", "tmp"):
             (self.root / path).mkdir(parents=True, exist_ok=True)
-        for document in of_kind(documents, "ConfigMap"):
-            for name, text in document["data"].items():
-                (self.root / "etc" / "concord" / name).write_text(text)
+        data = {document["metadata"]["name"]: document["data"] for document in of_kind(documents, "ConfigMap")}
+        for _, _, spec in pods(documents):
+            held = {volume["name"]: volume["configMap"]["name"] for volume in spec["volumes"] if "configMap" in volume}
+            for container in containers(spec):
+                for mount in container.get("volumeMounts", ()):
+                    if held.get(mount["name"]) in data:
+                        self.put(mount["mountPath"], data[held[mount["name"]]])
+
+    def put(self, place: str, texts: Mapping[str, str]) -> None:
+        """A ConfigMap or Secret as a folder."""
+        folder = Path(self.here(place))
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        for name, text in texts.items():
+            (folder / name).write_text(text)
+            (folder / name).chmod(0o440)  # as a Secret is mounted for a group
 
     def environment(self, container: Document) -> dict[str, str]:
         values = {
@@ -46,7 +66,7 @@ class Machine:
         }
         for item in container.get("env", ()):
             if "value" in item:
-                values[item["name"]] = self.here(item["value"].replace("$(POD_IP)", ADDRESS))
+                values[item["name"]] = self.here(item["value"].replace("$(POD_IP)", self.address))
         return values | {name: value for name, value in self.changed.items() if name in values}
 
     def start(self, container: Document, log: Path) -> subprocess.Popen[bytes]:

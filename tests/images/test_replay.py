@@ -27,6 +27,8 @@ from tests.images.pods import ADDRESS, Machine, end, named
 pytestmark = [pytest.mark.images, pytest.mark.timeout(600)]
 """the first that asks for them waits for both installations"""
 
+TAKES_ROLL = "cat > $TMPDIR/roll.json && concord-coordinator found --roll $TMPDIR/roll.json"
+"""as the notes say it, with /tmp elsewhere"""
 MEMBERS = {"br": "BR", "ke": "KE", "in": "IN"}
 CUDA = ("cuda-", "nvidia-", "triton==")
 
@@ -149,7 +151,7 @@ def test_both_services_start_as_the_charts_start_them(
     ended.append(hub.start(service, tmp_path / "coordinator.log"))
     eventually(lambda: answers(figures, "/readyz"))
     roll = signed_roll(tmp_path)
-    found = hub.run(service, ["concord-coordinator", "found", "--roll", "/dev/stdin"], roll)
+    found = hub.run(service, ["/bin/sh", "-c", TAKES_ROLL], roll)
     assert found.returncode == 0, found.stderr
     words = [str(members) if word == "7443" else word for word in named(probe, "reach")["command"]]
     words[2] = ADDRESS
