@@ -89,6 +89,112 @@ def test_keys_data_and_history_do_not_enter_a_build(path: str) -> None:
     assert ignored(path, patterns())
 
 
+NAMES = (
+    *(
+        "ca.key",
+        "web.key",
+        "id_rsa",
+        "id_ed25519",
+        "deploy_rsa",
+        "private.pem",
+        "tls.crt",
+        "bundle.p12",
+        "store.pfx",
+        "a.jks",
+    ),
+    *(
+        "vault.kdbx",
+        "me.gpg",
+        "me.asc",
+        "putty.ppk",
+        "server.der",
+        ".netrc",
+        ".pypirc",
+        ".git-credentials",
+        ".env",
+        ".env.local",
+    ),
+    *(
+        "secrets.yaml",
+        "secrets",
+        "token",
+        "api-token",
+        "password",
+        "db_password.txt",
+        "passwd",
+        "credential.json",
+        "credentials",
+    ),
+    *(
+        "ticket.json",
+        "br-ticket.json",
+        "request.json",
+        "roll.json",
+        "node.yaml",
+        "policy.yaml",
+        "coordinator.yaml",
+        "host.keytab",
+    ),
+    *(
+        "journal.db",
+        "journal.db-wal",
+        "coordinator.sqlite3",
+        "dump.sql",
+        "dump.sql.gz",
+        "backup.tar",
+        "keys.tar",
+        "home.zip",
+    ),
+    *(
+        "scans.npz",
+        "scans.npy",
+        "patients.csv",
+        "patients.tsv",
+        "patients.parquet",
+        "patients.xlsx",
+        "a.dcm",
+        "b.nii.gz",
+        "c.png",
+    ),
+    *(
+        "model.safetensors",
+        "model.pt",
+        "weights.bin",
+        "x.pkl",
+        "notes.txt",
+        "run.log",
+        "core.1234",
+        "train.jsonl",
+        "events.tfevents",
+    ),
+)
+"""of what people leave beside sources"""
+FOLDERS = (
+    "",
+    *(f"{room}/" for room in ROOMS),
+    "models/digits/",
+    "models/digits/app/",
+    "node_agent/runner/",
+    "deploy/",
+    "runs/demo/",
+)
+
+
+def test_planted_keys_and_data_do_not_enter_a_build_wherever_they_lie(tmp_path: Path) -> None:
+    good = [f"{room}/x.py" for room in ROOMS] + ["models/digits/card.md", "pyproject.toml"]
+    planted = [f"{folder}{name}" for folder in FOLDERS for name in NAMES]
+    planted += [f"{room}/data/x.py" for room in ROOMS] + [
+        "federation/keys/identity",
+        "officer-br/keys/officer",
+        "setup.py",
+    ]
+    for path in (*good, *planted):
+        place = tmp_path / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text("planted")
+    assert context(tmp_path) == sorted(good)
+
+
 def test_all_that_is_kept_of_the_rooms_enters_a_build_and_nothing_else() -> None:
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
     if listed.returncode == 0:
