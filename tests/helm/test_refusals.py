@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import helm_python
 import pytest
+import yaml
 
 from tests.helm.charts import BUDGET, LEAST, PACK, PROMETHEUS, ROOT, SCANS, Document, over, refusal
 
@@ -373,6 +374,28 @@ def test_an_unknown_name_is_refused_wherever_it_stands(chart: str) -> None:
         said = refusal(chart, over(LEAST[chart], changes))
         where = "".join(f"/{name}" for name in path)
         assert f"at '{where}': additional properties 'unheardOf' not allowed" in said
+
+
+def groups(values: Document, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Every value that a chart has by default, groups of them too; not what is inside labels, a policy or resources."""
+    for name, value in values.items():
+        yield (*path, name)
+        if isinstance(value, dict) and name not in {"labels", "podLabels", "policy", "resources"}:
+            yield from groups(value, (*path, name))
+
+
+@pytest.mark.parametrize("chart", LEAST)
+def test_a_value_that_is_taken_away_is_missed_by_its_path(chart: str) -> None:
+    """Helm takes null for "as if it had no default", and a template would then fail over nothing that has a name."""
+    places = list(groups(yaml.safe_load((ROOT / "helm" / chart / "values.yaml").read_text())))
+    assert len(places) > 50
+    for path in places:
+        changes: Document = {path[-1]: None}
+        for name in reversed(path[:-1]):
+            changes = {name: changes}
+        said = refusal(chart, over(LEAST[chart], changes))
+        where = "".join(f"/{name}" for name in path[:-1])
+        assert f"at '{where}': missing property '{path[-1]}'" in said
 
 
 @pytest.mark.parametrize(("chart", "changes", "path", "words"), BY_THE_TEMPLATES)

@@ -1,5 +1,5 @@
-"""`helm test`: the coordinator answers on both of its ports. Arguments: host, members' port, metrics port (0: none), and for metrics over
-TLS the name in their certificate, and the file of the authority that signed it (none: one that the system knows)."""
+"""`helm test`: the coordinator answers on both of its ports. Arguments: host, members' port, metrics port (0: none); for metrics
+over TLS the name in their certificate, too, and the file of the authority that signed it (none: one that the system knows)."""
 
 import http.client
 import ssl

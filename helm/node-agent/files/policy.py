@@ -24,7 +24,8 @@ try:
             )
         if pack.name in packs:
             raise InvalidManifest(
-                f"{path.name} and {packs[pack.name]} are both the pack {pack.name}.", hint="Give each pack its own name."
+                f"{path.name} and {packs[pack.name]} are both the pack {pack.name}.",
+                hint="Give each pack its own name.",
             )
         packs[pack.name] = path.name
     if not policy.sandbox_required and not unsandboxed:
