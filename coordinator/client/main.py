@@ -15,7 +15,7 @@ os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 import click
 import typer
 
-from coordinator.client import ceremony, governance, halting
+from coordinator.client import ceremony, governance, halting, rolls
 from coordinator.client.audit import audit_app
 from coordinator.client.code import code_app
 from coordinator.client.curves import file_name
@@ -48,7 +48,7 @@ app = typer.Typer(name="concord", no_args_is_help=True, pretty_exceptions_enable
 app.add_typer(ceremony.member_app, name="member")
 app.add_typer(ceremony.lead_app, name="lead")
 app.add_typer(ceremony.roll_app, name="roll")
-app.add_typer(governance.charter_app, name="charter")
+app.add_typer(rolls.charter_app, name="charter")
 app.add_typer(release_app, name="release")
 app.add_typer(code_app, name="code")
 app.add_typer(audit_app, name="audit")
