@@ -22,7 +22,7 @@ ROUNDS = 3
 MEMBERS = 3
 BOUNDED_LABELS = {
     *("version", "state", "outcome", "phase", "check", "le", "reason", "level", "method", "certificate"),
-    *("job", "data_set", "gpu"),
+    *("job", "data_set", "gpu", "code"),
 }
 """none of a member: the charter lists no figure"""
 Samples = dict[tuple[str, tuple[str, ...]], float]
