@@ -351,11 +351,26 @@ def cancel(
 
 
 @app.command()
-def explain(field: Annotated[str, typer.Argument(help="Such as job.spec.rounds.")] = "job") -> None:
-    """What a field of a job document means, its type and its default."""
+def explain(
+    field: Annotated[
+        str, typer.Argument(help="Such as job.spec.rounds; or a whole document: job, study, policy, dataSet, schema.")
+    ] = "job",
+) -> None:
+    """What a field of a job, a study, a policy or a data set means, its type and its default."""
+    from federation.catalogue.description import DescriptionDocument
+    from federation.catalogue.schema import Schema
     from federation.manifest.explain import explain as meaning_of
+    from federation.manifest.explain import fields
+    from federation.manifest.study_page import study_fields
+    from federation.policy.schema import PolicyDocument
 
-    data(meaning_of(field))
+    more = {
+        "study": study_fields(),
+        "policy": fields(PolicyDocument, "policy"),
+        "dataSet": fields(DescriptionDocument, "dataSet"),
+        "schema": fields(Schema, "schema"),
+    }
+    data(meaning_of(field, more))
 
 
 @release_app.command("fetch")

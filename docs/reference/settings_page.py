@@ -12,6 +12,7 @@ from pydantic import BaseModel, SecretStr
 
 from coordinator.settings import PREFIX
 from coordinator.settings import Settings as CoordinatorSettings
+from federation.route import VARIABLES as PROXIES
 from node_agent.settings import DataSet, NodeSettings, PrivacyBudget
 
 VARIABLES: Final = {
@@ -22,7 +23,8 @@ VARIABLES: Final = {
     "CONCORD_PASSPHRASE_FD": "the number of an open file descriptor from which the passphrase is read",
     "CONCORD_DEBUG": "1: an error shows its trace",
     "NO_COLOR": "anything: no colour",
-    "HTTPS_PROXY": "the proxy through which the coordinator is reached ([networks](../how-to/networks.md))",
+    "HTTPS_PROXY": "the proxy through which the coordinator is reached ([networks](../how-to/networks.md)); the first that is set "
+    f"of {', '.join(f'`{name}`' for name in PROXIES)}",
     "NO_PROXY": "hosts that are reached without it",
 }
 

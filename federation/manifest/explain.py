@@ -5,15 +5,23 @@ from __future__ import annotations
 import difflib
 import types
 import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from pydantic_core import PydanticUndefined
 
 from federation.errors import NotFound
 from federation.manifest.document import JobDocument
 from federation.manifest.schema import Part, field_name, part_type
+
+DOCUMENTS: Final = {
+    "job": "a TrainingJob document",
+    "study": "a Study document",
+    "policy": "a NodePolicy document",
+    "schema": "a DataSchema document",
+    "dataSet": "a DataSet document",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,19 +40,27 @@ def fields(document: type[Part] = JobDocument, prefix: str = "job") -> tuple[Fie
     return tuple(_walk(document, prefix))
 
 
-def explain(path: str) -> str:
-    """The field at ``path`` (such as job.spec.rounds) and those under it, as text. Raises NotFound."""
+def explain(path: str, more: Mapping[str, tuple[Field, ...]] | None = None) -> str:
+    """The field at ``path`` (such as job.spec.rounds) and those under it, as text; ``more``: fields of other documents, by the
+    word that their paths begin with. What begins with none of these is of a job. Raises NotFound."""
+    documents = {"job": fields(), **(more or {})}
     wanted = path.strip().strip(".") or "job"
-    wanted = wanted if wanted == "job" or wanted.startswith("job.") else f"job.{wanted}"
-    known = {item.path: item for item in fields()}
-    if wanted != "job" and wanted not in known:
+    root = wanted.partition(".")[0]
+    if root not in documents:
+        if close := difflib.get_close_matches(wanted, documents, 1):
+            raise NotFound(f"There is no document {wanted}.", hint=f"Did you mean {close[0]}?")
+        root, wanted = "job", f"job.{wanted}"
+    known = {item.path: item for item in documents[root]}
+    if wanted != root and wanted not in known:
         close = difflib.get_close_matches(wanted, known, 1)
         raise NotFound(
             f"There is no field {wanted}.",
-            hint=f"Did you mean {close[0]}?" if close else "Try: concord explain job.spec",
+            hint=f"Did you mean {close[0]}?"
+            if close
+            else f"Try: concord explain {root}. Documents: {', '.join(documents)}.",
         )
     chosen = [item for item in known.values() if item.path == wanted or item.path.startswith(f"{wanted}.")]
-    lines = [] if wanted != "job" else ["job: a TrainingJob document (apiVersion: concord/v1)"]
+    lines = [] if wanted != root else [f"{root}: {DOCUMENTS.get(root, 'a document')} (apiVersion: concord/v1)"]
     for item in chosen:
         default = f", default {item.default}" if item.default else ("" if item.parent else ", required")
         lines.append(f"{item.path} ({item.kind}{default})\n    {item.meaning}")

@@ -5,19 +5,23 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from federation.manifest.explain import fields, table
+from federation.manifest.explain import Field, fields, table
 from federation.manifest.study import LONGEST, MOST_RUNS, StudyDocument
 
 JOB: Final = "study.spec.job"
 VARY: Final = "study.spec.vary"
 
 
-def reference_page() -> str:
-    listed = [
+def study_fields() -> tuple[Field, ...]:
+    """Those of a job, which stand below ``study.spec.job``, are left out."""
+    return tuple(
         replace(each, path=each.path.replace(f"{VARY}.", f"{VARY}.KEY."))
         for each in fields(StudyDocument, "study")
         if not each.path.startswith(f"{JOB}.")
-    ]
+    )
+
+
+def reference_page() -> str:
     lines = [
         "# The study document",
         "",
@@ -47,6 +51,6 @@ def reference_page() -> str:
         "",
         "`concord apply -f study.yaml` submits it; a run is a job document of its own, with `metadata: {study: digits-search}`.",
         "",
-        *table(listed),
+        *table(study_fields()),
     ]
     return "\n".join(lines) + "\n"

@@ -216,6 +216,32 @@ def test_the_installed_command_tells_a_bad_job(folder: Path) -> None:
     refused(typed("concord", "apply", "-f", "-", folder=folder, text=b"\xff"), InvalidManifest, "stdin is not UTF-8")
 
 
+@pytest.mark.parametrize(
+    ("field", "said"),
+    [
+        ("study", "study: a Study document"),
+        ("study.spec.runs", "study.spec.runs (whole number, required)"),
+        ("study.spec.vary", "study.spec.vary.KEY.least"),
+        ("policy.rules.maxRounds", "policy.rules.maxRounds ("),
+        ("dataSet.spec.legalBasis", "dataSet.spec.legalBasis ("),
+        ("schema.spec.columns.unit", "UCUM"),
+    ],
+)
+def test_fields_of_other_documents_are_explained(field: str, said: str) -> None:
+    assert said in done(concord("explain", field)).out
+
+
+def test_a_document_that_was_meant_is_named() -> None:
+    refused(concord("explain", "polcy"), NotFound, "no document polcy", "Did you mean policy?")
+    refused(concord("explain", "policy.rules.maxRound"), NotFound, "Did you mean policy.rules.maxRounds?")
+    refused(
+        concord("explain", "schema.qqqqqqqqqqqqqq"),
+        NotFound,
+        "no field schema.q",
+        "job, study, policy, dataSet, schema",
+    )
+
+
 def test_the_installed_command_explains(tmp_path: Path) -> None:
     assert done(typed("concord", "explain", "job.spec.rounds", folder=tmp_path)).out.startswith("job.spec.rounds (")
     refused(typed("concord", "explain", "job.spec.x", folder=tmp_path), NotFound, "There is no field job.spec.x")
