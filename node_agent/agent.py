@@ -46,9 +46,9 @@ from node_agent.link.stream import Link
 from node_agent.machine import product_version
 from node_agent.membership import Membership
 from node_agent.rounds.disclosure import FigureBook
-from node_agent.rounds.driver import event_of
 from node_agent.rounds.files import JobFiles
 from node_agent.rounds.lab import Lab
+from node_agent.rounds.outbox import event_of
 from node_agent.runner.devices import local_offer
 from node_agent.runner.runtime import missing_runtime
 from node_agent.runner.sandbox import detect_sandbox

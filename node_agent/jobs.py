@@ -17,9 +17,10 @@ from federation.manifest.bundle import unpack
 from federation.manifest.manifest import Manifest
 from federation.v1 import rounds_pb2
 from node_agent.belongings import Belongings
-from node_agent.rounds.driver import JobDriver, event_of
+from node_agent.rounds.driver import JobDriver
 from node_agent.rounds.files import JobFiles
 from node_agent.rounds.lab import Lab
+from node_agent.rounds.outbox import event_of
 from node_agent.rounds.spec import data_paths, worker_spec
 from node_agent.rounds.training import Trainer
 from node_agent.runner.accelerators import Accelerators

@@ -12,7 +12,7 @@ from federation.errors import FederationError
 from federation.v1 import rounds_pb2
 from node_agent.link.discretion import Discretion
 from node_agent.link.stream import Link
-from node_agent.rounds.driver import event_of
+from node_agent.rounds.outbox import event_of
 from node_agent.tasks import Tasks
 from node_agent.witness.watcher import CONSENT, Witness
 

@@ -24,7 +24,7 @@ from federation.v1 import rounds_pb2
 from node_agent.belongings import Belongings
 from node_agent.consent.weighing import Weighing
 from node_agent.jobs import Jobs
-from node_agent.rounds.driver import event_of
+from node_agent.rounds.outbox import event_of
 from node_agent.witness.watcher import Witness
 
 log = structlog.get_logger()

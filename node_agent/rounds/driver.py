@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import deque
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -28,7 +27,6 @@ from federation.errors import (
     Unavailable,
     VerificationFailed,
 )
-from federation.halt.levels import Step
 from federation.identity.consent import Consent
 from federation.identity.credential import NodeCredential, once_verified, verify_credential
 from federation.log_events import Current
@@ -56,8 +54,10 @@ from node_agent.consent.standing import ConsentOver
 from node_agent.rounds.disclosure import Disclosure, exact_in
 from node_agent.rounds.files import JobFiles
 from node_agent.rounds.growing import GrowingUpdate
+from node_agent.rounds.inbox import Inbox
 from node_agent.rounds.lab import Lab
 from node_agent.rounds.logged import Logged
+from node_agent.rounds.outbox import Outbox
 from node_agent.rounds.refusals import Refusals, kept_as
 from node_agent.rounds.releasing import check_release
 from node_agent.rounds.standing import Door
@@ -70,13 +70,8 @@ from node_agent.runner.failure import for_the_lead
 log = structlog.get_logger()
 
 FIRST_PAUSE: Final = 1.0
-KEPT: Final = 256
-"""messages that wait for a halt or a lease"""
 LONGEST_PAUSE: Final = 30.0
 """seconds between attempts to write the journal"""
-INBOX_MESSAGES: Final = 256
-INBOX_BYTES: Final = 32 << 20
-"""of the coordinator's messages that wait: while there are more, nothing more is read from the stream"""
 _NEEDS_CONSENT: Final = (KeyMessage, RosterSignature, Ready, Upload)
 """Said only while the lab's consent stands. What is due for an attempt that was uploaded is said even when its time has passed;
 once it is revoked nothing is."""
@@ -103,22 +98,17 @@ class JobDriver:
         self._rule = Disclosure(lab.figures, manifest.digest, exact, self._terms.rounds)
         self._knowing: asyncio.Task[None] | None = None
         self.machine = MemberMachine(self._terms, me, lab.key.sign, self._credential, cohorts=self._rule)
-        self._queue: asyncio.Queue[tuple[events.MemberEvent, Any]] = asyncio.Queue()
-        """an event, and the coordinator's message that it came as; None for our own"""
-        self._waiting, self._waiting_bytes = 0, 0
-        self._room = asyncio.Event()
-        self._room.set()
+        self.inbox = Inbox()
         self._tasks: set[asyncio.Task[None]] = set()
         self._contributing: dict[bytes, asyncio.Task[None]] = {}
         self._newest: events.FetchSum | None = None
-        self._kept: deque[Any] = deque(maxlen=KEPT)
-        """what may not be said now, in order"""
+        self._outbox = Outbox(lab, manifest.digest, self._consents)
         self._door = Door()
         self._of_before = False
         """whether what is in hand tells of the epoch before"""
         at = Current(lambda: self.machine.position.round)
         self._log = log.bind(job=manifest.digest.hex()[:12], name=manifest.name, round=at)
-        self._refusals = Refusals(lab, manifest, self._send, self._log)
+        self._refusals = Refusals(lab, manifest, self._outbox.send, self._log)
         self._sums = Sums(lab, manifest, files, lambda: self.machine.bench)
         self._states = States(lab.way, files, lambda: self.machine.position, self._log)
         self._uploads = Uploads(lab, manifest.digest, files, self._spawn, self._log)
@@ -128,12 +118,12 @@ class JobDriver:
             self.machine.restore(records)
 
     def start(self) -> None:
-        self._lab.gate.listen(self.manifest.digest, self._say_what_may_be_said)
+        self._lab.gate.listen(self.manifest.digest, self._outbox.go_on)
         self._spawn(self._run())
 
     async def stop(self) -> None:
         self._lab.gate.leave(self.manifest.digest)
-        self._kept.clear()
+        self._outbox.close()
         for task in list(self._tasks):
             task.cancel()
         for task in list(self._tasks):
@@ -164,15 +154,11 @@ class JobDriver:
             return
         if isinstance(event, Close):
             self._sums.hold(event.sum_blob, proto.inline_sum)
-        self._waiting += 1
-        self._waiting_bytes += proto.ByteSize()
-        if self._waiting >= INBOX_MESSAGES or self._waiting_bytes >= INBOX_BYTES:
-            self._room.clear()
-        self._queue.put_nowait((event, proto))
+        self.inbox.hear(event, proto)
 
     async def room(self) -> None:
         """Returns when few enough of the coordinator's messages wait: who reads the stream asks before it reads on."""
-        await self._room.wait()
+        await self.inbox.room()
 
     # ----------------------------------------------------------------------------------------------------------- inside
 
@@ -193,26 +179,13 @@ class JobDriver:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._log.error("driver.failed", error=type(error).__name__, detail=str(error), exc_info=error)
 
-    def _own(self, event: events.MemberEvent) -> None:
-        """An event of this lab's own."""
-        self._queue.put_nowait((event, None))
-
-    def _heard(self, proto: Any) -> None:
-        """One message of the coordinator less waits."""
-        if proto is not None:
-            self._waiting -= 1
-            self._waiting_bytes -= proto.ByteSize()
-            if self._waiting < INBOX_MESSAGES and self._waiting_bytes < INBOX_BYTES:
-                self._room.set()
-
     async def _run(self) -> None:
         await self._read_data()
         if self.machine.position.round:
             with contextlib.suppress(VerificationFailed):  # said where the state is used
                 self._know(await asyncio.to_thread(self._states.held))
         while True:
-            event, proto = await self._queue.get()
-            self._heard(proto)
+            event, proto = await self.inbox.take()
             if isinstance(event, _ABOUT_AN_ATTEMPT) and self._knowing is not None:
                 await asyncio.wait({self._knowing})
             if isinstance(event, Announcement) and (
@@ -288,7 +261,7 @@ class JobDriver:
             case events.Send(message=Upload() as upload):
                 self._spawn(self._send_upload(upload))
             case events.Send():
-                self._send(wire.to_proto(instruction.message))
+                self._outbox.send(wire.to_proto(instruction.message))
             case events.ComputeInitialState():
                 self._spawn(self._initial())
             case events.FetchState():
@@ -320,25 +293,6 @@ class JobDriver:
             case _:
                 raise OutOfOrder(f"The driver does not know {type(instruction).__name__}.")
 
-    def _send(self, proto: Any) -> None:
-        """At once; or when a halt is lifted, or the lease renewed."""
-        self._kept.append(proto)
-        self._say_what_may_be_said()
-
-    def _say_what_may_be_said(self) -> None:
-        """In order; a READY that waits for a hold's end holds back nothing of a round that is under way."""
-        waiting = list(self._kept)
-        self._kept.clear()
-        if self._lab.standing.revocations.revoked(self.manifest.digest):
-            return  # for good: what waits is dropped
-        for proto in waiting:
-            if isinstance(proto, rounds_pb2.Ready) and not self._consents():
-                continue  # it may have waited for a hold's end
-            if self._lab.gate.permits(self.manifest.digest, _step_of(proto)):
-                self._lab.way.send(event_of(self.manifest.digest, proto))
-            else:
-                self._kept.append(proto)
-
     @property
     def contributing(self) -> bool:
         """Whether it takes part in a round that has not ended."""
@@ -360,7 +314,7 @@ class JobDriver:
         self._states.hold(state)
         digest = await asyncio.to_thread(state.digest)
         self._know(state)
-        self._own(events.StateReady(1, digest))
+        self.inbox.own(events.StateReady(1, digest))
 
     async def _contribute(self, task: events.Contribute) -> None:
         context, root = task.plan.context, b""
@@ -371,17 +325,17 @@ class JobDriver:
             self._check_data(consent)
             charge = round_charge(self.manifest, header_only=task.header_only)
             await self._affords(charge)
-            self._send(rounds_pb2.Progress(round=task.round, activity="training"))
+            self._outbox.send(rounds_pb2.Progress(round=task.round, activity="training"))
             root = await self._trainer.contribute(task, state, lambda update: self._begin(task, charge, update))
         except FederationError as error:
-            self._own(events.ContributionFailed(context))
+            self.inbox.own(events.ContributionFailed(context))
             self._failed(error, task.round, "train")
             return
         finally:
             if not root:
                 self._uploads.leave(context)
         self._lab.count("contributions")
-        self._own(events.Encoded(context, root))
+        self.inbox.own(events.Encoded(context, root))
 
     async def _affords(self, charge: Charge) -> None:
         if charge.queries:
@@ -433,7 +387,7 @@ class JobDriver:
         except FederationError as error:
             self._log.error("consent.none", detail=error.message, hint=error.hint)
             text = self._lab.discreet(f"{error.message} {error.hint}")[:1000]
-            self._send(rounds_pb2.Refusal(code=error.code, text=text))
+            self._outbox.send(rounds_pb2.Refusal(code=error.code, text=text))
             return False
         return True
 
@@ -451,7 +405,7 @@ class JobDriver:
         failure = rounds_pb2.TaskFailure(round=round_number, exception=error.code, phase=phase)
         by_task = isinstance(error, TaskFailed | Unavailable)
         if by_task and self.manifest.privacy is not None:
-            self._send(failure)
+            self._outbox.send(failure)
             return
         if isinstance(error, TaskFailed):
             failure.phase = error.phase or phase
@@ -460,7 +414,7 @@ class JobDriver:
             if isinstance(error, TaskFailed):
                 failure.exception = error.exception or failure.exception
                 failure.file, failure.line = error.file, error.line
-        self._send(failure)
+        self._outbox.send(failure)
 
     async def _begin(self, task: events.Contribute, charge: Charge, update: GrowingUpdate) -> None:
         """What it costs is on disk before the first byte is made, and may leave."""
@@ -475,17 +429,17 @@ class JobDriver:
     async def _send_upload(self, upload: Upload) -> None:
         proto = await self._uploads.deliver(upload)
         if proto is not None and self._consents():
-            self._send(proto)
+            self._outbox.send(proto)
 
     async def _fetch_state(self, wanted: events.FetchState) -> None:
         try:
             state = await self._states.fetch(wanted)
         except VerificationFailed:
-            self._send(rounds_pb2.StateRefused(state_digest=wanted.state_digest, blob=wanted.state_blob))
+            self._outbox.send(rounds_pb2.StateRefused(state_digest=wanted.state_digest, blob=wanted.state_blob))
             return
         if state is not None:
             self._know(state)
-            self._own(events.StateReady(wanted.round, wanted.state_digest))
+            self.inbox.own(events.StateReady(wanted.round, wanted.state_digest))
 
     async def _apply(self, fetch: events.FetchSum) -> None:
         close = fetch.close
@@ -517,13 +471,13 @@ class JobDriver:
             self._lab.count("rounds")
             self._states.hold(stepped)
             self._know(stepped)
-        self._own(said)
+        self.inbox.own(said)
 
     async def _provide(self, epoch: int, digest: bytes, key: bytes) -> None:
         """``key``: seals it for the other members alone."""
         blob = await self._states.put(digest, key)
         if blob:
-            self._send(rounds_pb2.StateStored(epoch=epoch, state_digest=digest, blob=blob))
+            self._outbox.send(rounds_pb2.StateStored(epoch=epoch, state_digest=digest, blob=blob))
 
     async def _release(self, proto: rounds_pb2.ProvideRelease) -> None:
         """The final state, for those whom the manifest names, if it may be released; in clear where the coordinator may see it."""
@@ -532,7 +486,7 @@ class JobDriver:
             check_release(self.manifest, self.machine, proto, self._lab.roll)
         except FederationError as error:
             self._log.warning("release.refused", detail=error.message, hint=error.hint or error.remedy)
-            self._send(rounds_pb2.Refusal(code=error.code, text=error.message))
+            self._outbox.send(rounds_pb2.Refusal(code=error.code, text=error.message))
             return
         self._logged.final(tuple(wire.from_proto(receipt) for receipt in proto.receipts))
         if not recipients:
@@ -544,22 +498,9 @@ class JobDriver:
         blob = await self._states.put(digest, key)
         if blob:
             wrapped = wrap(key, recipients, release_purpose(self.manifest.digest, digest))
-            self._send(wire.to_proto(self.machine.sealing(digest, blob, wrapped)))
-
-
-def _step_of(proto: Any) -> Step:
-    return Step.begin if isinstance(proto, rounds_pb2.Ready) else Step.finish
+            self._outbox.send(wire.to_proto(self.machine.sealing(digest, blob, wrapped)))
 
 
 async def _after(before: asyncio.Task[None], work: Coroutine[Any, Any, None]) -> None:
     await before
     await work
-
-
-def event_of(job: bytes, proto: Any) -> rounds_pb2.NodeEvent:
-    """A NodeEvent that carries ``proto`` in the field of its kind."""
-    kind = type(proto).__name__
-    field = {"KeyMessage": "key", "ConsentReply": "consent", "CatalogueStatement": "catalogue"}.get(kind) or "".join(
-        f"_{letter.lower()}" if letter.isupper() else letter for letter in kind
-    ).lstrip("_")
-    return rounds_pb2.NodeEvent(job=job, **{field: proto})

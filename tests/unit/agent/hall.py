@@ -42,6 +42,7 @@ from node_agent.rounds.disclosure import FigureBook
 from node_agent.rounds.driver import JobDriver
 from node_agent.rounds.files import JobFiles
 from node_agent.rounds.growing import GrowingUpdate
+from node_agent.rounds.inbox import Inbox
 from node_agent.rounds.lab import Lab
 from node_agent.rounds.training import Trainer
 from node_agent.runner.worker import Reply
@@ -93,15 +94,15 @@ class MortalJournal(Journal):
             raise Killed
 
 
-class Inbox(asyncio.Queue[Any]):
+class Watched(Inbox):
     """Knows whether its driver waits at it."""
 
     waiting = False
 
-    async def get(self) -> Any:
+    async def take(self) -> Any:
         self.waiting = True
         try:
-            return await super().get()
+            return await super().take()
         finally:
             self.waiting = False
 
@@ -259,7 +260,7 @@ class Office:
         manifest = self.hall.manifest
         trainer = Trainer(manifest, manifest.terms(), self.files, self.worker)  # type: ignore[arg-type]
         self.driver = JobDriver(lab, manifest, self.consent(), trainer, self.files, lambda: self.versions())
-        self.driver._queue = self.inbox = Inbox()
+        self.driver.inbox = self.inbox = Watched()
         self.driver.start()
         place = self.driver.machine.position
         self.hall.tell(events.Connected(self.name, place.round, place.state_digest))
@@ -281,7 +282,7 @@ class Office:
 
     @property
     def busy(self) -> bool:
-        return not (self.inbox.waiting and self.inbox.empty() and len(self.driver._tasks) == 1)
+        return not (self.inbox.waiting and self.inbox.empty and len(self.driver._tasks) == 1)
 
     def told(self, kind: type) -> list[Any]:
         return [proto for proto in self.sent if isinstance(proto, kind)]

@@ -11,7 +11,7 @@ import pytest
 from federation.errors import NotFound, ProtocolViolation, VerificationFailed
 from federation.v1 import rounds_pb2
 from node_agent.rounds import training
-from node_agent.rounds.driver import INBOX_MESSAGES
+from node_agent.rounds.inbox import INBOX_MESSAGES
 from node_agent.rounds.refusals import NO_EVIDENCE, REFUSALS_TOLD
 from node_agent.store.evidence import PIECES, PIECES_OF_A_CHECK, EvidenceFolder, Piece
 from tests.unit.agent.hall import Bench, Hall
@@ -68,15 +68,15 @@ def test_a_flood_waits_outside_and_fills_neither_log_nor_wire_nor_folder(
             bad.readies[0].min_cohort = 2
             for _ in range(sent):
                 office.driver.hear(bad)
-                rooms.append(office.driver._room.is_set())
+                rooms.append(not office.driver.inbox.full)
         return proto
 
     hall.carry = carry
     hall.play(Hall.run, Hall.settle).finished()
     assert rooms[: INBOX_MESSAGES - 1] == [True] * (INBOX_MESSAGES - 1)
     assert not any(rooms[INBOX_MESSAGES:])
-    driver = office.driver  # at the end all of it was dealt with
-    assert (driver._room.is_set(), driver._waiting, driver._waiting_bytes) == (True, 0, 0)
+    inbox = office.driver.inbox  # at the end all of it was dealt with
+    assert (inbox.full, inbox._waiting, inbox._waiting_bytes) == (False, 0, 0)
     assert office.counted["refusals"] >= sent  # beside them it was late itself
     told = office.told(rounds_pb2.Refusal)
     assert REFUSALS_TOLD < len(told) < REFUSALS_TOLD + 12

@@ -27,7 +27,7 @@ from federation.v1 import rounds_pb2
 from federation.weights.layout import Layout
 from federation.weights.state import ModelState, file_limit, read_state, write_state
 from node_agent.rounds import driver, training, uploads
-from node_agent.rounds.driver import event_of
+from node_agent.rounds.outbox import event_of
 from node_agent.store.journal import Journal
 from tests.unit.agent.hall import DATA, JOB, PEOPLE, ROUTE, Bench, Hall, Office, model
 
