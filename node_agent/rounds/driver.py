@@ -18,7 +18,6 @@ from typing import Any, Final
 import structlog
 
 from federation.errors import (
-    BudgetExhausted,
     FederationError,
     InvalidManifest,
     OutOfOrder,
@@ -31,8 +30,6 @@ from federation.identity.consent import Consent
 from federation.identity.credential import NodeCredential, once_verified, verify_credential
 from federation.log_events import Current
 from federation.manifest.manifest import Manifest
-from federation.manifest.privacy import round_charge
-from federation.privacy.accounting import Charge
 from federation.sealing import release_purpose, wrap
 from federation.secagg import events, wire
 from federation.secagg.member import Me, MemberMachine
@@ -49,8 +46,6 @@ from federation.secagg.messages import (
 )
 from federation.v1 import rounds_pb2
 from federation.weights.state import MAX_FILE, ModelState
-from node_agent.consent.decision import plans_of
-from node_agent.consent.standing import ConsentOver
 from node_agent.rounds.disclosure import Disclosure, exact_in
 from node_agent.rounds.files import JobFiles
 from node_agent.rounds.growing import GrowingUpdate
@@ -58,6 +53,7 @@ from node_agent.rounds.inbox import Inbox
 from node_agent.rounds.lab import Lab
 from node_agent.rounds.logged import Logged
 from node_agent.rounds.outbox import Outbox
+from node_agent.rounds.permit import Permit
 from node_agent.rounds.refusals import Refusals, kept_as
 from node_agent.rounds.releasing import check_release
 from node_agent.rounds.standing import Door
@@ -92,8 +88,6 @@ class JobDriver:
         self._lab, self.manifest, self._trainer, self._files = lab, manifest, trainer, files
         self._terms = manifest.terms()
         me = Me(lab.credential.member, lab.credential.node, lab.credential.envelope, consent.weight, lab.min_cohort)
-        self._data = data
-        self._data_names = (consent.data_set, *manifest.spec.extra_data_sets)
         exact = {last: exact_in(manifest, self._terms, self._terms.rounds + last) for last in (False, True)}
         self._rule = Disclosure(lab.figures, manifest.digest, exact, self._terms.rounds)
         self._knowing: asyncio.Task[None] | None = None
@@ -102,12 +96,14 @@ class JobDriver:
         self._tasks: set[asyncio.Task[None]] = set()
         self._contributing: dict[bytes, asyncio.Task[None]] = {}
         self._newest: events.FetchSum | None = None
-        self._outbox = Outbox(lab, manifest.digest, self._consents)
+        self._outbox = Outbox(lab, manifest.digest, lambda: self._permit.stands())
         self._door = Door()
         self._of_before = False
         """whether what is in hand tells of the epoch before"""
         at = Current(lambda: self.machine.position.round)
         self._log = log.bind(job=manifest.digest.hex()[:12], name=manifest.name, round=at)
+        names = (consent.data_set, *manifest.spec.extra_data_sets)
+        self._permit = Permit(lab, manifest, names, data, self._rule, self._outbox.send, self._log)
         self._refusals = Refusals(lab, manifest, self._outbox.send, self._log)
         self._sums = Sums(lab, manifest, files, lambda: self.machine.bench)
         self._states = States(lab.way, files, lambda: self.machine.position, self._log)
@@ -180,7 +176,7 @@ class JobDriver:
             self._log.error("driver.failed", error=type(error).__name__, detail=str(error), exc_info=error)
 
     async def _run(self) -> None:
-        await self._read_data()
+        await self._permit.read_data()
         if self.machine.position.round:
             with contextlib.suppress(VerificationFailed):  # said where the state is used
                 self._know(await asyncio.to_thread(self._states.held))
@@ -212,13 +208,6 @@ class JobDriver:
 
         before = self._knowing
         self._knowing = self._spawn(know()) if before is None or before.done() else self._spawn(_after(before, know()))
-
-    async def _read_data(self) -> None:
-        try:
-            self._rule.data = await asyncio.to_thread(self._data)
-        except OSError as error:
-            self._rule.data = None
-            self._log.error("data.not-read", detail=str(error), hint="No figure leaves until it can be read.")
 
     async def _perform(self, instructions: list[events.MemberInstruction], proto: Any) -> None:
         """``proto``: the message that led to them, if one did."""
@@ -256,7 +245,7 @@ class JobDriver:
 
     def _do(self, instruction: events.MemberInstruction) -> None:
         match instruction:
-            case events.Send(message=message) if isinstance(message, _NEEDS_CONSENT) and not self._consents():
+            case events.Send(message=message) if isinstance(message, _NEEDS_CONSENT) and not self._permit.stands():
                 self._log.info("consent.left-unsaid", message=type(message).__name__)
             case events.Send(message=Upload() as upload):
                 self._spawn(self._send_upload(upload))
@@ -283,7 +272,7 @@ class JobDriver:
                 self._uploads.erase(instruction.context)
             case events.Forgone():
                 if self._terms.privacy is not None:
-                    self._spawn(self._forgo(instruction.context))
+                    self._spawn(self._permit.forgo(instruction.context))
             case events.RoundSettled():
                 for context in list(self._contributing):
                     if self._contributing[context].done():
@@ -303,7 +292,7 @@ class JobDriver:
     async def _initial(self) -> None:
         snapshot = None
         try:
-            self._check_consent()
+            self._permit.check()
             if self.manifest.snapshot is not None:
                 snapshot = self._files.root / "snapshot.safetensors"
                 await self._lab.way.get_blob(self.manifest.snapshot, snapshot, MAX_FILE)
@@ -319,14 +308,12 @@ class JobDriver:
     async def _contribute(self, task: events.Contribute) -> None:
         context, root = task.plan.context, b""
         try:
-            consent = self._check_consent()
+            consent = self._permit.check()
             state = self._states.held()
-            await self._read_data()
-            self._check_data(consent)
-            charge = round_charge(self.manifest, header_only=task.header_only)
-            await self._affords(charge)
+            await self._permit.check_data(consent)
+            await self._permit.affords(task)
             self._outbox.send(rounds_pb2.Progress(round=task.round, activity="training"))
-            root = await self._trainer.contribute(task, state, lambda update: self._begin(task, charge, update))
+            root = await self._trainer.contribute(task, state, lambda update: self._begin(task, update))
         except FederationError as error:
             self.inbox.own(events.ContributionFailed(context))
             self._failed(error, task.round, "train")
@@ -336,60 +323,6 @@ class JobDriver:
                 self._uploads.leave(context)
         self._lab.count("contributions")
         self.inbox.own(events.Encoded(context, root))
-
-    async def _affords(self, charge: Charge) -> None:
-        if charge.queries:
-            await asyncio.to_thread(self._lab.journal.affords, self.manifest.digest, charge, self._lab.budgets)
-
-    async def _charge(self, task: events.Contribute, charge: Charge) -> None:
-        """On disk before the machine hears that there is something to upload. Raises BudgetExhausted."""
-        if charge.queries:
-            place = (task.round, task.attempt)
-            job, context = self.manifest.digest, task.plan.context
-            await asyncio.to_thread(self._lab.journal.charge, job, context, place, charge, self._lab.budgets)
-
-    async def _forgo(self, context: bytes) -> None:
-        await asyncio.to_thread(self._lab.journal.forgo, self.manifest.digest, context)
-
-    def _check_consent(self) -> Consent:
-        """Raises PolicyDenied unless this lab's own disk holds its own valid consent; one that has ended ends the job here."""
-        plans = plans_of(self.manifest, self._data_names)
-        try:
-            consent = self._lab.standing.check(self.manifest, plans, self._lab.clock())
-        except ConsentOver as over:
-            self._lab.over(self.manifest.digest, over.cause)
-            raise
-        held = [name for name in self._data_names if name in self._lab.budgets]
-        if held and self.manifest.privacy is None:
-            raise BudgetExhausted(
-                f"The data set {held[0]} has a privacy budget by now, and the job has no differential privacy.",
-                hint="Nothing was trained.",
-            )
-        return consent
-
-    def _check_data(self, consent: Consent) -> None:
-        """Raises PolicyDenied unless the data is what was consented to."""
-        versions = self._rule.data
-        try:
-            named = None if versions is None else dict(zip(self._data_names, versions, strict=True))
-            self._lab.standing.check_data(consent, named)
-        except ConsentOver as over:
-            self._lab.over(self.manifest.digest, over.cause)
-            raise
-
-    def _consents(self) -> bool:
-        """False: the coordinator was told that this lab takes no part."""
-        try:
-            self._check_consent()
-        except ConsentOver as over:  # the lab says so itself, and signs it
-            self._log.warning("consent.over", detail=over.message)
-            return False
-        except FederationError as error:
-            self._log.error("consent.none", detail=error.message, hint=error.hint)
-            text = self._lab.discreet(f"{error.message} {error.hint}")[:1000]
-            self._outbox.send(rounds_pb2.Refusal(code=error.code, text=text))
-            return False
-        return True
 
     def _failed(self, error: FederationError, round_number: int, phase: str) -> None:
         """The lead learns the class, file and line of a task's exception, never its message; the lab's log has all.
@@ -416,19 +349,13 @@ class JobDriver:
                 failure.file, failure.line = error.file, error.line
         self._outbox.send(failure)
 
-    async def _begin(self, task: events.Contribute, charge: Charge, update: GrowingUpdate) -> None:
-        """What it costs is on disk before the first byte is made, and may leave."""
-        await self._charge(task, charge)
-        try:
-            await asyncio.to_thread(self._lab.standing.charge_upload, self.manifest, task.plan.context, update.size)
-        except ConsentOver as over:
-            self._lab.over(self.manifest.digest, over.cause)
-            raise
+    async def _begin(self, task: events.Contribute, update: GrowingUpdate) -> None:
+        await self._permit.charge(task, update.size)
         self._uploads.begin(task.plan.context, update)
 
     async def _send_upload(self, upload: Upload) -> None:
         proto = await self._uploads.deliver(upload)
-        if proto is not None and self._consents():
+        if proto is not None and self._permit.stands():
             self._outbox.send(proto)
 
     async def _fetch_state(self, wanted: events.FetchState) -> None:
