@@ -279,6 +279,13 @@ BY_THE_TEMPLATES: list[tuple[str, Document, str, str]] = [
         "nvidia.com/gpu",
     ),
     ("node-agent", {"proxy": {"port": 8080}}, "proxy.port", "no proxy"),
+    ("node-agent", {"coordinator": {"address": "203.0.113.5:7443"}}, "coordinator.cidrs", "is none of them"),
+    (
+        "node-agent",
+        {"keys": {"existingSecret": "br"}, "metrics": {"tls": {"existingSecret": "br"}}},
+        "metrics.tls.existingSecret",
+        "private keys",
+    ),
     ("node-agent", {"policyFrom": {"existingConfigMap": "a", "existingSecret": "b"}}, "policyFrom", "two sources"),
     (
         "node-agent",

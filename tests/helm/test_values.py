@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic.alias_generators import to_camel
 
+from federation.policy.schema import VOCABULARY, NodeRules, PackDocument, PackMetadata, PolicyDocument, Rules
 from tests.helm.charts import LEAST, ROOT, Document
 
 CHARTS = sorted(LEAST)
 FREE = {
-    "affinity": {"nodeAffinity", "podAffinity", "podAntiAffinity"},
-    "policy": {"rules"},
     "global": {""},
 }
 """what Kubernetes or the node checks itself"""
@@ -86,6 +86,28 @@ def test_the_schema_is_closed_and_has_every_value(chart: str) -> None:
         assert "additionalProperties" in part, path
         more = part["additionalProperties"]
         assert more is False or (isinstance(more, dict) and more), path
+
+
+def test_what_both_charts_say_they_say_in_the_same_words() -> None:
+    """A chart can hold no template of another; what one refuses or confines, the other must, too."""
+    for name in ("_helpers.tpl", "_common.tpl", "servicemonitor.yaml", "dashboards.yaml"):
+        first, second = ((ROOT / "helm" / chart / "templates" / name).read_text() for chart in CHARTS)
+        assert first == second, name
+    first, second = (schema_of(chart)["$defs"] for chart in CHARTS)
+    assert len(first.keys() & second.keys()) > 20
+    assert {name: first[name] for name in first.keys() & second.keys()}.items() <= second.items()
+
+
+def test_the_schema_knows_the_words_of_a_policy_that_the_node_knows() -> None:
+    policy = described(schema_of("node-agent"), ("policy",))
+    assert set(policy["properties"]) == {to_camel(name) for name in PolicyDocument.model_fields}
+    assert set(described(policy, ("rules",))["properties"]) == {to_camel(name) for name in NodeRules.model_fields}
+    (pack,) = described(schema_of("node-agent"), ("policyPacks",))["patternProperties"].values()
+    assert set(pack["properties"]) == {to_camel(name) for name in PackDocument.model_fields}
+    assert set(described(pack, ("rules",))["properties"]) == {to_camel(name) for name in Rules.model_fields}
+    assert set(described(pack, ("metadata",))["properties"]) == {to_camel(name) for name in PackMetadata.model_fields}
+    for document in (policy, pack):
+        assert described(document, ("vocabulary",))["maximum"] == VOCABULARY
 
 
 @pytest.mark.parametrize("chart", CHARTS)

@@ -159,7 +159,10 @@ def test_both_services_start_as_the_charts_start_them(
     assert reached.returncode == 0, reached.stderr
     assert "/readyz: ready" in reached.stdout
 
-    values: Document = {"coordinator": {"address": f"{ADDRESS}:{members}"}, "metrics": {"port": own}}
+    values: Document = {
+        "coordinator": {"address": f"{ADDRESS}:{members}", "cidrs": [f"{ADDRESS}/32"]},
+        "metrics": {"port": own},
+    }
     waiting = rendered("node-agent", values)
     lab.files(waiting)
     waits = lab.run(named(pod(waiting, "agent"), "home"))

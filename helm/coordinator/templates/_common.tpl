@@ -78,6 +78,9 @@
 {{- fail "metrics.tls.existingSecret: there are no metrics when metrics.enabled is false. Set it to true, or leave this empty." -}}
 {{- end -}}
 {{- end -}}
+{{- if and $tls (eq $tls $values.keys.existingSecret) -}}
+{{- fail "metrics.tls.existingSecret: it is the Secret with the private keys, too, and Prometheus is sent to this one. Make one for the metrics alone." -}}
+{{- end -}}
 {{- if and $values.metrics.tls.serverName (not $tls) -}}
 {{- fail "metrics.tls.serverName: it is used with metrics.tls.existingSecret alone. Name the Secret, or leave this empty." -}}
 {{- end -}}

@@ -40,6 +40,15 @@
 {{- if and $values.networkPolicy.enabled $values.proxy.existingSecret (not $values.proxy.cidrs) -}}
 {{- fail "proxy.cidrs: it is empty, so the NetworkPolicy would keep the agent from its proxy. Name the proxy's addresses." -}}
 {{- end -}}
+{{- /* Of networks a template cannot tell what is in them; of single addresses it can. */ -}}
+{{- $host := regexFind "^([0-9]+\\.){3}[0-9]+:" $values.coordinator.address | trimSuffix ":" -}}
+{{- if and $host $values.coordinator.cidrs (not (has (printf "%s/32" $host) $values.coordinator.cidrs)) -}}
+{{- $single := true -}}
+{{- range $values.coordinator.cidrs -}}{{- if not (or (hasSuffix "/32" .) (contains ":" .)) -}}{{- $single = false -}}{{- end -}}{{- end -}}
+{{- if $single -}}
+{{- fail (printf "coordinator.cidrs: %s, the coordinator's address, is none of them, so the NetworkPolicy would keep the agent from it. Add %s/32." $host $host) -}}
+{{- end -}}
+{{- end -}}
 {{- range $path, $cidrs := dict "coordinator.cidrs" $values.coordinator.cidrs "proxy.cidrs" $values.proxy.cidrs -}}
 {{- range $cidrs -}}
 {{- include "concord.checkWidth" (dict "path" $path "cidr" . "sentence" "lets the agent reach nearly everything" "hint" "Name the address alone, such as 192.0.2.10/32") -}}
