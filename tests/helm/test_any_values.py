@@ -19,7 +19,7 @@ from tests.helm.pod_security import broken
 from tests.helm.policies import Outside, Pod, allows
 from tests.helm.validity import check_valid
 
-RELEASES = ("rel", "123", "1e3", "true", "null", "a.b", "9lab", "concord-coordinator", "x" * 53)
+RELEASES = ("rel", "true", "null", "on", "y", "concord-coordinator", "x" * 53, "a.b")
 PATIENT = (HealthCheck.too_slow, HealthCheck.filter_too_much)
 
 
@@ -140,7 +140,7 @@ def check_many(chart: str, count: int, *, anew: bool) -> None:
 
 @pytest.mark.parametrize("chart", LEAST)
 def test_whatever_is_admitted_is_valid_confined_and_closed(chart: str) -> None:
-    check_many(chart, 15, anew=False)
+    check_many(chart, 20, anew=False)
 
 
 @pytest.mark.soak
