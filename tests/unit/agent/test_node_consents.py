@@ -24,7 +24,7 @@ from federation.v1 import rounds_pb2
 from node_agent import certificate, service
 from node_agent.agent import NodeAgent
 from node_agent.rounds import training
-from node_agent.settings import PrivacyBudget
+from node_agent.settings import Home, PrivacyBudget
 from node_agent.store.journal import ConsentRecord, Journal
 from tests.unit.agent import homes
 from tests.unit.agent.hall import Bench, PlainWorker
@@ -483,6 +483,22 @@ def test_a_certificate_that_ended_is_said_before_anything_is_dialled(node: Node)
 
 
 # --------------------------------------------------------------------------------------------------------------------- starting
+
+
+def test_a_killed_nodes_run_file_does_not_say_that_its_successor_is_connected(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A probe of a pod without metrics asks for that file alone."""
+    there: list[bool] = []
+
+    async def starts(home: Home, *_: object) -> None:
+        there.append(home.run_file.exists())
+
+    monkeypatch.setattr(service, "_serve", starts)
+    monkeypatch.setattr(service, "_log_to_stderr", lambda _: None)
+    node.home.run_file.write_text('{"pid": 1, "address": "127.0.0.1:1", "metrics": ""}')
+    service.serve(node.home)
+    assert there == [False]
 
 
 def test_a_home_does_not_start_twice_or_with_an_open_key(node: Node) -> None:
