@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Final
 
 from coordinator.api.sessions import Session
 from coordinator.jobs import revocations
@@ -15,13 +16,16 @@ from coordinator.registry.enrolment import Registry
 from coordinator.rounds.driver import instruction_bytes
 from coordinator.store.database import ConsentRow, Database
 from coordinator.web.metrics import Metrics
-from federation.errors import InvalidIdentity, NotFound
+from federation.errors import InvalidIdentity, NotFound, ProtocolViolation
 from federation.identity.consent import open_consent
 from federation.identity.credential import NodeCredential, verify_credential
 from federation.identity.fields import moment, moment_text
 from federation.identity.revocation import consent_digest, open_revocation
 from federation.manifest.invitation import is_invited
 from federation.v1 import rounds_pb2
+
+MOST_ANSWERS: Final = 32
+"""of one node to one job: it is asked anew after a restore, or when a roll has put it out"""
 
 
 class Answers:
@@ -94,12 +98,26 @@ class Answers:
                 raise InvalidIdentity(
                     f"The consent is of before the member was put out. {why}", hint="It is asked anew."
                 )
-        state = "granted" if consent.granted else "denied"
-        self.keep(case, ConsentRow(consent.member, consent.node, state, consent.reasons, envelope))
+        known = case.answers.get(here)
+        if known is None or known.state not in ANSWERED or known.envelope != envelope:  # else it is nothing new
+            self._check_few(case, here)
+            state = "granted" if consent.granted else "denied"
+            self.keep(case, ConsentRow(consent.member, consent.node, state, consent.reasons, envelope))
         if case.state == "consulting":
             self._consultation.consider(case)
         elif consent.granted and case.driver is not None:
             self._seating.join(case, case.driver, session)
+
+    @staticmethod
+    def _check_few(case: Case, node: tuple[str, str]) -> None:
+        """Each answer is an entry of the public log, which does not grow with a peer's patience. Raises ProtocolViolation."""
+        case.answered[node] += 1
+        if case.answered[node] > MOST_ANSWERS:
+            raise ProtocolViolation(
+                f"{node[1]} has answered {MOST_ANSWERS} times, each time in other words.",
+                check="consent-flood",
+                hint="The answer before it stands.",
+            )
 
     def waits(self, case: Case, session: Session, until: str) -> None:
         """A person at the lab decides; the job waits for that as long as for anybody."""

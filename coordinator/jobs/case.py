@@ -35,6 +35,8 @@ class Case:
     """its rounds are over, and its release waits for a vote: it takes no room"""
     remarks: Counter[str] = field(default_factory=Counter)
     """lines of the story, by member"""
+    answered: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """signed answers since the coordinator's start, by member and node"""
     refused: str = ""
     """who refused last, and why, in that member's own words"""
 

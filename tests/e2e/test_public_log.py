@@ -25,6 +25,7 @@ from node_agent.witness.notebook import Notebook
 from tests.e2e.commands import eventually, refused, said
 from tests.e2e.conftest import PLACES
 from tests.e2e.runs import DATA, Runs, members_of, watch, workers
+from tests.e2e.test_watching import samples
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -205,6 +206,7 @@ def convicted(runs: Runs, findings: set[str]) -> None:
         assert told.code == 0, told.err
         assert stop.finding in told.out
         assert "STOPPED" in said("concord-node", "witness", "show", "--home", service.home).out
+        assert samples(service)["concord_node_log_stopped", ()] == 1, "what AuditVerificationFailed fires on"
 
 
 def looked_at(runs: Runs) -> None:
