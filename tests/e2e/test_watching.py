@@ -88,7 +88,10 @@ def test_what_a_job_does_is_in_the_metrics_of_both_services(three: Runs) -> None
     assert len(phases) >= 3
     for phase in phases:
         assert grown(before, after, "concord_round_phase_seconds_count", phase) <= ROUNDS + 1
+    assert grown(before, after, "concord_round_phase_seconds_sum", "gathering") > 0
     assert grown(node_before, node_after, "concord_node_rounds_total") == ROUNDS + 1
+    assert grown(node_before, node_after, "concord_node_rpc_seconds_count", "ok", "AuditLog/Head") > 0
+    assert grown(node_before, node_after, "concord_node_rpc_seconds_sum", "ok", "Blobs/Get") > 0
     assert grown(node_before, node_after, "concord_node_contributions_total") == ROUNDS + 1
     assert grown(node_before, node_after, "concord_node_consents_granted_total") == 1
     assert grown(node_before, node_after, "concord_node_refusals_total") == 0
