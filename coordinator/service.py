@@ -18,6 +18,7 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 import grpc
 import structlog
+from cryptography import x509
 from prometheus_client import CollectorRegistry
 
 from coordinator.api.audit import AuditLogService
@@ -158,7 +159,10 @@ async def serve(home: Home, settings: Settings) -> None:
     add_releases(server, releases, docket)
     address, good = _listen(server, registry.authority, settings.listen)
     authority = registry.authority.certificate
-    terms = {"server": good, "authority": Term(authority.not_valid_before_utc, authority.not_valid_after_utc)}
+    terms = {"server": good, "authority": Term.of(authority)}
+    if settings.metrics and settings.metrics_certificate is not None:
+        served = (home.root / settings.metrics_certificate).read_bytes()
+        terms["metrics"] = Term.of(x509.load_pem_x509_certificate(served))
     sources = Sources(database, registry, sessions, docket, halts, book, spool, terms, time.time)
     Survey(metrics, sources).register(metrics.registry)
     web = WebServer(settings.metrics, metrics.registry, ready, book, tls) if settings.metrics else None

@@ -135,11 +135,11 @@ SURVEYED: Final = (
     Family("concord_log_cosigned_entries", "gauge", "Entries under the newest head with a cosignature of a node."),
     Family(
         "concord_certificate_start_timestamp_seconds", "gauge", "From when on a certificate of the coordinator is good.",
-        ("certificate",), ("authority", "server"),
+        ("certificate",), ("authority", "server", "metrics"),
     ),
     Family(
         "concord_certificate_expiry_timestamp_seconds", "gauge", "When a certificate of the coordinator ends.",
-        ("certificate",), ("authority", "server"),
+        ("certificate",), ("authority", "server", "metrics"),
     ),
     Family("concord_spool_bytes", "gauge", "Masked updates on disk that wait for their sum."),
     Family("concord_spool_disk_bytes", "gauge", "Size of the file system that the spool is on."),

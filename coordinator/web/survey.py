@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from cryptography import x509
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -48,6 +49,10 @@ class Term:
 
     start: datetime
     end: datetime
+
+    @classmethod
+    def of(cls, certificate: x509.Certificate) -> Term:
+        return cls(certificate.not_valid_before_utc, certificate.not_valid_after_utc)
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,11 +104,11 @@ SURVEYED: Final = (
     ),
     Family(
         "concord_node_certificate_start_timestamp_seconds", "gauge", "From when on this node's paper is good.",
-        ("certificate",), ("transport", "credential"),
+        ("certificate",), ("transport", "credential", "metrics"),
     ),
     Family(
         "concord_node_certificate_expiry_timestamp_seconds", "gauge", "When this node's paper ends.",
-        ("certificate",), ("transport", "credential"),
+        ("certificate",), ("transport", "credential", "metrics"),
     ),
     Family("concord_node_spool_bytes", "gauge", "Models and masked updates of jobs on disk."),
     Family("concord_node_spool_disk_bytes", "gauge", "Size of the file system that the node's home is on."),

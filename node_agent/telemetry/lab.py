@@ -27,13 +27,15 @@ def survey_of(agent: NodeAgent) -> Survey:
             state.stop is not None,
         )
 
+    served = agent.settings.metrics_certificate if agent.settings.metrics else None
+    kept = {"credential": Term(agent.credential.not_before, agent.credential.not_after)}
+    if served is not None:  # the one that is shown until the next start, whatever lies there by then
+        kept["metrics"] = Term.of(x509.load_pem_x509_certificate(agent.home.read(agent.home.root / served)))
+
     def papers() -> Mapping[str, Term]:
         """The transport certificate is read anew: it renews itself."""
         certificate = x509.load_pem_x509_certificate(agent.home.read(agent.home.transport_certificate))
-        return {
-            "transport": Term(certificate.not_valid_before_utc, certificate.not_valid_after_utc),
-            "credential": Term(agent.credential.not_before, agent.credential.not_after),
-        }
+        return {"transport": Term.of(certificate), **kept}
 
     def workers() -> Workers:
         pids = agent.halts.workers()

@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from cryptography import x509
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -34,6 +35,10 @@ class Term:
 
     start: datetime
     end: datetime
+
+    @classmethod
+    def of(cls, certificate: x509.Certificate) -> Term:
+        return cls(certificate.not_valid_before_utc, certificate.not_valid_after_utc)
 
 
 @dataclass(frozen=True, slots=True)
