@@ -158,11 +158,7 @@ async def serve(home: Home, settings: Settings) -> None:
     AuditLogService(registry, book).add_to(server)
     add_releases(server, releases, docket)
     address, good = _listen(server, registry.authority, settings.listen)
-    authority = registry.authority.certificate
-    terms = {"server": good, "authority": Term.of(authority)}
-    if settings.metrics and settings.metrics_certificate is not None:
-        served = (home.root / settings.metrics_certificate).read_bytes()
-        terms["metrics"] = Term.of(x509.load_pem_x509_certificate(served))
+    terms = {"server": good, "authority": Term.of(registry.authority.certificate), **web_term(home, settings)}
     sources = Sources(database, registry, sessions, docket, halts, book, spool, terms, time.time)
     Survey(metrics, sources).register(metrics.registry)
     web = WebServer(settings.metrics, metrics.registry, ready, book, tls) if settings.metrics else None
@@ -207,6 +203,14 @@ def web_tls(home: Home, settings: Settings) -> ssl.SSLContext | None:
         hint="Set metrics_certificate and metrics_key, or listen on 127.0.0.1 or a private address.",
     )
     return tls_of(home.root / settings.metrics_certificate, home.root / settings.metrics_key) if all(named) else None
+
+
+def web_term(home: Home, settings: Settings) -> dict[str, Term]:
+    """Of the certificate under which figures are served, as it is read at the start; empty without one."""
+    if not settings.metrics or not settings.metrics_certificate:
+        return {}
+    served = (home.root / settings.metrics_certificate).read_bytes()
+    return {"metrics": Term.of(x509.load_pem_x509_certificate(served))}
 
 
 def _end(why: Unavailable) -> NoReturn:

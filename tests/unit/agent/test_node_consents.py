@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
 from structlog.testing import capture_logs
 
 from federation.errors import InvalidIdentity, NotFound, Unavailable
@@ -436,6 +437,33 @@ def renewing(node: Node, answer: Callable[[bytes], bytes], monkeypatch: pytest.M
             asyncio.run(agent.certificate.keep_fresh(agent.link))
         monkeypatch.undo()
     return found
+
+
+def test_the_ends_of_a_node_s_papers_are_in_its_metrics(node: Node) -> None:
+    """The transport certificate's anew at each scrape; that of the metrics' own address as it was read at the start."""
+
+    def ends(agent: NodeAgent) -> dict[str, float]:
+        (family,) = (
+            each for each in agent.metrics.registry.collect()
+            if each.name == "concord_node_certificate_expiry_timestamp_seconds"
+        )  # fmt: skip
+        return {sample.labels["certificate"]: sample.value for sample in family.samples}
+
+    transport = x509.load_pem_x509_certificate(node.home.transport_certificate.read_bytes()).not_valid_after_utc
+    with node.running() as agent:
+        assert ends(agent) == {
+            "transport": transport.timestamp(),
+            "credential": agent.credential.not_after.timestamp(),
+        }
+    (node.home.root / "web.pem").write_bytes(node.home.transport_certificate.read_bytes())
+    names = {"metrics_certificate": "web.pem", "metrics_key": "web.key"}
+    node.home.save(node.home.settings().model_copy(update=names))
+    with node.running() as agent:
+        assert ends(agent)["metrics"] == transport.timestamp()
+        public = TransportKey.generate().private.public_key()
+        fresh = node.site.authority.issue_for(public, OWN, datetime.now(UTC), 2 * DAY)
+        node.home.transport_certificate.write_bytes(fresh)
+        assert ends(agent)["transport"] == x509.load_pem_x509_certificate(fresh).not_valid_after_utc.timestamp()
 
 
 def test_a_certificate_is_renewed_in_time(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ from coordinator.doctor import readiness
 from coordinator.main import app
 from coordinator.settings import Settings
 from coordinator.web import server as coordinators
+from coordinator.web.survey import Term
 from examples.local_federation import run_command
 from federation.errors import InvalidUsage, Unavailable
 from federation.exposure import check_exposure
@@ -176,6 +177,22 @@ def test_a_key_that_others_can_read_or_that_does_not_fit_is_refused(
     with pytest.raises(InvalidUsage, match="cannot be used: key values mismatch") as said:
         room.tls_of(papers[0], copy)
     assert "belong together" in said.value.hint
+
+
+def test_when_the_certificate_ends_under_which_figures_are_served_is_known(papers: tuple[Path, Path]) -> None:
+    from coordinator.service import web_term
+    from coordinator.settings import Home
+
+    certificate, _ = papers
+    settings = Settings(
+        federation="atlas", metrics="0.0.0.0:1", metrics_certificate=certificate.name, metrics_key="web.key"
+    )
+    served = x509.load_pem_x509_certificate(certificate.read_bytes())
+    assert web_term(Home(certificate.parent), settings) == {
+        "metrics": Term(served.not_valid_before_utc, served.not_valid_after_utc)
+    }
+    assert web_term(Home(certificate.parent), settings.model_copy(update={"metrics": ""})) == {}, "nothing is served"
+    assert web_term(Home(certificate.parent), Settings(federation="atlas")) == {}
 
 
 def test_half_of_the_papers_is_a_contradiction(tmp_path: Path) -> None:
