@@ -185,8 +185,9 @@ async def serve(home: Home, settings: Settings) -> None:
 def check_settings(home: Home, settings: Settings) -> ssl.SSLContext | None:
     """What can be wrong with them, before anything is made. Returns as ``web_tls``; raises InvalidUsage."""
     place_of(home, settings)
+    tls = web_tls(home, settings)
     open_authority(home, settings)
-    return web_tls(home, settings)
+    return tls
 
 
 def web_tls(home: Home, settings: Settings) -> ssl.SSLContext | None:
