@@ -156,7 +156,7 @@ def _apply_study(draft: StudyDraft, home: Path, dry_run: bool, output: Format) -
         say("nothing was signed or sent")
         return
     with Federation.connect(home) as federation:
-        prepared = studies.prepare_study(draft, federation.home, federation.home.required_roll())
+        prepared = studies.prepare_study(draft, federation.home, federation.newest_roll())
         study = prepared.study
         for line in study.lines:
             say(line)

@@ -111,6 +111,11 @@ class Federation:
         roll = self.home.trust_roll(view.roll) if self.home.roll() is not None else _roll_or_none(view.roll)
         return FederationState(view.federation, view.roll, tuple(node_of(node, roll) for node in view.nodes))
 
+    def newest_roll(self) -> Roll:
+        """The members' roll as the coordinator has it now, which the home trusts from now on. Raises as ``describe`` does."""
+        self.describe()
+        return self.home.required_roll()
+
     def jobs(self) -> Jobs:
         reply = self._call(self._jobs.List, jobs_pb2.ListJobsRequest())
         return Jobs(job_of(view) for view in reply.jobs)
@@ -171,11 +176,11 @@ class Federation:
     # -------------------------------------------------------------------------------------------------------- acting
 
     def prepare(self, job: Path | str | Draft, *, again: bool = False) -> Prepared:
-        """Reads, checks, packs and signs a job, and sends nothing."""
+        """Reads, checks, packs and signs a job, under the newest roll of the members, and sends nothing of it."""
         from coordinator.client.submission import prepare, read_draft
 
         draft = read_draft(Path(job), self.home) if isinstance(job, (str, Path)) else job
-        return prepare(draft, self.home, self.home.required_roll(), again=again)
+        return prepare(draft, self.home, self.newest_roll(), again=again)
 
     def submit(self, job: Path | str | Prepared, *, again: bool = False, progress: Progress = _silent) -> Submission:
         """Uploads the bundle (and a snapshot file) and submits the signed job. The same job again changes nothing."""
@@ -198,7 +203,7 @@ class Federation:
         from coordinator.client.studies import StudyCalls, prepare_study, study_draft
         from coordinator.client.submission import read_document
 
-        prepared = prepare_study(study_draft(*read_document(Path(study))), self.home, self.home.required_roll())
+        prepared = prepare_study(study_draft(*read_document(Path(study))), self.home, self.newest_roll())
         StudyCalls(self).submit(prepared)
         return next(each for each in self.studies() if each.digest == prepared.study.digest)
 

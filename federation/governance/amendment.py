@@ -59,7 +59,7 @@ def changes_of(old: Roll, new: Roll, signers: Collection[bytes]) -> tuple[Change
     if new.previous != old.digest or new.version != old.version + 1:
         raise InvalidIdentity(
             f"The roll, version {new.version}, does not follow version {old.version} ({old.digest.hex()[:16]}).",
-            hint="The roll changed since it was drafted. Draft it again from the newest.",
+            hint="The roll changed since it was drafted. Draft it again from the newest: `concord roll fetch` takes it.",
         )
     step = _Step(old, new, frozenset(signers))
     step.members()

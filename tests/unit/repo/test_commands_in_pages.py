@@ -11,9 +11,10 @@ from pathlib import Path
 import click
 import pytest
 
+from tests.pages import fences, without_fences
+
 ROOT = Path(__file__).resolve().parents[3]
 PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
-FENCE = re.compile(r"^ *```(?:sh|bash|console)?\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
 INLINE = re.compile(r"`(concord(?:-node|-coordinator)? [^`\n]+)`")
 PROGRAMS = ("concord", "concord-node", "concord-coordinator")
 SHELL = ("|", "||", "&&", "&", ";", ">", "2>", "<", "done", "then")
@@ -71,8 +72,8 @@ def refused(words: list[str]) -> str:
 def test_what_a_page_says_to_type_is_taken(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     text = page.read_text()
-    blocks = FENCE.findall(text)
-    inline = [words for words in INLINE.findall(FENCE.sub("", text)) if not PLACES.search(words)]
+    blocks = [fence.text for fence in fences(text) if fence.language in ("", "sh")]
+    inline = [words for words in INLINE.findall(without_fences(text)) if not PLACES.search(words)]
     wrong = {
         shlex.join(words): why
         for block in (*blocks, *inline)
