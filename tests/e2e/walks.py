@@ -243,6 +243,7 @@ def founded(folder: Path, forks: Forks, server: Callable[[], PostgresServer] = P
     coordinator, metrics = (f"127.0.0.1:{free_port()}" for _ in range(2))
     places = {
         "new.example:7443": f"127.0.0.1:{free_port()}",
+        "127.0.0.1:8080": f"127.0.0.1:{free_port()}",
         "127.0.0.1:7443": coordinator,
         "127.0.0.1:9464": metrics,
         "https://concord.example.org": f"http://{metrics}",
