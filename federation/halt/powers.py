@@ -39,15 +39,19 @@ def is_own(order: HaltOrder) -> bool:
     return by.kind in {"member", "node"} and order.scope != "federation" and order.member == by.id
 
 
-def check_order(signed: SignedOrder, roll: Roll, node_key: NodeKey) -> None:
-    """Raises InvalidIdentity when the key is not that of whom the order names, PolicyDenied when they may not order it."""
+def check_order(signed: SignedOrder, roll: Roll, node_key: NodeKey, *, former: bool = False) -> None:
+    """Raises InvalidIdentity when the key is not that of whom the order names, PolicyDenied when they may not order it.
+
+    ``former``: a key that an earlier version of the roll gave them counts, too, for whoever is told late of an order that stands.
+    Who takes orders first, the coordinator, wants today's.
+    """
     order, by = signed.order, signed.order.by
     if order.federation != roll.federation:
         raise InvalidIdentity(
             f"The order is for the federation {order.federation[:63]}, this one is {roll.federation}."
         )
     powers = roll.charter.halt
-    if signed.key not in _keys(signed, roll, node_key):
+    if signed.key not in _keys(signed, roll, node_key) | (_former(signed, roll) if former else frozenset()):
         raise InvalidIdentity(
             f"The order is not signed by the {by.words}.",
             hint="Sign it with the key that the roll names, or the node's credential.",
@@ -104,6 +108,16 @@ def _keys(signed: SignedOrder, roll: Roll, node_key: NodeKey) -> frozenset[bytes
         return frozenset(roll.charter.coordinator.operators)
     key = node_key(by.id, by.node)
     return frozenset() if key is None else frozenset({key})
+
+
+def _former(signed: SignedOrder, roll: Roll) -> frozenset[bytes]:
+    """The keys that the roll's earlier versions gave to whom an order names: they have rotated since."""
+    by = signed.order.by
+    if by.kind == "member":
+        return frozenset(each.officer_key for past in roll.past for each in past.members if each.id == by.id)
+    if by.kind == "lead":
+        return frozenset(each.key for past in roll.past for each in past.leads if each.id == by.id)
+    return frozenset()
 
 
 def _role(order: HaltOrder, roll: Roll) -> str:

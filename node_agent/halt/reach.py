@@ -22,7 +22,8 @@ class Reach:
     key: SigningKey
 
     def check_order(self, signed: SignedOrder) -> None:
-        check_order(signed, self.roll(), self._node_key)
+        """Also one that was given under a key of before: a node that was away, or is new, must not refuse what stands."""
+        check_order(signed, self.roll(), self._node_key, former=True)
 
     def check_lift(self, signed: SignedLift) -> None:
         check_lift(signed, self.roll(), decide, self._node_key)

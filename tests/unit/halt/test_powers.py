@@ -57,6 +57,22 @@ def test_a_member_halts_itself_always_its_lead_a_job_and_any_voter_the_federatio
         ordered(OFFICERS.order(level, by, **target))
 
 
+def test_an_order_stands_when_its_signer_has_another_key_and_the_old_key_gives_none_to_the_coordinator() -> None:
+    """A node that is told late takes it; else it would have no lease for as long as the order stands, a job's stop for ever."""
+    fresh = SigningKey.generate().public
+    members = tuple(replace(each, officer_key=fresh) if each.id == "fr" else each for each in ROLL.members)
+    leads = tuple(replace(each, key=fresh) for each in ROLL.leads)
+    rotated = replace(ROLL, version=ROLL.version + 1, members=members, leads=leads, past=(ROLL,))
+    for by, target in ((member("fr"), {"scope": "federation"}), (LEAD, {"scope": "job", "job": JOB})):
+        order = OFFICERS.order(Level.stop, by, **target)
+        check_order(order, rotated, OFFICERS.node_key, former=True)
+        with pytest.raises(InvalidIdentity, match="is not signed by"):
+            check_order(order, rotated, OFFICERS.node_key)
+        with pytest.raises(InvalidIdentity, match="is not signed by"):
+            stranger = OFFICERS.order(Level.stop, by, key=OFFICERS.parties.officers["ke"], **target)
+            check_order(stranger, rotated, OFFICERS.node_key, former=True)
+
+
 @pytest.mark.parametrize(
     ("by", "target"),
     [
