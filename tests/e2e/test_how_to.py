@@ -202,6 +202,18 @@ def hub_in_postgresql(walk: Walk) -> None:
         settings.write(f"database_password_file: {walk.folder / 'db-password'}\n")
 
 
+def moved_to_postgresql(walk: Walk) -> None:
+    """The state of the coordinator that the members have moved away from, and its log, stand at the server."""
+    with (walk.folder / "coordinator" / "coordinator.yaml").open("a") as settings:
+        settings.write(f"database: postgresql://atlas@/atlas?host={walk.server().root}\n")
+        settings.write(f"database_password_file: {walk.folder / 'db-password'}\n")
+    said = walk.type("concord-coordinator doctor --home coordinator").out
+    (database,) = [line for line in said.splitlines() if " database: " in line]
+    assert database.startswith("ok "), said
+    assert "postgresql" in database
+    assert " 0 entries" not in database
+
+
 def page_text(name: str) -> str:
     return (ROOT / "docs" / "how-to" / f"{name}.md").read_text()
 
@@ -253,10 +265,6 @@ PAGES = [
             )
         },
         samples={METRICS_REFUSED: "tests/helm"},
-    ),
-    Page(
-        "docs/how-to/postgresql.md",
-        before={"concord-coordinator doctor --home hub": hub_in_postgresql},
     ),
     Page(
         "docs/how-to/join.md",
@@ -352,6 +360,15 @@ PAGES = [
             "concord login --home officer-br --ticket br-officer-there.json": node_is_in_again,
         },
         needs=("rotate-keys", "back-up"),
+    ),
+    Page(
+        "docs/how-to/postgresql.md",
+        before={"concord-coordinator doctor --home hub": hub_in_postgresql},
+        stands_for={
+            "postgresql://atlas@localhost/atlas": lambda walk: f"'postgresql://atlas@/atlas?host={walk.server().root}'"
+        },
+        after={"concord-coordinator database move": moved_to_postgresql},
+        needs=("charter",),
     ),
 ]
 BY_NAME = {Path(page.path).stem: page for page in PAGES if page.path != "docs/runbooks/README.md"}
