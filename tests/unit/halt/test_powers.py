@@ -68,8 +68,8 @@ def test_an_order_stands_when_its_signer_has_another_key_and_the_old_key_gives_n
         check_order(order, rotated, OFFICERS.node_key, former=True)
         with pytest.raises(InvalidIdentity, match="is not signed by"):
             check_order(order, rotated, OFFICERS.node_key)
+        stranger = OFFICERS.order(Level.stop, by, key=OFFICERS.parties.officers["ke"], **target)
         with pytest.raises(InvalidIdentity, match="is not signed by"):
-            stranger = OFFICERS.order(Level.stop, by, key=OFFICERS.parties.officers["ke"], **target)
             check_order(stranger, rotated, OFFICERS.node_key, former=True)
 
 
