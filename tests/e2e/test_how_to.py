@@ -189,6 +189,7 @@ def under_the_old_names(walk: Walk) -> None:
 
 def hub_in_postgresql(walk: Walk) -> None:
     """The page's statements at a server, and its settings with the server's socket."""
+    walk.stop("there")  # whose address the page has
     server = walk.server()
     for statement in next(
         fence.text for fence in fences(page_text("postgresql")) if fence.language == "sql"
