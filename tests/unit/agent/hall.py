@@ -30,7 +30,7 @@ from federation.secagg import events, wire
 from federation.secagg.audit import Place, leaves_of
 from federation.secagg.collector import CollectorMachine
 from federation.secagg.merkle import leaf_hash, path_of
-from federation.secagg.messages import Upload
+from federation.secagg.messages import Encapsulation, KeyMessage, Upload
 from federation.secagg.parameters import Encoding
 from federation.v1 import rounds_pb2
 from federation.weights.state import read_state
@@ -502,8 +502,13 @@ class Hall:
         assert self.done is not None, (self.stuck, self.collector.story)
         assert self.misconduct == []
         said: dict[Any, Any] = {}
+        formations: dict[str, tuple[int, int]] = {}
         for name, message in self.heard:
             place = [type(message).__name__, name]
+            if isinstance(message, KeyMessage):
+                formations[name] = (message.epoch, message.formation)
+            elif isinstance(message, Encapsulation):  # names no formation: it is of the one whose key was said last
+                place.append(formations[name])
             for part in ("epoch", "formation", "round", "attempt", "roster_hash", "context"):
                 if hasattr(message, part) and not (part == "context" and place[0] == "Receipt"):
                     place.append(getattr(message, part))
