@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import math
 import os
 import sys
 import traceback
-from collections.abc import Mapping
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +17,6 @@ from typing import Annotated, Final
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 
 import click
-import structlog
 import typer
 
 from coordinator.audit.keys import check_named, make_log_key
@@ -39,7 +36,7 @@ from federation.exposure import check_exposure, listened
 from federation.identity.keys import SigningKey
 from federation.identity.names import checked_label
 from federation.identity.roll import Roll
-from federation.log_events import Lines, with_names, without_secrets
+from federation.log_events import speak
 from federation.manifest.yaml_source import write_yaml
 
 app = typer.Typer(name="concord-coordinator", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=True)
@@ -188,7 +185,7 @@ def run(home: HomeOption) -> None:
     """Run the coordinator until SIGTERM or Ctrl-C."""
     place, settings = _opened(home)
     check_settings(place, settings)  # what is wrong is said before anything is made
-    _log_to_stderr({"federation": settings.federation, "service": "coordinator"})
+    speak({"federation": settings.federation, "service": "coordinator"}, sys.stderr)
     with place.locked():
         asyncio.run(serve(place, settings))
 
@@ -239,25 +236,6 @@ def _checked_address(address: str, option: str) -> str:
 def _opened(home: Path) -> tuple[Home, Settings]:
     place = Home(home)
     return place, place.load()
-
-
-def _log_to_stderr(names: Mapping[str, str]) -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(Lines(names))
-    logging.basicConfig(level=logging.WARNING, handlers=[handler])
-    logging.captureWarnings(True)
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            with_names(names),
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            without_secrets,
-            structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
 
 
 with_examples(app, EXAMPLES)

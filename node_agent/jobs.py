@@ -111,7 +111,7 @@ class Jobs(Mapping[bytes, JobDriver]):
         if driver is not None:
             if own.halts.level(job) is Level.stop:
                 state, reason = "stopped", own.halts.reason(job)
-            log.info("job.ended", job=job.hex()[:12], name=driver.manifest.name, state=state, reason=reason)
+            log.info("job.ended", **driver.names, state=state, reason=reason)
             self._close(job, self._closed(driver, job, state, reason))
         elif own.lapses.lapsed(job):
             self._close(job, self._closed(None, job, state, reason))
@@ -131,7 +131,7 @@ class Jobs(Mapping[bytes, JobDriver]):
     def lapse(self, job: bytes, why: str) -> None:
         """This lab is out, or was: its worker ends and it says nothing more of the job, until it is taken back and asked anew."""
         driver = self._running.pop(job)
-        log.warning("consent.lapsed", job=job.hex()[:12], name=driver.manifest.name, detail=why)
+        log.warning("consent.lapsed", **driver.names, detail=why)
         self._close(job, self._set_aside(driver, job, why))
 
     def refuse_all(self, why: str) -> None:

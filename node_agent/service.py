@@ -6,12 +6,11 @@ import asyncio
 import contextlib
 import fcntl
 import json
-import logging
 import os
 import signal
 import ssl
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import structlog
@@ -19,7 +18,7 @@ import structlog
 from federation.errors import InvalidUsage
 from federation.exposure import check_exposure
 from federation.identity.fields import moment_text
-from federation.log_events import Lines, with_names, without_secrets
+from federation.log_events import speak
 from node_agent.agent import NodeAgent
 from node_agent.catalogue.places import check_places
 from node_agent.consent.deciding import handlers_of
@@ -43,7 +42,7 @@ def serve(home: Home) -> None:
             raise InvalidUsage(f"The key {path} can be read by others.", hint=f"Run: chmod 600 {path}")
     check_places(settings.data_sets, home.root)
     tls = metrics_tls(home, settings)
-    _log_to_stderr({"member": settings.member, "node": settings.node})
+    speak({"member": settings.member, "node": settings.node}, sys.stderr)
     with locked(home), Journal(home.journal, now=moment_text(datetime.now(UTC))) as journal:
         home.run_file.unlink(missing_ok=True)  # of one that was killed: whoever asks must not take us for connected
         _say_restored(journal)
@@ -129,22 +128,3 @@ def locked(home: Home) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def _log_to_stderr(names: Mapping[str, str]) -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(Lines(names))
-    logging.basicConfig(level=logging.WARNING, handlers=[handler])
-    logging.captureWarnings(True)
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            with_names(names),
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            without_secrets,
-            structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )

@@ -8,6 +8,7 @@ from typing import Any, Final, NoReturn, TypeVar
 
 import grpc
 import structlog
+from structlog.contextvars import bound_contextvars
 
 from coordinator.registry.enrolment import Registry
 from federation.errors import TABLE, FederationError, InvalidIdentity, PolicyDenied
@@ -81,8 +82,15 @@ def unary(handler: Callable[[S, Q, Context], Awaitable[R]]) -> Callable[[S, Q, C
     """Wraps a servicer's method (self, request, context)."""
 
     async def call(service: S, request: Q, context: Context) -> R:
-        async with spoken(context):
-            return await handler(service, parsed(request), context)
+        with bound_contextvars(**_named(request)):
+            async with spoken(context):
+                return await handler(service, parsed(request), context)
         raise AssertionError("spoken() lets no error through")
 
     return call
+
+
+def _named(request: object) -> dict[str, str]:
+    """The job that a request is about, by its digest, for the lines of the log that are written meanwhile."""
+    job = getattr(request, "job", b"")
+    return {"job": job.hex()[:12]} if isinstance(job, bytes) and job else {}

@@ -44,6 +44,13 @@ class Case:
     def digest(self) -> str:
         return self.manifest.digest.hex()
 
+    @property
+    def names(self) -> dict[str, object]:
+        """As lines of the log say them: job, name, and the round while there is one."""
+        if self.driver is not None:
+            return dict(self.driver.names)
+        return {"job": self.digest[:12], "name": self.manifest.name}
+
     def driver_of(self, member: str, node: str) -> JobDriver | None:
         """The driver, where this node holds a seat of the job."""
         return self.driver if self.driver is not None and self.driver.members.get(member) == node else None

@@ -107,7 +107,7 @@ class Cases:
             self.spawn(case.driver.stop())
         self._spool.discard_job(case.manifest.digest)
         self._metrics.job_ended(state)
-        log.info("job.ended", job=case.digest[:12], name=case.manifest.name, state=state, reason=reason)
+        log.info("job.ended", **case.names, state=state, reason=reason)
         self.changed(case.digest)
         asyncio.get_running_loop().call_soon(self.freed)
 

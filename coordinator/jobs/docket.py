@@ -272,7 +272,8 @@ class Docket:
 
     def misconduct(self, job: str, member: str, check: str) -> None:
         self._metrics.violation(check, member)
-        log.warning("member.misconduct", job=job[:12], member=member, check=check)
+        case = self.open_cases.get(job)
+        log.warning("member.misconduct", **(case.names if case else {"job": job[:12]}), member=member, check=check)
 
     def stuck(self, job: str, reason: str) -> None:
         case = self.open_cases.get(job)

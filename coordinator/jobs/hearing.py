@@ -44,12 +44,20 @@ class Hearing:
         try:
             self._hear(session, event, kind)
         except ProtocolViolation as error:
-            _log_refusal(session, "node.violation", kind=kind, check=error.check, detail=error.message)
+            _log_refusal(
+                session, "node.violation", **self._about(event), kind=kind, check=error.check, detail=error.message
+            )
             self._metrics.violation(error.check, session.member)
             self._cases.note(event.job.hex(), session.member, f"refused {kind} ({error.check}): {error.message}")
         except FederationError as error:
-            _log_refusal(session, "node.refused", kind=kind, code=error.code, detail=error.message)
+            _log_refusal(
+                session, "node.refused", **self._about(event), kind=kind, code=error.code, detail=error.message
+            )
             self._cases.note(event.job.hex(), session.member, f"refused {kind} ({error.code}): {error.message}")
+
+    def _about(self, event: rounds_pb2.NodeEvent) -> dict[str, object]:
+        case = self._cases.get(event.job.hex())
+        return case.names if case is not None else {"job": event.job[:6].hex()}
 
     async def room(self, session: Session) -> None:
         """Returns when no job of this node has more events waiting than memory is to hold."""
@@ -108,7 +116,7 @@ class Hearing:
             driver.say(events.From(member, wire.from_proto(getattr(event, kind))))
 
 
-def _log_refusal(session: Session, event: str, **said: str) -> None:
+def _log_refusal(session: Session, event: str, **said: object) -> None:
     """A line of the log: of a stream the first, then those whose number is a power of two."""
     session.refusals += 1
     if session.refusals <= REMARKS_KEPT or not session.refusals & (session.refusals - 1):

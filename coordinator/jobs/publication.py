@@ -66,7 +66,7 @@ class Publication:
                 self._releases.publish, case.manifest, case.consents, head, blob, sealings
             )
         except FederationError as error:
-            log.error("release.failed", job=case.digest[:12], detail=error.message)
+            log.error("release.failed", **case.names, detail=error.message)
             if self._is_open(case):
                 self._cases.fail(case, f"The release could not be made: {error.message} {case.refused}".rstrip())
             return

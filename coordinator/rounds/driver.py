@@ -32,7 +32,7 @@ from coordinator.store.spool import Spool
 from federation.errors import FederationError, NotFound, OutOfOrder, ProtocolViolation
 from federation.identity.credential import NodeCredential, once_verified
 from federation.identity.roll import Roll
-from federation.log_events import Current
+from federation.log_events import Current, about
 from federation.manifest.manifest import Manifest
 from federation.secagg import codec, events, wire
 from federation.secagg.collector import CollectorMachine
@@ -115,7 +115,9 @@ class JobDriver:
         self._sealings: dict[bytes, dict[int, Sealing]] = {}
         """what members say of the final state, by the sealed file and the member"""
         self._answered = asyncio.Event()
-        self._log = log.bind(job=self._job[:12], name=manifest.name, round=Current(lambda: self.machine.round))
+        self.names = {"job": self._job[:12], "name": manifest.name, "round": Current(lambda: self.machine.round)}
+        """as whatever is logged of this job says them"""
+        self._log = log.bind(**self.names)
         self._load()
 
     # --------------------------------------------------------------------------------------------------------- starting
@@ -267,7 +269,7 @@ class JobDriver:
     # ----------------------------------------------------------------------------------------------------------- inside
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(work)
+        task = asyncio.get_running_loop().create_task(work, context=about(**self.names))
         self._tasks.add(task)
         task.add_done_callback(self._ended)
         return task

@@ -28,7 +28,7 @@ from federation.errors import (
 )
 from federation.identity.consent import Consent
 from federation.identity.credential import NodeCredential, once_verified, verify_credential
-from federation.log_events import Current
+from federation.log_events import Current, about
 from federation.manifest.manifest import Manifest
 from federation.sealing import release_purpose, wrap
 from federation.secagg import events, wire
@@ -101,7 +101,9 @@ class JobDriver:
         self._of_before = False
         """whether what is in hand tells of the epoch before"""
         at = Current(lambda: self.machine.position.round)
-        self._log = log.bind(job=manifest.digest.hex()[:12], name=manifest.name, round=at)
+        self.names = {"job": manifest.digest.hex()[:12], "name": manifest.name, "round": at}
+        """as whatever is logged of this job says them"""
+        self._log = log.bind(**self.names)
         names = (consent.data_set, *manifest.spec.extra_data_sets)
         self._permit = Permit(lab, manifest, names, data, self._rule, self._outbox.send, self._log)
         self._refusals = Refusals(lab, manifest, self._outbox.send, self._log)
@@ -165,7 +167,7 @@ class JobDriver:
         return verify_credential(envelope, self._lab.roll, datetime.now(UTC))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(work)
+        task = asyncio.get_running_loop().create_task(work, context=about(**self.names))
         self._tasks.add(task)
         task.add_done_callback(self._ended)
         return task
