@@ -50,6 +50,18 @@ class Route:
             return (("grpc.enable_http_proxy", 1), ("grpc.http_proxy", self.proxy))
         return (("grpc.enable_http_proxy", 0),)
 
+    @property
+    def opens_tls(self) -> str:
+        """What to do beside, where a certificate is not the federation's."""
+        if not self.proxy:
+            return " Or something on the way opens the TLS: for this one host it must not."
+        return f" Or the proxy {self.shown} opens the TLS inside: ask its operators not to, for this one host."
+
+    @property
+    def cuts(self) -> str:
+        """What to do beside, where a connection ends or nothing comes back."""
+        return f" Or it is the proxy {self.shown}: ask its operators what it does with CONNECT." if self.proxy else ""
+
     def refusal(self, details: str) -> Unavailable | None:
         """The error that ``details`` of a failed call tell of, if it was the proxy that refused."""
         answer = re.search(r"HTTP proxy returned response code (\d{3})", details)

@@ -79,6 +79,17 @@ def spoken_errors(route: Route) -> Iterator[None]:
         raise error_of(error, route) from None
 
 
+def said_by_coordinator(error: grpc.RpcError) -> bool:
+    """Whether it was a coordinator that refused, and not the way to it."""
+    codes = {
+        grpc.StatusCode.PERMISSION_DENIED,
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.NOT_FOUND,
+        grpc.StatusCode.UNIMPLEMENTED,
+    }
+    return "concord-code" in _trailers(error) or (isinstance(error, grpc.Call) and error.code() in codes)
+
+
 def error_of(error: grpc.RpcError, route: Route) -> FederationError:
     """What a failed call means: the coordinator's own words where it sent them, else ours."""
     trailers = _trailers(error)
@@ -97,10 +108,11 @@ def error_of(error: grpc.RpcError, route: Route) -> FederationError:
 def _error_of_status(status: grpc.StatusCode | None, details: str, route: Route) -> FederationError:
     place = route.place
     if status is grpc.StatusCode.UNAVAILABLE:
-        return route.refusal(details) or _unreached(details, place)
+        return route.refusal(details) or _unreached(details, route)
     if status is grpc.StatusCode.DEADLINE_EXCEEDED:
         return Unavailable(
-            f"The coordinator at {place} did not answer in time.", hint="It may be overloaded; try again in a minute."
+            f"The coordinator at {place} did not answer in time.",
+            hint=f"It may be overloaded; try again in a minute.{route.cuts}",
         )
     if status is grpc.StatusCode.UNAUTHENTICATED:
         return InvalidIdentity(
@@ -127,14 +139,16 @@ def _error_of_status(status: grpc.StatusCode | None, details: str, route: Route)
     return FederationError(f"The call to {place} failed ({name}): {details}".strip(": "))
 
 
-def _unreached(details: str, place: str) -> FederationError:
+def _unreached(details: str, route: Route) -> FederationError:
     """gRPC reports all that can go wrong before the first byte with one status; the difference is in its words."""
+    place = route.place
     said = details.rpartition("last error: ")[2].rpartition("desc = ")[2]
     if "CERTIFICATE_VERIFY_FAILED" in details:
         reason = said.rpartition("CERTIFICATE_VERIFY_FAILED: ")[2].removesuffix(": OK")
         return InvalidIdentity(
             f"What answers at {place} does not show a good certificate of your federation's CA: {reason}.",
-            hint="Is it the coordinator of your federation, and is this machine's clock right? If both, tell the operator.",
+            hint="Is it the coordinator of your federation, and is this machine's clock right? If both, tell the operator."
+            f"{route.opens_tls}",
         )
     if "Hostname Verification" in details:
         return InvalidIdentity(
@@ -144,7 +158,8 @@ def _unreached(details: str, place: str) -> FederationError:
     if "WRONG_VERSION_NUMBER" in details:
         return Unavailable(
             f"What answers at {place} does not speak TLS.",
-            hint="Is it the right port? A coordinator's port for metrics is another than the one for nodes and leads.",
+            hint="Is it the right port? A coordinator's port for metrics is another than the one for nodes and leads."
+            f"{route.opens_tls}",
         )
     if "resolv" in details or "lookup" in details:
         return Unavailable(
@@ -154,11 +169,11 @@ def _unreached(details: str, place: str) -> FederationError:
         return Unavailable(
             f"The coordinator at {place} closed the connection.",
             hint="Perhaps it is just being restarted: try again. If it stays so, it does not accept this home's certificate: "
-            "ask the operator for a new ticket and run `concord login`.",
+            f"ask the operator for a new ticket and run `concord login`.{route.cuts}",
         )
     return Unavailable(
         f"The coordinator at {place} does not answer: {_cause(said)}.",
-        hint="Ask the operator whether it is running and whether the address is right, then try again.",
+        hint=f"Ask the operator whether it is running and whether the address is right, then try again.{route.cuts}",
     )
 
 

@@ -8,21 +8,28 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+import grpc
+
 from coordinator.client.audit_source import from_coordinator, trusted
+from coordinator.client.channel import error_of, open_channel, said_by_coordinator
+from coordinator.client.enrolment import check_home, read_ticket
 from coordinator.client.home import Home
 from coordinator.client.sdk import Federation
 from coordinator.client.terminal import as_json as json_of
 from coordinator.client.terminal import data, plain
 from coordinator.machine import clock_kept, disk_of, modes_of, versions_here
 from federation.errors import FederationError, NotFound
-from federation.findings import Finding, certificate, clock, found, private
+from federation.findings import Finding, certificate, clock, found, letter, private
 from federation.route import route_to
+from federation.v1 import audit_pb2, audit_pb2_grpc
 
 HEAD_LIMIT: Final = 64 << 10
+ROUTE_SECONDS: Final = 15.0
 RELEASE_WANTED: Final = 1 << 30
 
 
@@ -61,6 +68,34 @@ def examine(home: Home) -> list[Finding]:
         found("versions", versions_here),
         Finding("database", "ok", "A lead has none."),
     ]  # fmt: skip
+
+
+def examine_route(home: Home, ticket_file: Path) -> tuple[list[Finding], str]:
+    """Before the first login: the findings, and the letter to the people who run the firewall. The ticket stays unused, and the
+    home need not be there. Raises what a ticket or a proxy that cannot work raises."""
+    ticket = read_ticket(ticket_file, datetime.now(UTC))
+    check_home(home, ticket)
+    federation, route = ticket.endpoint.federation, route_to(ticket.endpoint.address, os.environ)
+
+    def coordinator() -> str:
+        channel, way = open_channel(ticket.endpoint, os.environ)
+        with closing(channel):
+            try:
+                audit_pb2_grpc.AuditLogStub(channel).Head(audit_pb2.HeadQuery(), timeout=ROUTE_SECONDS)
+            except grpc.RpcError as error:
+                # A ticket opens one door alone: to be refused at another one is to have reached the coordinator.
+                if not said_by_coordinator(error):
+                    raise error_of(error, way) from None
+        return f"{route.place} answers, and is the coordinator of {federation}; the ticket is still unused."
+
+    who = ticket.principal
+    findings = [
+        Finding("home", "ok", f"{home.path}, for the {who.kind} {who.name} in {federation}."),
+        found("clock", lambda: clock(clock_kept(), None, time.time())),
+        Finding("route", "ok", f"{route.sentence}."),
+        found("coordinator", coordinator),
+    ]
+    return findings, letter(federation, route)
 
 
 class _connected:
@@ -131,10 +166,16 @@ def _read(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def show(findings: list[Finding], *, as_json: bool) -> None:
+def show(findings: list[Finding], *, as_json: bool, note: str = "") -> None:
+    """``note``: after them; in JSON, as ``letter``."""
     if as_json:
-        data(json_of([each.as_document() for each in findings]))
+        listed = [each.as_document() for each in findings]
+        data(json_of({"findings": listed, "letter": note} if note else listed))
         return
     for each in findings:
         for line in each.lines():
+            data(plain(line))
+    if note:
+        data("")
+        for line in note.splitlines():
             data(plain(line))

@@ -80,7 +80,7 @@ def login(home: Home, ticket: Ticket, pinned_roll: bytes | None, environment: Ma
 
     Raises InvalidUsage when the home is somebody else's, InvalidIdentity when the reply does not fit the ticket or the roll.
     """
-    _check_home(home, ticket)
+    check_home(home, ticket)
     if pinned_roll is not None:
         home.trust_roll(pinned_roll)
     key = home.transport_key()
@@ -117,7 +117,7 @@ def login(home: Home, ticket: Ticket, pinned_roll: bytes | None, environment: Ma
     )
 
 
-def _check_home(home: Home, ticket: Ticket) -> None:
+def check_home(home: Home, ticket: Ticket) -> None:
     """Whoever logs in from the wrong folder should not lose the ticket by it."""
     who = ticket.principal
     owner = home.owner()

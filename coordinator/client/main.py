@@ -469,13 +469,26 @@ def verify(
 def doctor(
     home: HomeOption = DEFAULT_HOME_PATH,
     as_json: Annotated[bool, typer.Option("--json", help="The findings as JSON.")] = False,
+    before_join: Annotated[
+        bool,
+        typer.Option(
+            "--before-join", help="Only the way to the coordinator, and the letter for the firewall's people."
+        ),
+    ] = False,
+    ticket: Annotated[Path | None, typer.Option(help="With --before-join: the ticket, which stays unused.")] = None,
 ) -> None:
     """Say what is wrong with this home, its machine or its network, and what to do. Exit code 1 when something is."""
     from coordinator.client import doctor as asked
     from federation.findings import any_wrong
 
-    findings = asked.examine(Home.at(home))
-    asked.show(findings, as_json=as_json)
+    note = ""
+    if before_join != (ticket is not None):
+        raise InvalidUsage("--before-join and --ticket go together.", hint="The ticket says where the coordinator is.")
+    if ticket is not None:
+        findings, note = asked.examine_route(Home.at(home), ticket)
+    else:
+        findings = asked.examine(Home.at(home))
+    asked.show(findings, as_json=as_json, note=note)
     if any_wrong(findings):
         raise typer.Exit(1)
 

@@ -111,17 +111,21 @@ def _unreached(details: str, route: Route) -> FederationError:
         return InvalidIdentity(
             f"What answers at {route.place} does not show a certificate of this federation's coordinator.",
             hint="Are the address in node.yaml and this machine's clock right? If so, ask the operator; when the coordinator "
-            "has a new CA, run `concord-node join` with a new ticket.",
+            f"has a new CA, run `concord-node join` with a new ticket.{route.opens_tls}",
+        )
+    if "WRONG_VERSION_NUMBER" in details:
+        return Unavailable(
+            f"What answers at {route.place} does not speak TLS.", hint=f"Are host and port right?{route.opens_tls}"
         )
     if "Socket closed" in details or "Connection reset" in details:
         return Unavailable(
             f"The coordinator closed the connection: {route.place}.",
             hint="Perhaps it is just being restarted. If it stays so, it does not accept this node's certificate: ask its "
-            "operator for a new ticket and run `concord-node join`.",
+            f"operator for a new ticket and run `concord-node join`.{route.cuts}",
         )
     return Unavailable(
         f"The coordinator cannot be reached: {route.place}.",
-        hint=f"Is it running, and is this one host and port open outwards? The network says: {details}",
+        hint=f"Is it running, and is this one host and port open outwards? The network says: {details}.{route.cuts}",
     )
 
 
