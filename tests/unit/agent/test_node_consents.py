@@ -523,7 +523,7 @@ def test_a_killed_nodes_run_file_does_not_say_that_its_successor_is_connected(
         there.append(home.run_file.exists())
 
     monkeypatch.setattr(service, "_serve", starts)
-    monkeypatch.setattr(service, "_log_to_stderr", lambda _: None)
+    monkeypatch.setattr(service, "speak", lambda *_: None)
     node.home.run_file.write_text('{"pid": 1, "address": "127.0.0.1:1", "metrics": ""}')
     service.serve(node.home)
     assert there == [False]
