@@ -14,12 +14,12 @@
 #   make clean   removes .venv and what the tools leave
 #   make help    these lines
 #
-# Tests run in TEST_PROCESSES processes (2), the tests of one file in one of them.
+# Tests run in TEST_PROCESSES processes (3, for two cores: many wait for clocks), the tests of one file in one of them.
 # More flags for pip go in PIP_FLAGS, e.g. an index that has torch's CPU build.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PIP_FLAGS ?=
-TEST_PROCESSES ?= 2
+TEST_PROCESSES ?= 3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
