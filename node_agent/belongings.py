@@ -17,6 +17,7 @@ from node_agent.halt.halts import Halts
 from node_agent.link.stream import Link
 from node_agent.membership import Membership
 from node_agent.rounds.files import JobFiles
+from node_agent.rounds.workshop import workshop_of
 from node_agent.settings import Home, NodeSettings
 from node_agent.store.journal import Journal
 from node_agent.store.revocations import Revocations
@@ -48,7 +49,7 @@ class Belongings:
         return self.membership.roll
 
     def files(self, job: bytes) -> JobFiles:
-        return JobFiles(self.home.jobs / job.hex())
+        return JobFiles(self.home.jobs / job.hex(), workshop_of(self.settings))
 
     def grew(self, job: bytes, name: str, consented: bytes) -> bool:
         """Whether a data set holds all that it held in the version that was consented to, and more. Raises OSError."""

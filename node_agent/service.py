@@ -23,6 +23,7 @@ from node_agent.agent import NodeAgent
 from node_agent.catalogue.places import check_places
 from node_agent.consent.deciding import handlers_of
 from node_agent.control import Control
+from node_agent.rounds.workshop import check_workshop
 from node_agent.settings import Home, NodeSettings, refuse_unknown_variables
 from node_agent.store.files import write_whole
 from node_agent.store.journal import Journal
@@ -41,6 +42,7 @@ def serve(home: Home) -> None:
         if path.exists() and path.stat().st_mode & 0o077:
             raise InvalidUsage(f"The key {path} can be read by others.", hint=f"Run: chmod 600 {path}")
     check_places(settings.data_sets, home.root)
+    check_workshop(settings, home.root)
     tls = metrics_tls(home, settings)
     speak({"member": settings.member, "node": settings.node}, sys.stderr)
     with locked(home), Journal(home.journal, now=moment_text(datetime.now(UTC))) as journal:

@@ -137,7 +137,8 @@ class NodeSettings(BaseModel):
     verdict_days: Annotated[int, Field(ge=1, strict=True)] | None = None
     """how long after an answer the verdict that it binds is kept, and no shorter than the job runs; absent: for ever"""
     scratch: str | None = None
-    """where workers and updates keep their files; by default memory-backed when small, else in the home"""
+    """a folder, from the root, for the files of workers: models, what they train, what they write; by default they are in the home.
+    Each node has a folder of its own in it; what a job leaves there is erased at its end"""
 
     @field_validator("metrics")
     @classmethod

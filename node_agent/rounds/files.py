@@ -29,7 +29,10 @@ SYNC_LIMIT = 8 << 20
 
 @dataclass(frozen=True, slots=True)
 class JobFiles:
+    """``workshop``: a folder of this node in which the worker's files lie, under the job's name; None: in the job's own folder."""
+
     root: Path
+    workshop: Path | None = None
 
     def prepare(self) -> None:
         for folder in (self.root, self.states, self.scratch, self.updates):
@@ -45,7 +48,7 @@ class JobFiles:
 
     @property
     def scratch(self) -> Path:
-        return self.root / "scratch"
+        return self.root / "scratch" if self.workshop is None else self.workshop / self.root.name
 
     @property
     def updates(self) -> Path:
@@ -187,6 +190,7 @@ class JobFiles:
 
     def erase_work(self) -> None:
         """At the job's end: everything but the lab's own log, if there is one."""
+        shutil.rmtree(self.scratch, ignore_errors=True)
         for path in self.root.iterdir() if self.root.exists() else ():
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -87,20 +88,33 @@ def test_a_worker_that_is_killed_is_started_again(three: Runs) -> None:
     assert_undisturbed(three, job)
 
 
-def test_a_node_that_is_killed_finds_its_votes_and_goes_on(three: Runs) -> None:
+def test_a_node_that_is_killed_finds_its_votes_and_goes_on_also_on_another_volume(three: Runs, tmp_path: Path) -> None:
+    """The second time the lab has named a volume for the files of workers (``scratch`` in node.yaml)."""
     killed: list[int] = []
+    there: set[str] = set()
+    node = three.local.nodes["ch"]
+    settings = node.home / "node.yaml"
+    kept = settings.read_text()
 
     def kill(job: Job) -> None:
         current = job.current
+        if len(killed) == 2:
+            there.update(path.name for path in tmp_path.rglob("model-*.safetensors"))
         if current is None or current.phase != "collecting" or current.round in killed:
             return
         if len(killed) < 2 <= current.round <= ROUNDS:
             killed.append(current.round)
-            again(three.local.nodes["ch"])
+            if len(killed) == 2:
+                settings.write_text(f"{kept}\nscratch: {tmp_path}\n")
+            again(node)
 
     job = three.run(three.document("node", rounds=ROUNDS, run_config={"pause": 0.5}, deadlines=DEADLINES), each=kill)
     assert len(killed) == 2
     assert_undisturbed(three, job)
+    assert there, "the worker read its models there"
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [], "and nothing is left of them"
+    settings.write_text(kept)
+    again(node)
 
 
 @pytest.mark.parametrize("name", ["coordinator", "node"])
