@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -229,6 +230,7 @@ class Page:
 
 def founded(folder: Path, forks: Forks, server: Callable[[], PostgresServer] = PostgresServer) -> Walk:
     """The tutorial, up to the first job: three members, Ana who leads, officers who are logged in."""
+    assert shutil.which("curl"), "curl is not installed, so these tests fail. Install it: sudo apt-get install curl"
     folder.mkdir(parents=True)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("CONCORD_")}
     python = environment.get("PYTHONPATH", "")
