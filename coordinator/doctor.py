@@ -5,9 +5,12 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import queue
 import socket
 import ssl
+import threading
 import time
+from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +28,7 @@ from federation.findings import Finding, certificate, clock, found, private
 from federation.identity.keys import SigningKey
 
 SECONDS: Final = 5.0
+PATIENCE: Final = 30.0
 KEYS: Final = ("ca", "release", "log")
 SPOOL_WANTED: Final = 16 << 30
 
@@ -50,7 +54,7 @@ def examine(home: Home) -> list[Finding]:
         vitals.append(held)
         return f"{held.engine}, {place}, schema {held.schema}: {held.jobs} jobs, {held.entries} entries of the log."
 
-    looked = found("database", database)
+    looked = found("database", lambda: patiently(database))
     stamp = _stamp(vitals[0], settings) if vitals else None
     now = datetime.now(UTC)
     return [
@@ -67,6 +71,29 @@ def examine(home: Home) -> list[Finding]:
         looked,
         found("log", lambda: _log(home, settings, vitals[0] if vitals else None)),
     ]  # fmt: skip
+
+
+def patiently(look: Callable[[], str | Finding]) -> str | Finding:
+    """What ``look`` says; its error is raised here. Raises Unavailable when it takes too long: a server or a disk that hangs would
+    hold up the doctor for ever. The thread is left behind and ends with the process."""
+    said: queue.SimpleQueue[str | Finding | BaseException] = queue.SimpleQueue()
+
+    def looking() -> None:
+        try:
+            said.put(look())
+        except BaseException as error:
+            said.put(error)
+
+    threading.Thread(target=looking, daemon=True).start()
+    try:
+        answer = said.get(timeout=PATIENCE)
+    except queue.Empty:
+        raise Unavailable(
+            f"It did not answer within {PATIENCE:g} s.", hint="Does the server hang, or the disk that it is on?"
+        ) from None
+    if isinstance(answer, BaseException):
+        raise answer
+    return answer
 
 
 def _exposed(home: Home, settings: Settings) -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import threading
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from coordinator import doctor
 from coordinator.doctor import examine
 from coordinator.main import app
 from coordinator.service import check_settings
@@ -129,6 +131,16 @@ def test_an_authority_that_is_not_this_homes(home: Home, tmp_path: Path) -> None
     home.ca_certificate.unlink()
     with pytest.raises(InvalidUsage, match=r"ca\.pem cannot be read: No such file"):
         check_settings(home, home.load())
+
+
+def test_a_database_that_hangs_does_not_hold_up_the_doctor(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    hangs = threading.Event()
+    monkeypatch.setattr(doctor, "PATIENCE", 0.1)
+    monkeypatch.setattr(doctor, "look", lambda _place: hangs.wait())
+    (found,) = [each for each in examine(home) if each.topic == "database"]
+    hangs.set()
+    assert (found.state, found.says) == ("wrong", "It did not answer within 0.1 s.")
+    assert found.todo
 
 
 @pytest.mark.parametrize(
