@@ -18,7 +18,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from coordinator.machine import clock_kept, disk_of, modes_of, versions_here
-from coordinator.service import open_authority, web_tls
+from coordinator.service import check_owner, open_authority, web_tls
 from coordinator.settings import SECRET_LIMIT, Home, Settings, read_whole
 from coordinator.store.checkup import Vitals, look
 from coordinator.store.place import place_of
@@ -26,6 +26,7 @@ from federation.audit.checkpoint import dated, log_key, open_head, origin_of
 from federation.errors import FederationError, InvalidUsage, Unavailable
 from federation.findings import Finding, certificate, clock, found, private
 from federation.identity.keys import SigningKey
+from federation.identity.roll import Roll
 
 SECONDS: Final = 5.0
 PATIENCE: Final = 30.0
@@ -38,7 +39,7 @@ def examine(home: Home) -> list[Finding]:
     try:
         settings = home.load()
     except FederationError as error:
-        return [Finding("settings", "wrong", error.message, error.hint)]
+        return [Finding("settings", "wrong", error.message, error.hint or error.remedy)]
     vitals: list[Vitals] = []
 
     def database() -> str | Finding:
@@ -51,6 +52,8 @@ def examine(home: Home) -> list[Finding]:
                 "database", "note", f"Its schema is {held.schema}; {held.newest} is made at the next start.",
                 "Make a backup before you start this version.",
             )  # fmt: skip
+        if held.roll is not None:
+            check_owner(Roll.open(held.roll), settings)
         vitals.append(held)
         return f"{held.engine}, {place}, schema {held.schema}: {held.jobs} jobs, {held.entries} entries of the log."
 

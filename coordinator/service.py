@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -58,6 +59,7 @@ from federation.audit.named_key import log_key_of
 from federation.errors import InvalidUsage, NotFound, Unavailable, exit_code
 from federation.exposure import check_exposure
 from federation.identity.keys import SigningKey
+from federation.identity.roll import Roll
 
 log = structlog.get_logger()
 
@@ -91,8 +93,21 @@ def open_authority(home: Home, settings: Settings) -> Authority:
 
 
 def open_registry(home: Home, settings: Settings, database: Database) -> Registry:
+    """Raises InvalidUsage when the database holds another federation's state than this home is of."""
     authority = open_authority(home, settings)
-    return Registry(database, authority, timedelta(hours=settings.certificate_hours), time.time)
+    registry = Registry(database, authority, timedelta(hours=settings.certificate_hours), time.time)
+    with contextlib.suppress(NotFound):  # not founded yet
+        check_owner(registry.roll(), settings)
+    return registry
+
+
+def check_owner(held: Roll, settings: Settings) -> None:
+    """``held``: the roll in the database. Raises InvalidUsage when it is another federation's."""
+    if held.federation != settings.federation:
+        raise InvalidUsage(
+            f"The database holds the state of the federation {held.federation}, and this home is of {settings.federation}.",
+            hint="Name this federation's own database in coordinator.yaml, or start the home that the database belongs to.",
+        )
 
 
 def _named_log_key(registry: Registry) -> VerifierKey | None:

@@ -47,7 +47,7 @@ def found(topic: str, look: Callable[[], str | Finding]) -> Finding:
     try:
         said = look()
     except FederationError as error:
-        return Finding(topic, "wrong", error.message, error.hint)
+        return Finding(topic, "wrong", error.message, error.hint or error.remedy)
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         return Finding(topic, "wrong", f"{place}{error.strerror or error}.", "Check path and permissions.")

@@ -45,7 +45,7 @@ def examine(home: Home) -> list[Finding]:
     try:
         settings = home.settings()
     except FederationError as error:
-        return [Finding("settings", "wrong", error.message, error.hint)]
+        return [Finding("settings", "wrong", error.message, error.hint or error.remedy)]
     stamps: list[float] = []
     coordinator = found("coordinator", lambda: _coordinator(home, settings, stamps))
     joined = "Enter the federation: concord-node join, with a ticket from the coordinator's operator."

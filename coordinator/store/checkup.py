@@ -30,6 +30,8 @@ class Vitals:
     """the newest head that was signed and shown, as it was signed"""
     head_size: int
     head_root: bytes
+    roll: bytes | None = None
+    """as its members signed it; None before the founding"""
 
 
 def look(place: Path | ServerUrl) -> Vitals | None:
@@ -79,7 +81,8 @@ def _inside(connection: sa.Connection, name: str, schema: str, newest: str) -> V
     table = tables.log_heads
     head = connection.execute(sa.select(table).order_by(table.c.size.desc()).limit(1)).one_or_none()
     shown = (None, 0, b"") if head is None else (head.note, head.size, head.root)
-    return Vitals(name, schema, newest, jobs, size, frontier.root(), *shown)
+    roll: bytes | None = connection.execute(sa.select(tables.federation.c.roll)).scalar()
+    return Vitals(name, schema, newest, jobs, size, frontier.root(), *shown, roll)
 
 
 def _root_of(rows: LogRows, size: int) -> bytes:

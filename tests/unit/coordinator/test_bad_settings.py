@@ -20,6 +20,7 @@ from coordinator.settings import Home
 from examples.local_federation import run_command
 from federation.errors import FederationError, InvalidUsage
 from federation.exposure import collide
+from tests.unit.agent.homes import federation_of
 
 GOOD = "federation: atlas\nlisten: 127.0.0.1:0\nmetrics: ''\n"
 
@@ -157,3 +158,23 @@ def test_a_database_that_hangs_does_not_hold_up_the_doctor(home: Home, monkeypat
 )
 def test_which_addresses_collide(one: str, other: str, so: bool) -> None:
     assert collide(one, other) is collide(other, one) is so
+
+
+def test_a_database_of_another_federation(home: Home, tmp_path: Path) -> None:
+    """Put back, or named, by mistake: its members' state is not served under this home's keys."""
+    other = tmp_path / "other"
+    run_command(app, "init", "--home", other, "--federation", "health", "--listen", "127.0.0.1:0", "--metrics", "")
+    (tmp_path / "roll.json").write_bytes(federation_of().roll.envelope)
+    run_command(app, "found", "--home", other, "--roll", tmp_path / "roll.json")
+    for path in other.glob("coordinator.db*"):
+        shutil.copy(path, home.root)
+    words = "The database holds the state of the federation health, and this home is of atlas."
+    for command in (
+        ("run",),
+        ("ticket", "--lead", "ana", "--address", "127.0.0.1:1", "--out", tmp_path / "ticket.json"),
+    ):
+        with pytest.raises(InvalidUsage) as said:
+            run_command(app, *command, "--home", home.root)
+        assert said.value.message == words
+    assert not (tmp_path / "ticket.json").exists()
+    assert [(each.state, each.says) for each in examine(home) if each.topic == "database"] == [("wrong", words)]
