@@ -84,6 +84,13 @@ def run_command(command: typer.Typer, *arguments: str | Path) -> str:
     return output.getvalue()
 
 
+def forget_settings() -> None:
+    """What a shell has set for other homes (CONCORD_COORDINATOR_DATABASE, say) is not for the federations of this process."""
+    for name in [name for name in os.environ if name.upper().startswith("CONCORD_")]:
+        if not name.startswith(("CONCORD_TEST_", "CONCORD_DEBUG")):
+            del os.environ[name]
+
+
 def services_environment() -> dict[str, str]:
     """The environment of every service: this one, with Flower's telemetry and update check off."""
     return {**os.environ, "FLWR_TELEMETRY_ENABLED": "0", "PYTHONUNBUFFERED": "1"}

@@ -12,11 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from examples.local_federation import forget_settings
 from node_agent.runner.sandbox import detect_sandbox
 from tests.postgresql import PostgresServer
 
 WITHOUT = os.environ.get("CONCORD_TEST_NO_SANDBOX") == "1"
 ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+
+forget_settings()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -26,7 +26,7 @@ from examples.demo import asked, halted, refused
 from examples.demo.board import Board
 from examples.demo.picture import draw
 from examples.demo.release_vote import CHARTER, Voting
-from examples.local_federation import PUBLIC_FIGURES, DataSet, LocalFederation, Member, end_on_signals
+from examples.local_federation import PUBLIC_FIGURES, DataSet, LocalFederation, Member, end_on_signals, forget_settings
 from federation.errors import INTERRUPTED_EXIT_CODE, FederationError, InvalidUsage, exit_code, told
 from models.digits import baselines, partition
 from node_agent.runner.sandbox import detect_sandbox
@@ -244,6 +244,7 @@ def main() -> int:
     )
     arguments = parser.parse_args()
 
+    forget_settings()
     end_on_signals()
     console = Console()
     folder = arguments.folder.resolve()

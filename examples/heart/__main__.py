@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from examples.local_federation import DataSet, LocalFederation, Member, end_on_signals
+from examples.local_federation import DataSet, LocalFederation, Member, end_on_signals, forget_settings
 from federation.errors import (
     INTERRUPTED_EXIT_CODE,
     FederationError,
@@ -168,6 +168,7 @@ def main() -> int:
     parser.add_argument("--seeds", nargs="+", default=[str(seed) for seed in SEEDS], help="default: the published five")
     arguments = parser.parse_args()
 
+    forget_settings()
     end_on_signals()
     console = Console(stderr=True)
     code = 0

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from examples.demo.__main__ import PLACES, ROOT, prepare_folder
-from examples.local_federation import DataSet, LocalFederation, Member, end_on_signals
+from examples.local_federation import DataSet, LocalFederation, Member, end_on_signals, forget_settings
 from examples.observe.boards import Boards
 from examples.observe.conditions import conditions, without_data
 from examples.observe.prometheus import INSTALL, Prometheus
@@ -181,6 +181,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, default=Path("runs/observe"), help="where everything is kept")
     parser.add_argument("--members", type=int, default=len(PLACES), choices=range(3, len(PLACES) + 1))
     arguments = parser.parse_args()
+    forget_settings()
     end_on_signals()
     console = Console()
     folder = arguments.folder.resolve()

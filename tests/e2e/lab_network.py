@@ -1,4 +1,4 @@
-"""A lab behind a proxy, in network namespaces: ``unshare --user --map-root-user --net python -m tests.e2e.lab_network FOLDER``.
+"""A lab behind a proxy, in network namespaces: ``unshare --user --map-root-user --net python -m tests.e2e.lab_network FOLDER [S]``.
 
 This process is the world outside, with the coordinator and the proxies. The lab is a namespace whose one wire leads to the proxies'
 address: there is no route to anywhere else. Prints what happened as one JSON object.
@@ -33,8 +33,8 @@ PASSWORD: Final = "pa ss"
 SECONDS: Final = 60.0
 
 
-def until(true: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + SECONDS
+def until(true: Callable[[], bool], what: str, seconds: float = SECONDS) -> None:
+    deadline = time.monotonic() + seconds
     while not true():
         if time.monotonic() > deadline:
             raise TimeoutError(what)
@@ -64,7 +64,8 @@ def lab() -> Iterator[list[str]]:
         held.wait(10)
 
 
-def main(folder: Path) -> dict[str, Any]:
+def main(folder: Path, idle: float = IDLE) -> dict[str, Any]:
+    """``idle``: seconds of silence after which the proxies cut a connection."""
     local = LocalFederation(
         folder / "federation", "fenced", members_of(folder / "data", ("ar", "AR"), ("be", "BE"), ("ch", "CH"))
     )
@@ -77,8 +78,8 @@ def main(folder: Path) -> dict[str, Any]:
         port = int(
             yaml.safe_load((local.coordinator.home / "coordinator.yaml").read_text())["listen"].rpartition(":")[2]
         )
-        opened = stack.enter_context(ConnectProxy({COORDINATOR: port}, listen=OUTSIDE, idle=IDLE))
-        locked = stack.enter_context(ConnectProxy({COORDINATOR: port}, f"lab:{PASSWORD}", listen=OUTSIDE, idle=IDLE))
+        opened = stack.enter_context(ConnectProxy({COORDINATOR: port}, listen=OUTSIDE, idle=idle))
+        locked = stack.enter_context(ConnectProxy({COORDINATOR: port}, f"lab:{PASSWORD}", listen=OUTSIDE, idle=idle))
         closed = stack.enter_context(ConnectProxy({}, listen=OUTSIDE))
         ticket = folder / "ticket.json"
         from coordinator.main import app as coordinator_app
@@ -124,7 +125,7 @@ def main(folder: Path) -> dict[str, Any]:
                 # when the log grows: nothing happens now, and the silence is the longest that there can be.
                 until(lambda: sum(gap > SILENCE for gap in locked.silences) >= 2, "no connection was silent")
                 told["longest silence"] = max(locked.silences)
-                until(lambda: opened.cuts > 0, "a silent connection was not cut")
+                until(lambda: opened.cuts > 0, "a silent connection was not cut", SECONDS + idle)
                 told["links"] = [links, locked.passed(), locked.cuts, opened.cuts]
                 ended = node("doctor", "--json", proxy=way)
                 told["running"] = {"code": ended.returncode, "out": ended.stdout, "err": ended.stderr}
@@ -141,4 +142,4 @@ def environment(proxy: str) -> Mapping[str, str]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(Path(sys.argv[1]))), file=os.fdopen(os.dup(1), "w"))
+    print(json.dumps(main(Path(sys.argv[1]), *map(float, sys.argv[2:]))), file=os.fdopen(os.dup(1), "w"))

@@ -27,6 +27,8 @@ def start(folder: Path, *, background: bool = False) -> subprocess.Popen[str]:
             "PYTHONUNBUFFERED": "1",
             "http_proxy": "http://127.0.0.1:9",
             "HTTPS_PROXY": "http://127.0.0.1:9",
+            "CONCORD_COORDINATOR_DATABASE": "postgresql://somebody@127.0.0.1:9/elsewhere",
+            "CONCORD_HOME": "/nonexistent",
         },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -100,9 +100,9 @@ def test_made_patients(made: tuple[LocalFederation, Path, dict[str, Centre]], me
 
 @pytest.mark.timeout(240)
 def test_the_real_patients(tmp_path: Path) -> None:
-    named = os.environ.get("CONCORD_HEART_DATA")
+    named = os.environ.get("CONCORD_TEST_HEART_DATA")
     if not named:
-        pytest.skip("CONCORD_HEART_DATA does not name the folder with the four files of UCI Heart Disease")
+        pytest.skip("CONCORD_TEST_HEART_DATA does not name the folder with the four files of UCI Heart Disease")
     centres = read_centres(Path(named))
     assert [len(centre.train.labels) for centre in centres.values()] == [199, 172, 30, 85]
     assert [len(centre.test.labels) for centre in centres.values()] == [104, 89, 16, 45]
