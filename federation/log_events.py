@@ -20,8 +20,8 @@ from typing import Any, Final, TextIO
 Event = MutableMapping[str, Any]
 Processor = Callable[[Any, str, Event], Event]
 PEM: Final = re.compile(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(-----END [A-Z0-9 ]*PRIVATE KEY-----|\Z)", re.DOTALL)
-CREDENTIALS: Final = re.compile(r"(?<=://)[^\s/@:]*:[^\s\"'<>]*(?=@)")
-"""up to the last "@": people forget to percent-encode"""
+WORD: Final = re.compile(r"[^\s\"'<>]+")
+USER: Final = re.compile(r"[^/@:]*:")
 NAMED: Final = re.compile(
     r"(?i)(\b(?:(?:password|passphrase|passwd|token)[\"']?\s*[=:]\s*[\"']?"
     r"|authorization[\"']?\s*[=:]\s*[\"']?(?:basic|bearer)\s+))[^\s\"',;&)\]}]+"
@@ -84,7 +84,21 @@ def _cleaned(value: object) -> object:
 
 def clean(text: str) -> str:
     """A text without private keys, credentials in URLs, and what is called a password or a token."""
-    return NAMED.sub(rf"\1{REMOVED}", CREDENTIALS.sub(REMOVED, PEM.sub(REMOVED, text)))
+    plain = PEM.sub(REMOVED, text)
+    if "://" in plain and "@" in plain:
+        plain = WORD.sub(lambda word: _without_credentials(word[0]), plain)
+    return NAMED.sub(rf"\1{REMOVED}", plain)
+
+
+def _without_credentials(word: str) -> str:
+    """Up to the last "@", since people forget to percent-encode. In time that grows with the word, whatever a peer makes of it."""
+    end, start = word.rfind("@"), word.find("://")
+    while 0 <= start < end:
+        user = USER.match(word, start + 3)
+        if user is not None and user.end() <= end:
+            return f"{word[: start + 3]}{REMOVED}{word[end:]}"
+        start = word.find("://", start + 3)
+    return word
 
 
 class Lines(logging.Formatter):

@@ -171,3 +171,13 @@ def test_what_a_thread_dies_of_is_a_line() -> None:
     assert {each["service"] for each in said} == {"x"}
     assert "hunter2" not in ended.stderr
     assert said[3]["job"] == "ab"
+
+
+@pytest.mark.parametrize(
+    "piece", ["://a:", "://a:/", "password ", "token=", "-----BEGIN PRIVATE KEY", "authorization: basic "]
+)
+def test_a_long_text_of_a_peer_does_not_hold_up_the_service(piece: str) -> None:
+    """A megabyte of what looks like the beginning of a secret: in time that grows with its square this would take half an hour."""
+    text = piece * ((1 << 20) // len(piece))
+    assert clean(text + "@")
+    assert "hunter2" not in clean(f"{text} https://ann:hunter2@example.org")
