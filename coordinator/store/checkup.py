@@ -80,9 +80,9 @@ def _inside(connection: sa.Connection, name: str, schema: str, newest: str) -> V
         )
     table = tables.log_heads
     head = connection.execute(sa.select(table).order_by(table.c.size.desc()).limit(1)).one_or_none()
-    shown = (None, 0, b"") if head is None else (head.note, head.size, head.root)
+    shown, shown_size, shown_root = (None, 0, b"") if head is None else (head.note, head.size, head.root)
     roll: bytes | None = connection.execute(sa.select(tables.federation.c.roll)).scalar()
-    return Vitals(name, schema, newest, jobs, size, frontier.root(), *shown, roll)
+    return Vitals(name, schema, newest, jobs, size, frontier.root(), shown, shown_size, shown_root, roll)
 
 
 def _root_of(rows: LogRows, size: int) -> bytes:
