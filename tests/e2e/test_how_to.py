@@ -147,6 +147,10 @@ def unused_ticket(walk: Walk) -> None:
     walk.told("concord-coordinator ticket --home coordinator --member fr --node fr-1 --out fr-ticket.json")
 
 
+def unused_ticket_of_the_lead(walk: Walk) -> None:
+    walk.told("concord-coordinator ticket --home coordinator --lead ana --out lead-ticket.json")
+
+
 def decided_with_the_coordinator_stopped(walk: Walk) -> None:
     vote(walk, "ke", "fr")
     walk.stop("coordinator")
@@ -289,7 +293,11 @@ PAGES = [
         samples={"scans  unit member, delta 1e-06, epsilon of 8": "after one job; tests/e2e/test_privacy.py"},
         needs=("join",),
     ),
-    Page("docs/how-to/networks.md", before={"concord-node doctor": unused_ticket}, needs=("join",)),
+    Page(
+        "docs/how-to/networks.md",
+        before={"concord-node doctor": unused_ticket, "concord doctor": unused_ticket_of_the_lead},
+        needs=("join",),
+    ),
     Page(
         "docs/how-to/consent.md",
         stands_for={"2026-12-31": in_a_month, "2027-01-31": in_a_month},

@@ -37,7 +37,9 @@ class Room:
             world.database, None, None, Sessions(), registry, None, self.metrics,  # type: ignore[arg-type]
             lambda: world.now, book,
         )  # fmt: skip
-        driver: Any = SimpleNamespace(members=dict([HERE]), say=lambda _event: None, takes_members=False, done=False)
+        driver: Any = SimpleNamespace(
+            members=dict([HERE]), say=lambda _event: None, takes_members=False, done=False, names={}
+        )
         self.case = Case(world.manifest, "running", world.now, placement=(HERE,), driver=driver)
         self.docket.open_cases.add(self.case)
         self.session = Session(*HERE, rounds_pb2.Offer())

@@ -109,7 +109,7 @@ def test_commands_in_the_runbooks_exist() -> None:
     groups = {command.rsplit(" ", 1)[0] for command in commands}
     seen = 0
     for path in RUNBOOKS.glob("*.md"):
-        for line in re.findall(r"`(concord[a-z-]*(?: [a-z-]+)+)", path.read_text()):
+        for line in re.findall(r"(?:`|^)(concord[a-z-]*(?: [a-z-]+)+)", path.read_text(), re.MULTILINE):
             words = line.split()
             whole = [" ".join(words[:end]) for end in range(2, len(words) + 1)]
             assert commands & set(whole), f"{path.name}: {line}"
