@@ -6,6 +6,7 @@
 #   make prometheus  Debian's Prometheus with promtool, for tests and `make observe`, where it may be installed
 #   make postgresql  Debian's PostgreSQL, for tests, where it may be installed
 #   make test    every test            make check   style, types, import contracts, stubs, docs
+#   make pages-test   every command of README, tutorial, how-to pages and runbooks, typed; and the notebook
 #   make images-test   the images' install steps, replayed, and both services from them
 #   make bench   one JSON line for each benchmark, against the peer it names
 #   make soak    the tests that are too long or too large for every day; up to 30 GB of disk
@@ -14,12 +15,12 @@
 #   make clean   removes .venv and what the tools leave
 #   make help    these lines
 #
-# Tests run in TEST_PROCESSES processes (3, for two cores: many wait for clocks), the tests of one file in one of them.
+# Tests run in TEST_PROCESSES processes (2), the tests of one file in one of them.
 # More flags for pip go in PIP_FLAGS, e.g. an index that has torch's CPU build.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PIP_FLAGS ?=
-TEST_PROCESSES ?= 3
+TEST_PROCESSES ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
@@ -31,7 +32,7 @@ export FLWR_DISABLE_UPDATE_CHECK := 1
 export RAY_USAGE_STATS_ENABLED := 0
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: setup sandbox prometheus postgresql demo observe heart test images-test soak check docs bench clean help
+.PHONY: setup sandbox prometheus postgresql demo observe heart test pages-test images-test soak check docs bench clean help
 .DEFAULT_GOAL := demo
 
 setup: $(STAMP) sandbox
@@ -90,6 +91,9 @@ heart: setup
 
 test: setup prometheus postgresql
 	@exec $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
+
+pages-test: setup prometheus postgresql
+	@exec $(BIN)/python -m pytest -m pages tests/e2e
 
 images-test: setup
 	@exec $(BIN)/python -m pytest -m images tests/images

@@ -112,7 +112,9 @@ def _tells_no_secret(folder: Path, output: str) -> None:
 
 
 @pytest.mark.timeout(200)
-@pytest.mark.parametrize(("moment", "times"), [("founded", 1), ("closed", 1), ("lost (kill", 2)])
+@pytest.mark.parametrize(
+    ("moment", "times"), [("founded", 2), ("closed", 1), pytest.param("lost (kill", 2, marks=pytest.mark.soak)]
+)
 def test_ctrl_c_leaves_no_process_behind(tmp_path: Path, moment: str, times: int) -> None:
     """``moment``: what the demo has just printed: while it founds, in its rounds, with a node lost and by an impatient person."""
     folder = tmp_path / "demo"

@@ -88,7 +88,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LocalFedera
         yield local, folder, centres
 
 
-@pytest.mark.parametrize("method", ["FedProx", "FedAdam"])
+@pytest.mark.parametrize("method", [pytest.param("FedProx", marks=pytest.mark.soak), "FedAdam"])
 def test_made_patients(made: tuple[LocalFederation, Path, dict[str, Centre]], method: str) -> None:
     local, folder, centres = made
     plain = trained_plainly(method, SEED, centres)

@@ -404,6 +404,7 @@ def atlas(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReque
             walk.end()
 
 
+@pytest.mark.pages
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.path)
 def test_a_page_does_what_it_says(page: Page, atlas: Walk) -> None:

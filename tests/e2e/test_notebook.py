@@ -9,6 +9,7 @@ import pytest
 NOTEBOOK = Path(__file__).resolve().parents[2] / "examples" / "notebook" / "joint_job.ipynb"
 
 
+@pytest.mark.pages
 @pytest.mark.timeout(240)
 def test_the_notebook_runs_and_shows_what_it_promises(tmp_path: Path) -> None:
     notebook = nbformat.read(NOTEBOOK, as_version=4)

@@ -26,6 +26,7 @@ def free_port() -> int:
         return port
 
 
+@pytest.mark.pages
 @pytest.mark.timeout(240)
 def test_a_federation_by_hand(tmp_path: Path) -> None:
     script = blocks(ROOT / "docs" / "tutorial.md")

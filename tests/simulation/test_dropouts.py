@@ -56,7 +56,11 @@ def patterns(n: int, moments: Sequence[str] = MOMENTS) -> list[tuple[str, ...]]:
     return [found for gone in range(1, n + 1) for found in combinations_with_replacement(moments, gone)]
 
 
-@pytest.mark.parametrize(("n", "part"), [(3, 0), (4, 0), (5, 0), (6, 0), (7, 0), (7, 1)])
+LARGE = [pytest.param(n, part, marks=pytest.mark.soak) for n, part in ((6, 0), (7, 0), (7, 1))]
+"""some minutes together; every day a sample of them is drawn, below"""
+
+
+@pytest.mark.parametrize(("n", "part"), [(3, 0), (4, 0), (5, 0), *LARGE])
 def test_every_pattern_of_drop_outs_waits_cleanly_and_finishes_when_all_return(n: int, part: int) -> None:
     """Attack 32: at every phase of a round, each in a random naming, which the failure tells. Every sum that is closed is
     compared with plain integers over its cohort; nobody applies another."""
