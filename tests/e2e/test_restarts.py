@@ -10,6 +10,7 @@ import pytest
 
 from coordinator.client.views import Job
 from examples.local_federation import Service
+from tests.e2e.commands import eventually
 from tests.e2e.runs import EXAMPLES, Runs, plain_average, watch
 
 ROUNDS = 5
@@ -112,7 +113,9 @@ def test_a_node_that_is_killed_finds_its_votes_and_goes_on_also_on_another_volum
     assert len(killed) == 2
     assert_undisturbed(three, job)
     assert there, "the worker read its models there"
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [], "and nothing is left of them"
+    eventually(
+        lambda: not [path for path in tmp_path.rglob("*") if path.is_file()]
+    )  # the job has ended: nothing is left of them
     settings.write_text(kept)
     again(node)
 

@@ -203,7 +203,7 @@ def test_there_and_back_by_the_command(home: Path, postgres: PostgresServer, tmp
     word = tmp_path / "word"
     word.write_text(postgres.password)
     word.chmod(0o600)
-    url = postgres.database("moved").replace(f":{postgres.password}@", "@")
+    url = postgres.database("there-and-back").replace(f":{postgres.password}@", "@")
     moved(home, url, "--password-file", word)
     settings = home / "coordinator.yaml"
     before = settings.read_text()
