@@ -115,11 +115,11 @@ class Database:
         self._place, self._lost = place, lost
         self._engine = engine_of(place)
         try:
+            if sole and isinstance(place, ServerUrl):
+                be_sole(self._engine, place)
             with self._engine.begin() as connection:
                 if isinstance(place, ServerUrl):
                     check_server(connection, place)
-                    if sole:
-                        be_sole(connection, place)
                 check_schema(connection, place)
                 config = Config()
                 config.set_main_option("script_location", "coordinator.store:migrations")

@@ -11,6 +11,7 @@ connection that its transactions use; when that connection is lost the lock may 
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -24,7 +25,7 @@ from federation.errors import InvalidUsage, Unavailable
 
 BUSY_MILLISECONDS: Final = 5000
 CONNECT_SECONDS: Final = 10
-SOLE_MILLISECONDS: Final = 3000
+SOLE_SECONDS: Final = 3.0
 """for which a new coordinator waits for the connection of one that was killed to be cleared away"""
 LOCKS: Final = 0x436F6E63
 """of the advisory locks: "Conc"; 1: a transaction, 2: the coordinator that runs"""
@@ -205,25 +206,28 @@ def check_server(connection: sa.Connection, place: ServerUrl) -> None:
         )
 
 
-def be_sole(connection: sa.Connection, place: ServerUrl) -> None:
-    """For as long as this connection lives no other coordinator runs on the database. Raises InvalidUsage when one does.
+def be_sole(engine: sa.Engine, place: ServerUrl) -> None:
+    """For as long as this engine's connection lives no other coordinator runs on the database. Raises InvalidUsage when one does.
 
-    Also refuses a server that does not write what it has committed.
+    It asks, and does not wait in the server: a transaction that waits holds the write lock, for which the coordinator that runs
+    waits in turn, and the server would end one of the two. Also refuses a server that does not write what it has committed.
     """
-    if connection.exec_driver_sql("SHOW fsync").scalar_one() != "on":
-        raise InvalidUsage(
-            f"The PostgreSQL server of {place} has fsync off: a power cut would undo what members were told.",
-            hint="Turn it on: ALTER SYSTEM SET fsync = on",
-        )
-    connection.exec_driver_sql(f"SET LOCAL lock_timeout = {SOLE_MILLISECONDS}")
-    try:
-        connection.exec_driver_sql(f"SELECT pg_advisory_lock({LOCKS}, 2)")
-    except sa.exc.OperationalError as error:
-        if getattr(error.orig, "sqlstate", None) != "55P03":  # lock_not_available
-            raise
-        raise InvalidUsage(
-            f"Another coordinator runs on the database {place}.", hint="Stop it first, or name another database."
-        ) from error
+    deadline = time.monotonic() + SOLE_SECONDS
+    while True:
+        with engine.begin() as connection:
+            check_server(connection, place)
+            if connection.exec_driver_sql("SHOW fsync").scalar_one() != "on":
+                raise InvalidUsage(
+                    f"The PostgreSQL server of {place} has fsync off: a power cut would undo what members were told.",
+                    hint="Turn it on: ALTER SYSTEM SET fsync = on",
+                )
+            if connection.exec_driver_sql(f"SELECT pg_try_advisory_lock({LOCKS}, 2)").scalar_one():
+                return
+        if time.monotonic() > deadline:
+            raise InvalidUsage(
+                f"Another coordinator runs on the database {place}.", hint="Stop it first, or name another database."
+            )
+        time.sleep(SOLE_SECONDS / 30)
 
 
 def unopened(error: sa.exc.DBAPIError, place: Path | ServerUrl) -> InvalidUsage | Unavailable:

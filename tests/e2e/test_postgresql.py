@@ -118,12 +118,16 @@ def test_a_second_coordinator_on_the_database_is_refused(runs: Runs, postgres: P
     settings.write_text(
         settings.read_text().replace(str(runs.local.coordinator.wait_ready()["address"]), "127.0.0.1:0")
     )
+    lost = runs.local.coordinator.log.read_text().count("database.lost")
     ended = subprocess.run(
         [sys.executable, "-m", "coordinator.main", "run", "--home", str(home)],
         env=services_environment(), capture_output=True, text=True, timeout=30, check=False,
     )  # fmt: skip
-    assert ended.returncode == exit_code(InvalidUsage(""))
+    assert ended.returncode == exit_code(InvalidUsage("")), ended.stderr
     assert "Another coordinator runs on the database federation" in ended.stderr
+    assert runs.local.coordinator.alive, "and the one that runs was not disturbed"
+    assert runs.local.coordinator.log.read_text().count("database.lost") == lost
+    assert b"deadlock" not in postgres.log.read_bytes()
     assert postgres.password not in ended.stderr
 
 
