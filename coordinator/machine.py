@@ -13,8 +13,8 @@ from typing import Final
 from packaging.requirements import Requirement
 
 from federation.findings import GIB, Finding, disk, versions
+from federation.product import PRODUCT
 
-PRODUCT: Final = "concord-federation"
 TIMEX_BYTES: Final = 512
 """more than any kernel's struct timex has"""
 NOT_SYNCHRONISED: Final = 5

@@ -24,13 +24,13 @@ from coordinator.database_commands import database_app
 from coordinator.examples import EXAMPLES
 from coordinator.registry.authority import Authority
 from coordinator.registry.enrolment import principal_for
-from coordinator.service import check_settings, open_registry, product_version, serve
+from coordinator.service import check_settings, open_registry, serve
 from coordinator.settings import Home, Settings, write_private
 from coordinator.store.database import Database
 from coordinator.store.place import place_of
 from federation.audit.checkpoint import log_key
 from federation.audit.named_key import log_key_of
-from federation.command_lines import usage_told, with_examples
+from federation.command_lines import VersionOption, usage_told, with_examples
 from federation.errors import INTERRUPTED_EXIT_CODE, InvalidIdentity, InvalidUsage, NotFound, exit_code, told
 from federation.exposure import check_exposure, listened
 from federation.identity.keys import SigningKey
@@ -38,6 +38,7 @@ from federation.identity.names import checked_label
 from federation.identity.roll import Roll
 from federation.log_events import speak
 from federation.manifest.yaml_source import write_yaml
+from federation.product import product_version
 
 app = typer.Typer(name="concord-coordinator", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=True)
 app.add_typer(database_app, name="database")
@@ -49,17 +50,6 @@ EVERYWHERE: Final = frozenset({"0.0.0.0", "[::]", "*"})  # noqa: S104 - told apa
 EXPOSED: Final = "Name 127.0.0.1 or a private address; for others see metrics_certificate in docs/how-to/observe.md."
 HomeOption = Annotated[
     Path, typer.Option("--home", help="The coordinator's home folder.", envvar="CONCORD_COORDINATOR_HOME")
-]
-
-
-def _print_version(asked: bool) -> None:
-    if asked:
-        version_command()
-        raise typer.Exit
-
-
-VersionOption = Annotated[
-    bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
 ]
 
 

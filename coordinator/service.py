@@ -11,7 +11,6 @@ import ssl
 import sys
 import time
 from datetime import UTC, datetime, timedelta
-from importlib.metadata import PackageNotFoundError, version
 from typing import NoReturn
 
 # What gRPC would print stands in the error of each call: a service's log holds events, one a line.
@@ -60,6 +59,7 @@ from federation.errors import InvalidUsage, NotFound, Unavailable, exit_code
 from federation.exposure import check_exposure
 from federation.identity.keys import SigningKey
 from federation.identity.roll import Roll
+from federation.product import product_version
 
 log = structlog.get_logger()
 
@@ -116,13 +116,6 @@ def _named_log_key(registry: Registry) -> VerifierKey | None:
         return log_key_of(registry.roll())
     except NotFound:
         return None
-
-
-def product_version() -> str:
-    try:
-        return version("concord-federation")
-    except PackageNotFoundError:
-        return "source"
 
 
 async def serve(home: Home, settings: Settings) -> None:

@@ -8,14 +8,25 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Annotated, Final
 
 import click
 import typer
 from typer.models import CommandInfo, TyperInfo
 
 from federation.errors import InvalidUsage, told
+from federation.product import product_version
 
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        click.echo(product_version())
+        raise typer.Exit
+
+
+VersionOption = Annotated[
+    bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+]
 PERHAPS: Final = "Did you mean"
 CHOICES: Final = re.compile(r"'(?P<name>\w+):\{[^}]*\}'")
 """how typer names an argument that is one of several words"""

@@ -16,6 +16,7 @@ from federation.identity.keys import SigningKey
 from federation.identity.roll import Roll
 from federation.identity.transport import fingerprint_of
 from federation.manifest.manifest import open_manifest
+from federation.product import product_version
 from federation.route import Route, route_to
 from federation.v1 import audit_pb2, rounds_pb2
 from node_agent.belongings import Belongings
@@ -43,7 +44,6 @@ from node_agent.link.audit import AuditLink
 from node_agent.link.discretion import Discretion
 from node_agent.link.halts import HaltLink
 from node_agent.link.stream import Link
-from node_agent.machine import product_version
 from node_agent.membership import Membership
 from node_agent.rounds.disclosure import FigureBook
 from node_agent.rounds.files import JobFiles

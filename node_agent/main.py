@@ -12,8 +12,9 @@ from typing import Annotated, Final
 import click
 import typer
 
-from federation.command_lines import usage_told, with_examples
+from federation.command_lines import VersionOption, usage_told, with_examples
 from federation.errors import INTERRUPTED_EXIT_CODE, InvalidUsage, PolicyDenied, exit_code, told
+from federation.product import product_version
 from node_agent.catalogue.commands import data_app
 from node_agent.examples import EXAMPLES, GROUPS
 from node_agent.roll_commands import roll_app
@@ -38,17 +39,6 @@ class Levels(StrEnum):
 
 HOME_OPTION: Final = typer.Option("--home", envvar="CONCORD_NODE_HOME", help="The node's home folder.")
 HomePath = Annotated[Path, HOME_OPTION]
-
-
-def _print_version(asked: bool) -> None:
-    if asked:
-        version_command()
-        raise typer.Exit
-
-
-VersionOption = Annotated[
-    bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
-]
 
 
 @app.callback()
@@ -308,8 +298,6 @@ def lift(
 @app.command("version")
 def version_command() -> None:
     """Print the version."""
-    from node_agent.machine import product_version
-
     print(product_version())
 
 

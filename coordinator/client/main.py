@@ -36,9 +36,10 @@ from coordinator.client.sdk import PATIENCE_SECONDS, Federation
 from coordinator.client.terminal import Format, amount, as_yaml, data, plain, progress, say, show, table
 from coordinator.client.views import Job
 from coordinator.client.watching import exit_code_of, watch
-from federation.command_lines import usage_told, with_examples
+from federation.command_lines import VersionOption, usage_told, with_examples
 from federation.errors import INTERRUPTED_EXIT_CODE, TABLE, FederationError, InvalidUsage, NotFound, VerificationFailed
 from federation.identity.roll import Roll
+from federation.product import product_version
 
 if TYPE_CHECKING:
     from coordinator.client.studies import StudyDraft
@@ -63,17 +64,6 @@ class Kind(StrEnum):
     datasets = "datasets"
     halts = "halts"
     studies = "studies"
-
-
-def _print_version(asked: bool) -> None:
-    if asked:
-        version_command()
-        raise typer.Exit
-
-
-VersionOption = Annotated[
-    bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
-]
 
 
 @app.callback()
@@ -496,9 +486,7 @@ def doctor(
 @app.command("version")
 def version_command() -> None:
     """Print the version."""
-    from importlib.metadata import version
-
-    data(version("concord-federation"))
+    data(product_version())
 
 
 app.command("halt")(halting.halt)

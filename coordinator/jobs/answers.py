@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Final
 
 from coordinator.api.sessions import Session
@@ -18,7 +17,6 @@ from coordinator.store.database import ConsentRow, Database
 from coordinator.web.metrics import Metrics
 from federation.errors import InvalidIdentity, NotFound, ProtocolViolation
 from federation.identity.consent import open_consent
-from federation.identity.credential import NodeCredential, verify_credential
 from federation.identity.fields import moment, moment_text
 from federation.identity.revocation import consent_digest, open_revocation
 from federation.manifest.invitation import is_invited
@@ -71,16 +69,9 @@ class Answers:
         self._metrics.consents(answer.state, answer.member, answer.reasons)
         self._cases.changed(case.digest)
 
-    def _credential(self, session: Session) -> NodeCredential:
-        with self._database.transaction() as change:
-            row = change.node(session.member, session.node)
-        if row is None:
-            raise NotFound("The node is not enrolled.")
-        return verify_credential(row.credential, self._registry.roll(), datetime.fromtimestamp(self._clock(), UTC))
-
     def consented(self, session: Session, envelope: bytes) -> None:
         """A node's signed answer. Raises InvalidIdentity when it is not its own."""
-        consent = open_consent(envelope, self._credential(session))
+        consent = open_consent(envelope, self._registry.credential(session.member, session.node))
         case = self._cases.get(consent.job.hex())
         if case is None:
             self.tell_end(session, consent.job)
@@ -93,7 +84,7 @@ class Answers:
         if case.was_put_out(here):
             since = consent.binds.roll if consent.binds is not None else b""
             if why := self._registry.roll().put_out_since(
-                since, session.member, self._credential(session).identity_key
+                since, session.member, self._registry.credential(session.member, session.node).identity_key
             ):
                 raise InvalidIdentity(
                     f"The consent is of before the member was put out. {why}", hint="It is asked anew."
@@ -141,7 +132,7 @@ class Answers:
 
     def revoked(self, session: Session, envelope: bytes) -> None:
         """A node's signed word that its consent is over. Raises InvalidIdentity, VerificationFailed, NotFound."""
-        revocation = open_revocation(envelope, self._credential(session))
+        revocation = open_revocation(envelope, self._registry.credential(session.member, session.node))
         job = revocation.job.hex()
         self._cases.row(job)
         with self._database.transaction() as change:

@@ -25,7 +25,6 @@ from federation.governance.charter import Action, Quorum
 from federation.governance.history import extended
 from federation.governance.holding import open_holding
 from federation.governance.proposal import Proposal, open_proposal, open_vote, proposer_of, read_proposal
-from federation.identity.credential import verify_credential
 from federation.identity.envelope import add_signatures
 from federation.identity.roll import Roll, open_draft
 
@@ -266,12 +265,7 @@ class Assembly:
 
     def held(self, member: str, node: str, statement: bytes) -> None:
         """What a node says of its roll. Raises InvalidIdentity when it is not that node's word."""
-        now = self._now()
-        with self.registry.database.transaction() as change:
-            row = change.node(member, node)
-        if row is None:
-            raise NotFound("The node is not enrolled.")
-        credential = verify_credential(row.credential, self.registry.roll(), now)
+        credential = self.registry.credential(member, node)
         said = open_holding(statement, credential.identity_key)
         if (said.member, said.node, said.federation) != (member, node, credential.federation):
             raise InvalidIdentity("The node speaks of another node's roll.")

@@ -15,7 +15,7 @@ from coordinator.registry.authority import Authority
 from coordinator.store.database import Database, NodeRow, TicketRow
 from federation.errors import InvalidIdentity, InvalidUsage, NotFound, ProtocolViolation
 from federation.governance.history import succeeds
-from federation.identity.credential import verify_credential
+from federation.identity.credential import NodeCredential, verify_credential
 from federation.identity.envelope import open_envelope
 from federation.identity.fields import moment_text
 from federation.identity.keys import public_of
@@ -90,6 +90,14 @@ class Registry:
             ) from error
         if not newer:
             raise InvalidUsage("This coordinator holds this roll already.")
+
+    def credential(self, member: str, node: str) -> NodeCredential:
+        """Of an enrolled node, good under the roll and today. Raises NotFound, InvalidIdentity."""
+        with self.database.transaction() as change:
+            row = change.node(member, node)
+        if row is None:
+            raise NotFound("The node is not enrolled.")
+        return verify_credential(row.credential, self.roll(), datetime.fromtimestamp(self.clock(), UTC))
 
     def ticket(self, principal: Principal, address: str, hours: float) -> bytes:
         """A one-time ticket (JSON): a token, and a certificate that opens Enrolment.Join and nothing else."""

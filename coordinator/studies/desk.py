@@ -6,7 +6,6 @@ Whether a run lies inside a study each node proves for itself; what this desk sa
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Final
 
 import structlog
@@ -22,7 +21,6 @@ from coordinator.store.studies import StudyAnswerRow, StudyRow
 from federation.errors import FederationError, Halted, InvalidManifest, NotFound, PolicyDenied, plain
 from federation.halt.levels import Level
 from federation.identity.consent import open_consent
-from federation.identity.credential import NodeCredential, verify_credential
 from federation.identity.fields import moment, moment_text
 from federation.identity.revocation import consent_digest, open_revocation
 from federation.identity.transport import Principal
@@ -172,7 +170,7 @@ class StudyDesk:
         session.send(instruction_bytes(study.digest, rounds_pb2.AskConsent(study=study.envelope)))
 
     def _consented(self, study: Study, session: Session, envelope: bytes) -> None:
-        consent = open_consent(envelope, self._credential(session))
+        consent = open_consent(envelope, self._registry.credential(session.member, session.node))
         known = self._answer_of(study, session)
         if consent.job != study.digest or (known is not None and known.state in OVER):
             return
@@ -193,7 +191,7 @@ class StudyDesk:
             self._keep(study, StudyAnswerRow(session.member, session.node, UNABLE, words, b""))
 
     def _revoked(self, study: Study, session: Session, envelope: bytes) -> None:
-        revocation = open_revocation(envelope, self._credential(session))
+        revocation = open_revocation(envelope, self._registry.credential(session.member, session.node))
         if revocation.job != study.digest:
             return
         known = self._answer_of(study, session)
@@ -226,13 +224,6 @@ class StudyDesk:
     def _answer_of(self, study: Study, session: Session) -> StudyAnswerRow | None:
         with self._database.transaction() as change:
             return _of(change, study.digest.hex(), session.member, session.node)
-
-    def _credential(self, session: Session) -> NodeCredential:
-        with self._database.transaction() as change:
-            row = change.node(session.member, session.node)
-        if row is None:
-            raise NotFound("The node is not enrolled.")
-        return verify_credential(row.credential, self._registry.roll(), datetime.fromtimestamp(self._clock(), UTC))
 
     def _known(self, digest: str) -> Study | None:
         if digest not in self._open:

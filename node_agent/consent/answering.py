@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from federation.errors import Halted, InvalidIdentity, PolicyDenied
+from federation.errors import Halted, InvalidIdentity
 from federation.identity.consent import BY_RULE, Consent, seal_consent
 from federation.identity.fields import moment_text
 from federation.manifest.manifest import Manifest, check_may_submit, open_manifest
@@ -92,14 +92,7 @@ class Answering:
             self._own.membership.check_may_decide()
             check_may_submit(manifest, self._own.roll)
         record = await self._conclude(manifest, question.manifest, question)
-        self._asked.say(manifest.digest, record.envelope)
-        if question.state == "granted" and not record.granted:
-            raise PolicyDenied(
-                f"The lab's rules do not allow {question.name} any more: it is denied.",
-                hint="Change policy.yaml, and ask the lead to submit it again.",
-                reasons=record.reasons,
-            )
-        return f"{question.name}: {'granted' if record.granted else 'denied'}, signed and kept."
+        return self._asked.tell(question, record)
 
     async def _conclude(
         self, manifest: Manifest, envelope: bytes, question: Question | None, denial: Decision | None = None

@@ -8,11 +8,13 @@ from typing import Any, Final
 
 import structlog
 
-from federation.errors import FederationError
+from federation.errors import FederationError, PolicyDenied
 from federation.v1 import rounds_pb2
 from node_agent.link.discretion import Discretion
 from node_agent.link.stream import Link
 from node_agent.rounds.outbox import event_of
+from node_agent.store.journal import ConsentRecord
+from node_agent.store.questions import Question
 from node_agent.tasks import Tasks
 from node_agent.witness.watcher import CONSENT, Witness
 
@@ -71,6 +73,18 @@ class Asked:
         """A signed answer; the public log must hold it."""
         self._link.send(event_of(job, rounds_pb2.ConsentReply(envelope=answer)))
         self._witness.expect(answer, CONSENT, job)
+
+    def tell(self, question: Question, record: ConsentRecord) -> str:
+        """What a person decided, or nobody in time: said to the coordinator, and what the person is told. Raises PolicyDenied when
+        the lab's rules deny by now what was granted."""
+        self.say(record.job, record.envelope)
+        if question.state == "granted" and not record.granted:
+            raise PolicyDenied(
+                f"The lab's rules do not allow {question.name} any more: it is denied.",
+                hint="Change policy.yaml, and ask the lead to submit it again.",
+                reasons=record.reasons,
+            )
+        return f"{question.name}: {'granted' if record.granted else 'denied'}, signed and kept."
 
     async def _consider(self, job: bytes, envelope: bytes, answer: Answer) -> None:
         """Decide once, keep the answer on disk, then say it."""

@@ -124,14 +124,7 @@ class Studies:
         if question.state == "granted":
             self._opened(question.manifest)
         record = await self._conclude(study, question)
-        self._asked.say(study.digest, record.envelope)
-        if question.state == "granted" and not record.granted:
-            raise PolicyDenied(
-                f"The lab's rules do not allow {question.name} any more: it is denied.",
-                hint="Change policy.yaml, and ask the lead to submit it again.",
-                reasons=record.reasons,
-            )
-        return f"{question.name}: {'granted' if record.granted else 'denied'}, signed and kept."
+        return self._asked.tell(question, record)
 
     def _opened(self, envelope: bytes) -> Study:
         self._own.membership.check_may_decide()
@@ -153,6 +146,8 @@ class Studies:
         async with self._asked.one_at_a_time:
             consent, record = await asyncio.to_thread(self._answer_study, study, question)
         own.metrics.count("consents_granted" if consent.granted else "consents_denied")
+        if not consent.granted:
+            own.metrics.denied(consent.reasons)
         log.info(
             "study.answered",
             study=study.digest.hex()[:12],

@@ -31,7 +31,7 @@ class Room:
 
     def __init__(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         self.world, self.metrics = world, Metrics(CollectorRegistry(), "test")
-        registry: Any = SimpleNamespace(roll=lambda: world.roll)
+        registry: Any = SimpleNamespace(roll=lambda: world.roll, credential=lambda *_node: None)
         book = LogBook(world.database, "health", SigningKey.generate(), lambda: world.roll, lambda: world.now, 5.0)
         self.docket = Docket(
             world.database, None, None, Sessions(), registry, None, self.metrics,  # type: ignore[arg-type]
@@ -43,7 +43,6 @@ class Room:
         self.case = Case(world.manifest, "running", world.now, placement=(HERE,), driver=driver)
         self.docket.open_cases.add(self.case)
         self.session = Session(*HERE, rounds_pb2.Offer())
-        monkeypatch.setattr(self.docket._answers, "_credential", lambda _session: None)
         monkeypatch.setattr(answers, "open_consent", self.opened)
 
     def opened(self, envelope: bytes, _credential: Any) -> Any:
