@@ -95,7 +95,11 @@ def granted_by_a_person(node: Node, study: Study) -> None:
 def test_a_lab_whose_rules_name_no_study_denies_each(tmp_path: Path) -> None:
     node = Node(tmp_path, POLICY)
     study = study_of(node.parties)
-    node.play(about(study))
+    counted = node.play(
+        about(study),
+        then=lambda agent: agent.metrics.registry.get_sample_value("concord_node_denials_total", {"reason": "study"}),
+    )
+    assert counted == 1, "a study that is denied is a denial as a job's is"
     said = answer(node, study.digest)
     assert said.reasons == ("rules.study: the policy names none, and what it does not allow it denies",)
     node.play(asking(run_of(node.parties, study)))
