@@ -18,7 +18,9 @@ Lie = Callable[[World], Any]
 
 def behind(world: World, *away: str, absent: int) -> float:
     """``away`` miss rounds 2 and 3 and come back; the last ``absent`` have gone by then, so that no round opens without those that
-    are back. Plays until the job's end, or until nothing more happens by itself. The seconds that the round after their return took."""
+    are back. Plays until the job's end, or until nothing more happens by itself.
+
+    Seconds: how long the round after their return took."""
     world.begin().run(until=lambda world: len(world.closed) == 1)
     for name in away:
         world.kill(name)
