@@ -93,6 +93,21 @@ def forget(home: Home, name: str) -> None:
     memory.remember({other: held for other, held in seen.items() if other != name})
 
 
+def read_pack(path: Path) -> tuple[Pack, bytes]:
+    """A file of policy.d, and its bytes. Raises InvalidManifest, OSError, UnicodeDecodeError."""
+    with path.open("rb") as stream:
+        data = stream.read(PACK_LIMIT + 1)
+    if len(data) > PACK_LIMIT:
+        raise InvalidManifest(f"{path.name} is larger than {PACK_LIMIT >> 20} MiB.")
+    pack = load_pack(data.decode(), path.name)
+    if pack.layer == "base":
+        raise InvalidManifest(
+            f"{path.name}: a base pack comes with the membership roll, by vote, and not as a file.",
+            hint="Take the file away.",
+        )
+    return pack, data
+
+
 def _of_folder(home: Home) -> Iterator[_Offered | Unread]:
     try:
         paths = sorted(path for path in home.packs.iterdir() if _is_pack(path))
@@ -103,15 +118,7 @@ def _of_folder(home: Home) -> Iterator[_Offered | Unread]:
         return
     for path in paths:
         try:
-            with path.open("rb") as stream:
-                data = stream.read(PACK_LIMIT + 1)
-            if len(data) > PACK_LIMIT:
-                raise InvalidManifest(f"{path.name} is larger than {PACK_LIMIT >> 20} MiB.")
-            pack = load_pack(data.decode(), path.name)
-            if pack.layer == "base":
-                raise InvalidManifest(
-                    f"{path.name}: a base pack comes with the membership roll, by vote, and not as a file."
-                )
+            pack, data = read_pack(path)
         except (OSError, UnicodeDecodeError) as error:
             yield Unread(path.name, "lab", f"it cannot be read: {getattr(error, 'strerror', None) or 'not UTF-8 text'}")
         except InvalidManifest as error:

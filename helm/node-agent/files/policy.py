@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from federation.errors import FederationError, InvalidManifest
-from federation.policy.pack import load_pack
 from federation.policy.rules import load_policy
+from node_agent.consent.packs import read_pack
 
 folder, unsandboxed = Path(sys.argv[1]), sys.argv[2] == "accepted"
 try:
@@ -17,11 +17,7 @@ try:
     for path in sorted(folder.glob("*.yaml")):
         if path.name in {"policy.yaml", "node.yaml"} or path.name.endswith(".cases.yaml"):
             continue
-        pack = load_pack(path.read_text(), path.name)
-        if pack.layer == "base":
-            raise InvalidManifest(
-                f"{path.name}: a base pack comes with the membership roll, by vote.", hint="Take the file away."
-            )
+        pack, _ = read_pack(path)
         if pack.name in packs:
             raise InvalidManifest(
                 f"{path.name} and {packs[pack.name]} are both the pack {pack.name}.",
