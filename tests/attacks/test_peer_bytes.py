@@ -10,7 +10,7 @@ import hashlib
 import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,8 @@ from coordinator.api.sessions import Session, Sessions
 from coordinator.audit.book import LogBook
 from coordinator.jobs.case import Case
 from coordinator.jobs.docket import Docket
+from coordinator.registry.authority import Authority
+from coordinator.registry.enrolment import Registry
 from coordinator.web.metrics import Metrics
 from federation.errors import FederationError, ProtocolViolation, VerificationFailed
 from federation.identity.credential import node_request, open_node_request, sign_credential, verify_credential
@@ -269,17 +271,20 @@ def test_a_stream_of_strange_events_is_noted_and_ends_nothing(labs: Labs) -> Non
         labs.start()
         labs.stuck = lambda _job, reason: pytest.fail(reason)
         metrics = Metrics(CollectorRegistry(), "test")
+        clock = lambda: labs.now  # noqa: E731
+        registry = Registry(labs.database, Authority.create("health", datetime.now(UTC)), timedelta(hours=24), clock)
+        registry.found(labs.roll.envelope)
         docket = Docket(
             labs.database,
             labs.desk.blobs,
             labs.desk.spool,
             Sessions(),
-            Roster(labs.roll),
+            registry,
             None,
             metrics,
-            lambda: labs.now,
-            LogBook(labs.database, "health", SigningKey.generate(), lambda: labs.roll, lambda: labs.now, 5.0),
-        )  # type: ignore[arg-type]
+            clock,
+            LogBook(labs.database, "health", SigningKey.generate(), registry.roll, clock, 5.0),
+        )
         placement = tuple((name, f"{name}-1") for name in labs.labs)
         case = Case(labs.manifest, "running", labs.now, placement=placement, driver=labs.driver)
         docket.open_cases.add(case)
@@ -301,16 +306,6 @@ def test_a_stream_of_strange_events_is_noted_and_ends_nothing(labs: Labs) -> Non
         await labs.driver.stop()
 
     asyncio.run(story())
-
-
-class Roster:
-    """Of the registry, what the docket asks."""
-
-    def __init__(self, roll: Roll) -> None:
-        self._roll = roll
-
-    def roll(self) -> Roll:
-        return self._roll
 
 
 # ------------------------------------------------------------------------------------------------- documents, files, records

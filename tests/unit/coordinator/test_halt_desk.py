@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from coordinator.halts import desk as desk_room
 from coordinator.halts.desk import Attendance, HaltDesk
 from coordinator.halts.effects import UNDER_WAY, effect
 from coordinator.jobs.lifecycle import ENDED, STEPS
+from coordinator.registry.authority import Authority
+from coordinator.registry.enrolment import Registry
 from coordinator.store.database import Database, NodeRow
 from coordinator.store.halts import HaltRows
 from federation.errors import Halted, InvalidIdentity, NotFound, PolicyDenied
@@ -30,11 +33,6 @@ OFFICERS = Officers()
 KEY = SigningKey.generate()
 
 
-class Roster:
-    def roll(self) -> Any:
-        return OFFICERS.parties.roll
-
-
 @pytest.fixture
 def database(place: str) -> Iterator[Database]:
     made = open_database(place)
@@ -47,7 +45,9 @@ def database(place: str) -> Iterator[Database]:
 
 
 def opened(database: Database) -> HaltDesk:
-    return HaltDesk(database, Roster(), KEY, NOW.timestamp)  # type: ignore[arg-type]
+    registry = Registry(database, Authority.create("health", NOW), timedelta(hours=24), NOW.timestamp)
+    registry.found(OFFICERS.parties.roll.envelope)
+    return HaltDesk(database, registry, KEY, NOW.timestamp)
 
 
 def heard(attendance: Attendance) -> list[tuple[str, bytes]]:
@@ -61,9 +61,10 @@ def heard(attendance: Attendance) -> list[tuple[str, bytes]]:
 
 
 def logged(database: Database) -> list[tuple[str, str]]:
+    """What was logged since the founding."""
     with database.transaction() as change:
         rows = change._connection.execute(sa.text("SELECT kind, subject FROM audit_entries ORDER BY sequence"))
-        return [(row.kind, row.subject) for row in rows]
+        return [(row.kind, row.subject) for row in rows if row.kind != "founding"]
 
 
 def test_an_order_is_kept_and_logged_with_no_persons_words_then_told_and_signed_for(database: Database) -> None:

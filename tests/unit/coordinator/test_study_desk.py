@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from coordinator.api.sessions import Session, Sessions
+from coordinator.registry.authority import Authority
+from coordinator.registry.enrolment import Registry
 from coordinator.store.blobs import Blobs
 from coordinator.store.database import Database, NodeRow
 from coordinator.studies.desk import StudyDesk
@@ -19,7 +21,6 @@ from federation.identity.credential import node_request
 from federation.identity.fields import moment_text
 from federation.identity.keys import SigningKey
 from federation.identity.revocation import Revocation, consent_digest, seal_revocation
-from federation.identity.roll import Roll
 from federation.identity.transport import Principal
 from federation.manifest.study import Study, open_study
 from federation.v1 import rounds_pb2
@@ -28,14 +29,6 @@ from tests.unit.identity.parties import prepared
 from tests.unit.manifest.studied import now, run_of, sealed_study
 
 LEAD = Principal("lead", name="lead")
-
-
-@dataclass
-class Rolls:
-    held: Roll
-
-    def roll(self) -> Roll:
-        return self.held
 
 
 class Office:
@@ -56,8 +49,10 @@ class Office:
         self.start()
 
     def start(self) -> None:
-        clock: Any = lambda: datetime.now(UTC).timestamp()  # noqa: E731
-        self.desk = StudyDesk(self.database, self.sessions, Rolls(self.parties.roll), self.blobs, clock)  # type: ignore[arg-type]
+        clock = lambda: datetime.now(UTC).timestamp()  # noqa: E731
+        registry = Registry(self.database, Authority.create("health", datetime.now(UTC)), timedelta(hours=24), clock)
+        registry.found(self.parties.roll.envelope)
+        self.desk = StudyDesk(self.database, self.sessions, registry, self.blobs, clock)
 
     def session(self, name: str) -> Session:
         session = self.sessions.get(name, f"{name}-1")
