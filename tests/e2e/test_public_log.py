@@ -170,9 +170,16 @@ def lying(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
             settings.write_text(yaml.safe_dump({**yaml.safe_load(settings.read_text()), "witnessSeconds": 2}))
         local.login()
         local.start_nodes()
+        seen(local)
         yield Runs(local, folder)
     finally:
         local.stop()
+
+
+def seen(local: LocalFederation) -> None:
+    """Each node has taken a first look: a history that it never saw, it cannot miss."""
+    for service in local.nodes.values():
+        eventually(lambda service=service: shown(service.home)["size"])
 
 
 def tell(runs: Runs, lie: str) -> None:
@@ -216,8 +223,8 @@ def looked_at(runs: Runs) -> None:
         service.stop()
         assert said("concord-node", "witness", "reset", "--yes", "--home", service.home).code == 0
     runs.local.start_nodes()
+    seen(runs.local)
     for service in runs.local.nodes.values():
-        eventually(lambda service=service: shown(service.home)["size"])
         assert shown(service.home)["stopped"] is None
 
 
