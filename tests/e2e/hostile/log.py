@@ -66,14 +66,14 @@ class LyingBook(LogBook):
         with self._database.transaction() as change:
             return [change.log.entry(number) for number in range(change.log.frontier().size)]
 
-    def history_for(self, member: str) -> History | None:
-        """None: the truth."""
+    def history_for(self, member: str, held: int) -> History | None:
+        """None: the truth. A fork begins after the ``held`` entries: one that the member has seen would give the lie away to it."""
         match lie():
             case ["fork", victim] if victim == member:
-                if member not in self.forks:
-                    true = self.entries()
+                true = self.entries()
+                if member not in self.forks and len(true) > held:
                     self.forks[member] = History(self, [*true[:-1], true[0]])
-                return self.forks[member]
+                return self.forks.get(member)
             case ["rollback"]:
                 return History(self, self.entries()[:-4])
             case ["removed"]:
@@ -97,7 +97,7 @@ class LyingAuditLog(AuditLogService):
     async def Head(self, request: audit_pb2.HeadQuery, context: Context) -> audit_pb2.HeadReply:
         admitted(context, self.registry, *CALLERS)
         member = caller_of(context).member
-        history = self.book.history_for(member)
+        history = self.book.history_for(member, request.size)
         if history is not None:
             return audit_pb2.HeadReply(note=history.note, path=history.path(request.size), key=history.key)
         head, seen = self.book.head_since(request.size)
@@ -111,7 +111,7 @@ class LyingAuditLog(AuditLogService):
     async def Prove(self, request: audit_pb2.ProofQuery, context: Context) -> audit_pb2.ProofReply:
         """The lie is told throughout: whoever is shown a history gets proofs of that one."""
         admitted(context, self.registry, *CALLERS)
-        history = self.book.history_for(caller_of(context).member)
+        history = self.book.history_for(caller_of(context).member, request.size)
         if history is None:
             proof = self.book.prove(request.document, request.number, request.size)
             return audit_pb2.ProofReply(
