@@ -8,6 +8,7 @@
 #   make test    every test            make check   style, types, import contracts, stubs, docs
 #   make pages-test   every command of README, tutorial, how-to pages and runbooks, typed; and the notebook
 #   make images-test   the images' install steps, replayed, and both services from them
+#   make gpu-test   jobs on an NVIDIA GPU: what they are given, see and give back; for a machine that has one
 #   make bench   one JSON line for each benchmark, against the peer it names
 #   make soak    the tests that are too long or too large for every day; up to 30 GB of disk
 #   make docs    the documentation as a site, in build/site
@@ -32,7 +33,7 @@ export FLWR_DISABLE_UPDATE_CHECK := 1
 export RAY_USAGE_STATS_ENABLED := 0
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: setup sandbox prometheus postgresql demo observe heart test pages-test images-test soak check docs bench clean help
+.PHONY: setup sandbox prometheus postgresql demo observe heart test pages-test images-test gpu-test soak check docs bench clean help
 .DEFAULT_GOAL := demo
 
 setup: $(STAMP) sandbox
@@ -97,6 +98,9 @@ pages-test: setup prometheus postgresql
 
 images-test: setup
 	@exec $(BIN)/python -m pytest -m images tests/images
+
+gpu-test: setup
+	@exec $(BIN)/python -m pytest -m gpu -s tests/gpu
 
 soak: setup
 	@exec $(BIN)/python -m pytest -m soak -s --timeout 7200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,9 @@ from digits_app import evaluation
 CLASSES = 10
 REFERENCES = 63
 """canaries that nobody trains on, among which those that were trained on are ranked"""
+
+DEVICE = torch.device(os.environ.get("CONCORD_DEVICE", "cpu"))
+"""what the node gave the job: "cuda" where it asked for GPUs"""
 
 torch.set_num_threads(1)
 
@@ -41,6 +45,10 @@ def load_scans(folder: str) -> tuple[Tensor, Tensor]:
         return torch.from_numpy(found["images"]), torch.from_numpy(found["labels"])
 
 
+def on_device(scans: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    return scans.to(DEVICE), labels.to(DEVICE)
+
+
 def train(
     model: nn.Module,
     scans: Tensor,
@@ -58,7 +66,9 @@ def train(
     does not unlearn the digits that it does not hold (logit adjustment: Menon et al., arXiv 2007.07314; among unequal members:
     Zhang et al., arXiv 2209.00189).
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)  # of the processor's on every device: the same batches
+    model.to(DEVICE)
+    scans, labels = on_device(scans, labels)
     optimiser = torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9)
     held = torch.bincount(labels, minlength=CLASSES).float() + 0.1
     shift = calibration * (held / held.sum()).log()
@@ -82,23 +92,25 @@ def with_canaries(scans: Tensor, labels: Tensor, count: int, seed: int) -> tuple
 
 def judge_by_groups(model: nn.Module, scans: Tensor, labels: Tensor, canaries: int, seed: int) -> dict[str, float]:
     """For the gates of a release: hits and examples of each digit, gaps of confidence, and the exposure of the canaries."""
-    model.eval()
+    model.to(DEVICE).eval()
+    scans, labels = on_device(scans, labels)
     with torch.no_grad():
         confidence, answer = model(scans).softmax(1).max(1)
-        hits = (answer == labels).numpy()
+        hits = (answer == labels).cpu().numpy()
         figures = evaluation.group_shares(hits, labels.tolist(), range(CLASSES))
-        figures |= evaluation.calibration_gaps(confidence.numpy(), hits)
+        figures |= evaluation.calibration_gaps(confidence.cpu().numpy(), hits)
         if canaries:
             noise, answers = evaluation.canaries(canaries + REFERENCES, (1, 8, 8), CLASSES, seed)
-            given = model(torch.from_numpy(noise))
-            losses = functional.cross_entropy(given, torch.from_numpy(answers), reduction="none").numpy()
+            inputs, targets = on_device(torch.from_numpy(noise), torch.from_numpy(answers))
+            losses = functional.cross_entropy(model(inputs), targets, reduction="none").cpu().numpy()
             figures["exposure"] = evaluation.exposure(losses[:canaries], losses[canaries:])
     return figures
 
 
 def judge(model: nn.Module, scans: Tensor, labels: Tensor) -> tuple[float, float]:
     """(mean loss, accuracy)."""
-    model.eval()
+    model.to(DEVICE).eval()
+    scans, labels = on_device(scans, labels)
     with torch.no_grad():
         answer = model(scans)
         loss = functional.cross_entropy(answer, labels).item()
