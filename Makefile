@@ -6,7 +6,7 @@
 #   make prometheus  Debian's Prometheus with promtool, for tests and `make observe`, where it may be installed
 #   make postgresql  Debian's PostgreSQL, for tests, where it may be installed
 #   make test    every test            make check   style, types, import contracts, stubs, docs
-#   make pages-test   every command of README, tutorial, how-to pages and runbooks, typed; and the notebook
+#   make pages-test   every command of README, tutorial, how-to pages and runbooks, typed; the examples, whole; and the notebook
 #   make images-test   the images' install steps, replayed, and both services from them
 #   make gpu-test   jobs on an NVIDIA GPU: what they are given, see and give back; for a machine that has one
 #   make bench   one JSON line for each benchmark, against the peer it names
@@ -94,7 +94,7 @@ test: setup prometheus postgresql
 	@exec $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 pages-test: setup prometheus postgresql
-	@exec $(BIN)/python -m pytest -m pages tests/e2e
+	@exec $(BIN)/python -m pytest -m "pages and not soak" tests/e2e
 
 images-test: setup
 	@exec $(BIN)/python -m pytest -m images tests/images

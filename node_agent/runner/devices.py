@@ -22,6 +22,7 @@ from node_agent.runner.sandbox import detect_sandbox
 
 TORCH_NAMES: Final = {"cuda": "cuda", "rocm": "cuda", "xpu": "xpu", "mps": "mps", "cpu": "cpu"}
 VENDORS: Final = {"0x1002": "rocm", "0x8086": "xpu"}
+DRIVER_LIBRARY: Final = "libcuda.so.1"
 HIDE_ALL: Final = {"CUDA_VISIBLE_DEVICES": "", "HIP_VISIBLE_DEVICES": "", "ROCR_VISIBLE_DEVICES": ""}
 
 
@@ -109,13 +110,22 @@ def _sysfs(root: Path) -> tuple[Gpu, ...]:
     return tuple(found)
 
 
-def visible(gpus: Sequence[Gpu]) -> dict[str, str]:
-    """The variables that show a worker the ``gpus`` it was given and hide all others."""
+def driver_folders(search: str) -> tuple[Path, ...]:
+    """Of the loader's path (LD_LIBRARY_PATH), the folders with NVIDIA's driver. Container platforms that mount it outside the
+    loader's own places show it so, and a worker, whose environment is made anew, would not find it."""
+    folders = [Path(place) for place in search.split(os.pathsep) if place.startswith(os.sep)]
+    return tuple(dict.fromkeys(folder for folder in folders if (folder / DRIVER_LIBRARY).is_file()))
+
+
+def visible(gpus: Sequence[Gpu], drivers: Sequence[Path] = ()) -> dict[str, str]:
+    """The variables that show a worker the ``gpus`` it was given and their ``drivers`` (folders), and hide all others."""
     if not gpus:
         # Level Zero's mask cannot be empty; without device files, and with an empty selector, no Intel GPU is seen.
         return {**HIDE_ALL, "ONEAPI_DEVICE_SELECTOR": "opencl:cpu", "CONCORD_DEVICE": "cpu"}
     kind, addresses = gpus[0].kind, ",".join(gpu.address for gpu in gpus)
     name = {"CONCORD_DEVICE": TORCH_NAMES[kind]}
+    if drivers:
+        name["LD_LIBRARY_PATH"] = os.pathsep.join(str(folder) for folder in drivers)
     if kind == "cuda":
         return {"CUDA_VISIBLE_DEVICES": addresses, **name}
     if kind == "rocm":

@@ -78,6 +78,8 @@ class Mounts:
     scratch: Path
     data_sets: Mapping[str, Path]
     devices: Sequence[str] = ()
+    drivers: Sequence[Path] = ()
+    """folders of libraries that the devices need, where they are not the system's"""
 
 
 def detect_sandbox(program: str = "bwrap") -> SandboxReport:
@@ -142,6 +144,9 @@ def sandbox_command(mounts: Mounts, arguments: Sequence[str], report: SandboxRep
         line += ["--dev-bind-try", device, device]
     if mounts.devices:
         line += ["--ro-bind-try", "/sys", "/sys"]
+    for folder in mounts.drivers:
+        if not folder.resolve().is_relative_to("/usr"):
+            line += ["--ro-bind", str(folder), str(folder)]
     line += ["--remount-ro", "/dev"]
     for module in MODULES:
         line += ["--ro-bind", str(packages / module), str(ROOT / "lib" / module)]
@@ -169,15 +174,15 @@ def data_paths(data_sets: Mapping[str, Path], *, sandboxed: bool) -> dict[str, s
     return places
 
 
-def check_places(*folders: Path) -> None:
-    """Refuses a node whose own folders lie inside what every sandbox shows: the system or the Python installation."""
-    shown = [Path("/usr"), *(Path(place) for place in _python_places())]
+def check_places(*folders: Path, drivers: Sequence[Path] = ()) -> None:
+    """Refuses a node whose own folders lie inside what a sandbox shows: the system, the Python installation, or ``drivers``."""
+    shown = [Path("/usr"), *(Path(place) for place in _python_places()), *drivers]
     for folder in folders:
         for place in shown:
             if folder.resolve().is_relative_to(place.resolve()):
                 raise InvalidUsage(
                     f"{folder} lies inside {place}, which every job can read.",
-                    hint="Move the node's home out of the Python installation.",
+                    hint="Move the node's home to a place of its own.",
                 )
 
 

@@ -22,7 +22,7 @@ from typing import Any, Final
 from federation.errors import InvalidUsage, Unavailable
 from node_agent.runner import handover
 from node_agent.runner.channel import BadFrame, Frame, pack, receive
-from node_agent.runner.devices import detect_gpus, visible
+from node_agent.runner.devices import detect_gpus, device_kind, driver_folders, visible
 from node_agent.runner.environment import worker_environment
 from node_agent.runner.failure import broken_task, task_failed
 from node_agent.runner.lab_log import LabLog
@@ -332,6 +332,7 @@ def _prepare(spec: WorkerSpec) -> tuple[dict[str, str], list[str]]:
     gpus = [gpu for gpu in detect_gpus() if gpu.index in spec.gpus] if spec.gpus else []
     if len(gpus) != len(spec.gpus):
         raise Unavailable("A GPU that the job was given is not there.", hint="Look at nvidia-smi; restart the agent.")
+    drivers = driver_folders(os.environ.get("LD_LIBRARY_PATH", "")) if device_kind(gpus) == "cuda" else ()
     arguments = [sys.executable, "-P", "-s", "-m", MODULE]
     handover.fresh_folder(work)
     (work / "home").mkdir(mode=0o700)
@@ -343,9 +344,9 @@ def _prepare(spec: WorkerSpec) -> tuple[dict[str, str], list[str]]:
         report = detect_sandbox()
         if report.kind != "bubblewrap":
             raise Unavailable(f"No sandbox: {report.reason}", hint=report.hint)
-        check_places(spec.scratch, spec.log)
+        check_places(spec.scratch, spec.log, drivers=drivers)
         devices = [file for gpu in gpus for file in gpu.files]
-        mounts = Mounts(spec.bundle, spec.scratch, spec.data_sets, tuple(dict.fromkeys(devices)))
+        mounts = Mounts(spec.bundle, spec.scratch, spec.data_sets, tuple(dict.fromkeys(devices)), drivers)
         space = min(spec.memory_bytes or TEMPORARY_BYTES, TEMPORARY_BYTES)
         library, home, temporary = str(ROOT / "lib"), str(ROOT / "job" / WORK / "home"), "/tmp"  # noqa: S108
         command = sandbox_command(mounts, arguments, report, space)
@@ -357,7 +358,7 @@ def _prepare(spec: WorkerSpec) -> tuple[dict[str, str], list[str]]:
         library=library,
         cpus=spec.cpus,
         sandbox=spec.sandbox,
-        devices=visible(gpus),
+        devices=visible(gpus, drivers),
     )
     return environment, command
 

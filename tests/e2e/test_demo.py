@@ -56,6 +56,7 @@ def processes_about(folder: Path) -> list[str]:
     return found
 
 
+@pytest.mark.pages
 @pytest.mark.timeout(300)
 def test_the_demo_keeps_its_promises(tmp_path: Path) -> None:
     folder = tmp_path / "demo"
@@ -111,6 +112,7 @@ def _tells_no_secret(folder: Path, output: str) -> None:
         assert all(isinstance(each.get("event"), str) and "timestamp" in each for each in found)
 
 
+@pytest.mark.pages
 @pytest.mark.timeout(200)
 @pytest.mark.parametrize(
     ("moment", "times"), [("founded", 2), ("closed", 1), pytest.param("lost (kill", 2, marks=pytest.mark.soak)]

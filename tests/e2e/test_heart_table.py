@@ -98,6 +98,7 @@ def test_made_patients(made: tuple[LocalFederation, Path, dict[str, Centre]], me
     assert_alike(release_of(local, folder, method, SEED), plain)
 
 
+@pytest.mark.pages
 @pytest.mark.timeout(240)
 def test_the_real_patients(tmp_path: Path) -> None:
     named = os.environ.get("CONCORD_TEST_HEART_DATA")

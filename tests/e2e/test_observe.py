@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from examples.observe.__main__ import FEW_ROUNDS
 from examples.observe.boards import expressions
 from examples.observe.prometheus import RULES
@@ -16,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MEMBERS = 3
 
 
+@pytest.mark.pages
 def test_prometheus_sees_a_federation_train(tmp_path: Path) -> None:
     assert shutil.which("prometheus"), "Prometheus is not installed: `make prometheus`"
     done = subprocess.run(

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -218,6 +220,49 @@ async def rate_in_the_sandbox(folder: Path, width: int, seconds: float) -> float
     finally:
         await worker.close()
     return reply.metrics["teraflops"]
+
+
+HIDDEN = """
+import asyncio, ctypes, glob, os, pathlib, sys
+for name in ("libcuda.so.1", "libnvidia-ml.so.1"):
+    assert any(name in line for line in open("/proc/self/maps")) or ctypes.CDLL(name), name
+from tests.gpu.test_gpus import rate_in_the_sandbox
+print(asyncio.run(rate_in_the_sandbox(pathlib.Path(sys.argv[1]), 1024, 0.1)))
+"""
+
+
+def places_of(library: str) -> list[Path]:
+    """Where the loader finds a library of the driver on this machine."""
+    told = subprocess.run(["/sbin/ldconfig", "-p"], capture_output=True, text=True, check=True).stdout
+    return [Path(line.split(" => ")[1]) for line in told.splitlines() if line.strip().startswith(library)]
+
+
+def test_a_driver_that_only_the_search_path_names_serves_a_job(tmp_path: Path) -> None:
+    """As where a platform mounts it in a place of its own: here, what the loader would find by itself is hidden."""
+    driver, empty = tmp_path / "driver", tmp_path / "empty"
+    driver.mkdir()
+    empty.touch()
+    hidden = {place for name in ("libcuda.so", "libnvidia-ml.so") for place in places_of(name)}
+    real = {place.resolve() for place in hidden}
+    assert real, "the loader knows of no driver at all"
+    for folder in {place.parent for place in real}:
+        for library in [*folder.glob("libcuda*"), *folder.glob("libnvidia*")]:
+            shutil.copy(library, driver / library.name)
+    commands = [f"mount --bind {shlex.quote(str(empty))} {shlex.quote(str(place))}" for place in sorted(real)]
+    run = shlex.join([sys.executable, "-c", HIDDEN, str(tmp_path / "job")])
+    for search, code in ((str(driver), 0), ("", 1)):
+        script = " && ".join([*commands, f"exec {run}"])
+        environment = {**os.environ, "LD_LIBRARY_PATH": search}
+        told = subprocess.run(
+            ["unshare", "--mount", "sh", "-c", script],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            env=environment,
+            check=False,
+        )
+        assert told.returncode == code, told.stderr
+        shutil.rmtree(tmp_path / "job", ignore_errors=True)
 
 
 def test_the_sandbox_costs_the_card_nothing(tmp_path: Path) -> None:

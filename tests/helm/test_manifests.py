@@ -98,6 +98,15 @@ def test_gpus_runtime_class_and_tolerations_reach_the_agent() -> None:
     assert spec["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
     assert agent["image"].endswith("@sha256:" + "0" * 64)
     assert "amd.com/gpu" not in str(spec["initContainers"])
+    assert "LD_LIBRARY_PATH" not in str(spec)
+
+
+def test_a_driver_in_a_place_of_its_own_is_named_to_the_agent_alone() -> None:
+    place = "/usr/local/nvidia/lib64:/opt/driver"
+    spec = pod(rendered("node-agent", over(CASES["node-agent"]["placed"], {"gpu": {"libraryPath": place}})), "agent")
+    (agent,) = spec["containers"]
+    assert {"name": "LD_LIBRARY_PATH", "value": place} in agent["env"]
+    assert "LD_LIBRARY_PATH" not in str(spec["initContainers"])
 
 
 def test_data_sets_are_mounted_read_only_where_node_yaml_says() -> None:

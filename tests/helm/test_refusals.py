@@ -114,6 +114,8 @@ BY_THE_SCHEMA: list[tuple[str, Document, str, str]] = [
     ("node-agent", {"coordinator": {"cidrs": ["concord.example.org"]}}, "/coordinator/cidrs/0", "pattern"),
     ("node-agent", {"gpu": {"count": -1}}, "/gpu/count", "minimum"),
     ("node-agent", {"gpu": {"count": "two"}}, "/gpu/count", "integer"),
+    ("node-agent", {"gpu": {"libraryPath": "nvidia/lib64"}}, "/gpu/libraryPath", "pattern"),
+    ("node-agent", {"gpu": {"libraryPath": "/opt/driver:"}}, "/gpu/libraryPath", "pattern"),
     ("node-agent", {"deciders": []}, "/deciders", "minItems"),
 ]
 

@@ -1,13 +1,29 @@
 """What a node offers, what a worker is shown of it, and what a job's runtime lacks here."""
 
+import os
 import platform
+import shutil
+import subprocess
+import sys
+import zlib
+from pathlib import Path
 
 import pytest
 
+from federation.errors import InvalidUsage
 from node_agent.runner import sandbox
-from node_agent.runner.devices import Gpu, detect_gpus, device_kind, local_offer, visible
+from node_agent.runner.devices import Gpu, detect_gpus, device_kind, driver_folders, local_offer, visible
 from node_agent.runner.runtime import missing_runtime
-from node_agent.runner.sandbox import DOCUMENT, PROFILE, Mounts, SandboxReport, detect_sandbox, sandbox_command
+from node_agent.runner.sandbox import (
+    DOCUMENT,
+    PROFILE,
+    TEMPORARY_BYTES,
+    Mounts,
+    SandboxReport,
+    check_places,
+    detect_sandbox,
+    sandbox_command,
+)
 
 
 def card(root, name, vendor, memory_file, memory, render):
@@ -50,6 +66,38 @@ def test_a_worker_is_shown_just_its_own_gpus():
     none = visible([])
     assert none["CUDA_VISIBLE_DEVICES"] == none["ROCR_VISIBLE_DEVICES"] == ""
     assert none["CONCORD_DEVICE"] == "cpu"
+
+
+def test_a_driver_that_only_the_search_path_names_is_found_in_the_sandbox(tmp_path, sandboxed):
+    """As on container platforms that mount NVIDIA's driver where the loader does not look."""
+    driver, other = tmp_path / "nvidia" / "lib64", tmp_path / "other"
+    for folder in (driver, other, tmp_path / "app", tmp_path / "job" / "work"):
+        folder.mkdir(parents=True)
+    maps = [line.split() for line in Path("/proc/self/maps").read_text().splitlines()]
+    library = (
+        next(words[5] for words in maps if len(words) > 5 and "/libz.so" in words[5]) if zlib.crc32(b"") == 0 else ""
+    )
+    shutil.copy(library, driver / "libcuda.so.1")
+    drivers = driver_folders(os.pathsep.join(["", "relative", str(other), str(driver), str(driver)]))
+    assert drivers == (driver,)
+    card = Gpu(0, "H200", 1 << 37, "cuda", "GPU-a", ("/dev/null",))
+    shown = visible([card], drivers)
+    assert shown["LD_LIBRARY_PATH"] == str(driver)
+    assert "LD_LIBRARY_PATH" not in visible([card]), "nothing that the agent was given goes further"
+
+    def loads(mounts, environment):
+        program = [sys.executable, "-S", "-c", "import ctypes; ctypes.CDLL('libcuda.so.1').zlibVersion"]
+        line = sandbox_command(mounts, program, detect_sandbox(), TEMPORARY_BYTES)
+        return subprocess.run(
+            line, env={"PATH": "/usr/bin:/bin", **environment}, capture_output=True, timeout=60, check=False
+        )
+
+    inside = Mounts(tmp_path / "app", tmp_path / "job", {}, card.files, drivers)
+    assert loads(inside, shown).returncode == 0, loads(inside, shown).stderr
+    assert b"libcuda.so.1" in loads(Mounts(tmp_path / "app", tmp_path / "job", {}, card.files), shown).stderr
+    check_places(tmp_path / "job", drivers=drivers)
+    with pytest.raises(InvalidUsage, match="which every job can read"):
+        check_places(driver / "job", drivers=drivers)
 
 
 def test_the_offer_of_this_machine():
