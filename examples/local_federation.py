@@ -8,6 +8,7 @@ themselves are always processes of their own, each with its own folder, keys and
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import json
 import os
@@ -76,11 +77,15 @@ def end_on_signals() -> None:
         signal.signal(number, end)
 
 
+_built = functools.cache(typer.main.get_command)
+"""of the same program, the same commands: making them anew for each would take as long as running them"""
+
+
 def run_command(command: typer.Typer, *arguments: str | Path) -> str:
     """Runs one command in this process and returns its stdout; what it remarks on stderr is dropped. Raises its FederationError."""
     output = io.StringIO()
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(io.StringIO()):
-        typer.main.get_command(command).main([str(argument) for argument in arguments], standalone_mode=False)
+        _built(command).main([str(argument) for argument in arguments], standalone_mode=False)
     return output.getvalue()
 
 

@@ -5,12 +5,14 @@ CONCORD_TEST_NO_SANDBOX=1 leaves out what asks for the fixture ``sandboxed``, an
 Tests run in several processes (``make test``), which must agree on their names.
 """
 
+import functools
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import typer.main
 
 from examples.local_federation import forget_settings
 from node_agent.runner.sandbox import detect_sandbox
@@ -20,6 +22,8 @@ WITHOUT = os.environ.get("CONCORD_TEST_NO_SANDBOX") == "1"
 ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 forget_settings()
+# A program's commands are made once for all tests, and not for each call, which takes longer than most commands do.
+typer.main.get_command = functools.cache(typer.main.get_command)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
