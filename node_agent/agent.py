@@ -230,7 +230,10 @@ class NodeAgent:
 
     def _hello(self) -> rounds_pb2.NodeEvent:
         offer = rounds_pb2.Offer(
-            gpus=[rounds_pb2.Gpu(model=gpu.model, memory_bytes=gpu.memory_bytes) for gpu in self.offer.gpus],
+            gpus=[
+                rounds_pb2.Gpu(model=gpu.model, memory_bytes=gpu.memory_bytes, is_slice=gpu.is_slice)
+                for gpu in self.offer.gpus
+            ],
             cpus=self.offer.cpus,
             memory_bytes=self.offer.memory_bytes,
             hours=self.policy.hours,

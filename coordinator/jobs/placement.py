@@ -8,7 +8,7 @@ decision has a sentence.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,21 @@ class Capacity:
     """memory of each free GPU, bytes"""
     cpus: int
     memory: int
+    slices: tuple[int, ...] = ()
+    """memory of each free slice of a GPU, bytes; one serves a job that asks for one GPU, and two do not make two"""
+
+    def gpus_for(self, count: int) -> list[int]:
+        return sorted(self.gpus + self.slices if count == 1 else self.gpus)
+
+    def less(self, gpus: int, gpu_memory: int, cpus: int, memory: int) -> Capacity:
+        """What is left beside a job: the smallest GPUs that fit are taken, as many of them as are there."""
+        taken = [size for size in self.gpus_for(gpus) if size >= gpu_memory][:gpus]
+        whole, slices = list(self.gpus), list(self.slices)
+        for size in taken:
+            (whole if size in whole else slices).remove(size)
+        return replace(
+            self, gpus=tuple(whole), slices=tuple(slices), cpus=self.cpus - cpus, memory=self.memory - memory
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +83,7 @@ def place(nodes: Sequence[Capacity], requests: Sequence[Request], idle: Sequence
         explanations[request.job] = reason
         placements[request.job] = chosen
         for seat in chosen:
-            free[seat] = _less(free[seat], request)
+            free[seat] = free[seat].less(request.gpus, request.gpu_memory, request.cpus, request.memory)
     return Decision(placements, explanations)
 
 
@@ -114,7 +129,7 @@ def _could(node: Capacity | None, request: Request) -> bool:
 
 
 def _lack(node: Capacity, request: Request) -> str:
-    fitting = sum(memory >= request.gpu_memory for memory in node.gpus)
+    fitting = sum(memory >= request.gpu_memory for memory in node.gpus_for(request.gpus))
     if fitting < request.gpus:
         return f"has {fitting} of {request.gpus} free GPUs that fit"
     if node.cpus < request.cpus:
@@ -122,19 +137,3 @@ def _lack(node: Capacity, request: Request) -> str:
     if node.memory < request.memory:
         return f"has {node.memory >> 20} of {request.memory >> 20} MiB free"
     return ""
-
-
-def _less(node: Capacity, request: Request) -> Capacity:
-    """The smallest GPUs that fit are taken."""
-    left = sorted(node.gpus)
-    for _ in range(request.gpus):
-        left.remove(next(memory for memory in left if memory >= request.gpu_memory))
-    return Capacity(
-        node.member,
-        node.node,
-        node.jurisdiction,
-        node.connected,
-        tuple(left),
-        node.cpus - request.cpus,
-        node.memory - request.memory,
-    )

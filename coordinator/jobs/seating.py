@@ -121,16 +121,21 @@ def connection(session: Session, job: bytes) -> events.Connected:
 
 def _left(session: Session, jurisdiction: str, running: list[Case]) -> Capacity:
     """What the node offers, less what the jobs that run there take."""
-    gpus = sorted(gpu.memory_bytes for gpu in session.offer.gpus)
-    cpus, memory = session.offer.cpus, session.offer.memory_bytes
+    offer = session.offer
+    left = Capacity(
+        session.member,
+        session.node,
+        jurisdiction,
+        True,
+        tuple(gpu.memory_bytes for gpu in offer.gpus if not gpu.is_slice),
+        offer.cpus,
+        offer.memory_bytes,
+        tuple(gpu.memory_bytes for gpu in offer.gpus if gpu.is_slice),
+    )
     for case in running:
         wanted = case.manifest.spec.resources
-        for _ in range(wanted.gpus):
-            fitting = next((size for size in gpus if size >= case.manifest.gpu_memory_bytes), None)
-            if fitting is not None:
-                gpus.remove(fitting)
-        cpus, memory = cpus - wanted.cpus, memory - case.manifest.memory_bytes
-    return Capacity(session.member, session.node, jurisdiction, True, tuple(gpus), cpus, memory)
+        left = left.less(wanted.gpus, case.manifest.gpu_memory_bytes, wanted.cpus, case.manifest.memory_bytes)
+    return left
 
 
 def _request(case: Case, sequence: int) -> Request:

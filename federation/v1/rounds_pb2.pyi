@@ -175,17 +175,21 @@ class Gpu(_message.Message):
 
     MODEL_FIELD_NUMBER: _builtins.int
     MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    IS_SLICE_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     memory_bytes: _builtins.int
+    is_slice: _builtins.bool
+    """of a card: serves a job that asks for one GPU"""
     def __init__(
         self,
         *,
         model: _builtins.str = ...,
         memory_bytes: _builtins.int = ...,
+        is_slice: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["memory_bytes", b"memory_bytes", "model", b"model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_slice", b"is_slice", "memory_bytes", b"memory_bytes", "model", b"model"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

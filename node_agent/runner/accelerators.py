@@ -17,8 +17,12 @@ PATIENCE_SECONDS: Final = 30.0
 
 
 def chosen(gpus: Sequence[Gpu], taken: Collection[int], count: int, memory_bytes: int) -> tuple[int, ...]:
-    """The indices of the ``count`` smallest free ones with so much memory; none when there are too few."""
-    free = [gpu for gpu in gpus if gpu.index not in taken and gpu.memory_bytes >= memory_bytes]
+    """The indices of the ``count`` smallest free ones with so much memory; none when there are too few.
+
+    Slices of cards serve jobs that ask for one: CUDA shows a process no more than one of them (NVIDIA, MIG User Guide).
+    """
+    fitting = [gpu for gpu in gpus if gpu.memory_bytes >= memory_bytes and not (gpu.is_slice and count > 1)]
+    free = [gpu for gpu in fitting if gpu.index not in taken]
     smallest = sorted(free, key=lambda gpu: (gpu.memory_bytes, gpu.index))[:count]
     return tuple(sorted(gpu.index for gpu in smallest)) if len(smallest) == count else ()
 

@@ -22,13 +22,16 @@ from node_agent.runner.sandbox import detect_sandbox
 
 TORCH_NAMES: Final = {"cuda": "cuda", "rocm": "cuda", "xpu": "xpu", "mps": "mps", "cpu": "cpu"}
 VENDORS: Final = {"0x1002": "rocm", "0x8086": "xpu"}
+SLICES: Final = 1024
+"""indices of slices begin here; no machine has so many cards"""
 DRIVER_LIBRARY: Final = "libcuda.so.1"
 HIDE_ALL: Final = {"CUDA_VISIBLE_DEVICES": "", "HIP_VISIBLE_DEVICES": "", "ROCR_VISIBLE_DEVICES": ""}
 
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """``address`` is what the maker's own variable takes to name it; ``files`` are the device files that it needs."""
+    """A card, or a slice of one (MIG). ``index``: its own for as long as it is there, whatever becomes of others; ``address``: what
+    the maker's own variable takes to name it; ``files``: the device files that it needs."""
 
     index: int
     model: str
@@ -36,6 +39,7 @@ class Gpu:
     kind: str = "cuda"
     address: str = ""
     files: tuple[str, ...] = ()
+    is_slice: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,17 +85,20 @@ def _nvidia() -> tuple[Gpu, ...]:
 
 
 def _told_by(nvml: Nvml) -> Iterator[Gpu]:
+    """A card that is cut into slices has nothing to lend but these."""
     library = nvml.library
     shared = ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/nvidia-caps")
     for index, card in nvml.cards():
-        name, address = nvml.told(library.nvmlDeviceGetName, card), nvml.told(library.nvmlDeviceGetUUID, card)
-        minor, memory = (
-            nvml.told(library.nvmlDeviceGetMinorNumber, card),
-            nvml.told(library.nvmlDeviceGetMemoryInfo, card),
-        )
-        if None not in (name, address, minor, memory):
-            files = (f"/dev/nvidia{minor}", *shared)
-            yield Gpu(index, str(name), int(memory.total), "cuda", str(address), files)
+        minor = nvml.told(library.nvmlDeviceGetMinorNumber, card)
+        devices = [(index, card)]
+        if is_cut := nvml.is_cut(card):
+            devices = [(SLICES * (number + 1) + index, part) for number, part in nvml.slices(card)]
+        for own, device in devices:
+            name, address = nvml.told(library.nvmlDeviceGetName, device), nvml.told(library.nvmlDeviceGetUUID, device)
+            memory = nvml.told(library.nvmlDeviceGetMemoryInfo, device)
+            if None not in (name, address, minor, memory):
+                files = (f"/dev/nvidia{minor}", *shared)
+                yield Gpu(own, str(name), int(memory.total), "cuda", str(address), files, is_cut)
 
 
 def _sysfs(root: Path) -> tuple[Gpu, ...]:
@@ -113,7 +120,7 @@ def _sysfs(root: Path) -> tuple[Gpu, ...]:
 def driver_folders(search: str) -> tuple[Path, ...]:
     """Of the loader's path (LD_LIBRARY_PATH), the folders with NVIDIA's driver. Container platforms that mount it outside the
     loader's own places show it so, and a worker, whose environment is made anew, would not find it."""
-    folders = [Path(place) for place in search.split(os.pathsep) if place.startswith(os.sep)]
+    folders = [Path(place).resolve() for place in search.split(os.pathsep) if place.startswith(os.sep)]
     return tuple(dict.fromkeys(folder for folder in folders if (folder / DRIVER_LIBRARY).is_file()))
 
 

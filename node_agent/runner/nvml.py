@@ -35,11 +35,15 @@ class Nvml:
             if card is not None:
                 yield index, card
 
+    def is_cut(self, card: Any) -> bool:
+        """Whether the card is cut into slices; it may have none at the moment."""
+        mode = self.told(self.library.nvmlDeviceGetMigMode, card)
+        return mode is not None and mode[0] == self.library.NVML_DEVICE_MIG_ENABLE
+
     def slices(self, card: Any) -> Iterator[tuple[int, Any]]:
         """(number, handle) of each slice of a card that is cut into slices."""
         library = self.library
-        mode = self.told(library.nvmlDeviceGetMigMode, card)
-        if mode is None or mode[0] != library.NVML_DEVICE_MIG_ENABLE:
+        if not self.is_cut(card):
             return
         for index in range(self.told(library.nvmlDeviceGetMaxMigDeviceCount, card) or 0):
             part = self.told(library.nvmlDeviceGetMigDeviceHandleByIndex, card, index)

@@ -27,6 +27,7 @@ from federation.errors import BudgetExhausted, InvalidUsage
 from federation.policy.vocabulary import BY_NAME
 from federation.privacy.budget import Budget, Entry
 from node_agent.halt.gpus import holders
+from node_agent.runner.accelerators import chosen
 from node_agent.runner.devices import detect_gpus
 from node_agent.telemetry import server, survey
 from node_agent.telemetry.families import COUNTED, FAMILIES
@@ -353,6 +354,21 @@ def test_slices_have_series_of_their_own(node: Node, driver: Path) -> None:
     assert {gpu for name, gpu in found if name == "concord_node_gpu_temperature_celsius"} == {"0", "1", "2"}
 
 
+def test_a_card_that_is_cut_lends_its_slices_and_never_itself(driver: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each by the name that CUDA takes, with its own memory and with the card's files."""
+    offered = detect_gpus(driver.parent)
+    assert [(gpu.index, gpu.address, gpu.is_slice) for gpu in offered] == [
+        *((0, "GPU-0", False), (1, "GPU-1", False)),
+        *((2 * 1024 + 2, "GPU-2/1", True), (5 * 1024 + 2, "GPU-2/4", True)),
+    ]
+    assert {gpu.memory_bytes for gpu in offered} == {100 << 30}
+    assert offered[2].files[0] == "/dev/nvidia2"
+    assert chosen(offered, {0, 1}, 1, 0) == (2050,), "one is enough for a job that asks for one"
+    assert chosen(offered, {0}, 2, 0) == (), "and two are not two GPUs"
+    monkeypatch.setitem(sys.modules, "pynvml", nvml(nvmlDeviceGetMigDeviceHandleByIndex=fail))
+    assert [gpu.index for gpu in detect_gpus(driver.parent)] == [0, 1], "cut, and none of its slices is ours"
+
+
 @pytest.mark.parametrize("name", ["nvmlInit", "nvmlDeviceGetCount"])
 def test_a_driver_that_is_broken_is_no_card(driver: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", nvml(**{name: fail}))
@@ -381,5 +397,6 @@ def test_a_card_that_has_fallen_off_takes_no_other_away(driver: Path, monkeypatc
     monkeypatch.setitem(sys.modules, "pynvml", gone)
     monkeypatch.setattr("node_agent.halt.gpus.DRIVER", driver)
     assert [reading.gpu for reading in readings(driver)] == ["1", "2", "2:1", "2:4"]
-    assert [(gpu.index, gpu.address) for gpu in detect_gpus(driver.parent)] == [(1, "GPU-1")]
+    assert [gpu.address for gpu in detect_gpus(driver.parent)] == ["GPU-1", "GPU-2/1", "GPU-2/4"]
+    assert detect_gpus(driver.parent)[0].index == 1, "as before"
     assert holders() == {101, 102}

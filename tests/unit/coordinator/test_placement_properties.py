@@ -7,6 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coordinator.jobs.placement import Capacity, Request, place
+from node_agent.runner.accelerators import chosen
+from node_agent.runner.devices import Gpu
 
 GIB = 1 << 30
 PLACES = ("FR", "DE", "KE", "BR")
@@ -24,6 +26,7 @@ def nodes(draw):
             gpus=tuple(draw(st.lists(st.sampled_from([8 * GIB, 16 * GIB, 80 * GIB]), max_size=4))),
             cpus=draw(st.integers(0, 8)),
             memory=draw(st.integers(0, 8)) * GIB,
+            slices=tuple(draw(st.lists(st.sampled_from([10 * GIB, 20 * GIB]), max_size=3))),
         )
         for member, node in draw(st.lists(st.sampled_from(SEATS), unique=True))
     ]
@@ -78,10 +81,33 @@ def test_no_node_is_asked_for_more_than_it_has(offered, asked):
         here = [by_job[job] for job, seats in decision.placements.items() if (node.member, node.node) in seats]
         assert sum(request.cpus for request in here) <= node.cpus
         assert sum(request.memory for request in here) <= node.memory
-        wanted = sorted((request.gpu_memory for request in here for _ in range(request.gpus)), reverse=True)
-        held = sorted(node.gpus, reverse=True)
-        assert len(wanted) <= len(held)
-        assert all(need <= have for need, have in zip(wanted, held, strict=False))
+        wanted = [(request.gpu_memory, request.gpus > 1) for request in here for _ in range(request.gpus)]
+        assert fit([need for need, _ in wanted], node.gpus + node.slices)
+        assert fit([need for need, several in wanted if several], node.gpus), "two slices do not make two GPUs"
+
+
+def fit(wanted, held):
+    most = sorted(held, reverse=True)
+    return len(wanted) <= len(most) and all(a <= b for a, b in zip(sorted(wanted, reverse=True), most, strict=False))
+
+
+@settings(deadline=None, max_examples=300)
+@given(nodes(), requests(), st.randoms(use_true_random=False))
+def test_a_node_finds_the_cards_that_the_coordinator_counted(offered, asked, random):
+    """The coordinator counts, and names none; each node chooses by itself, in the order in which jobs start there."""
+    decision = place(offered, asked)
+    by_job = {request.job: request for request in asked}
+    for node in offered:
+        sizes = [(size, False) for size in node.gpus] + [(size, True) for size in node.slices]
+        random.shuffle(sizes)
+        cards = [Gpu(index, "X", size, is_slice=part) for index, (size, part) in enumerate(sizes)]
+        taken = set()
+        for job, seats in decision.placements.items():
+            request = by_job[job]
+            if (node.member, node.node) in seats and request.gpus:
+                got = chosen(cards, taken, request.gpus, request.gpu_memory)
+                assert len(got) == request.gpus
+                taken |= set(got)
 
 
 @settings(deadline=None, max_examples=200)
