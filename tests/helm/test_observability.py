@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.helm.charts import LEAST, ROOT, manifests, of_kind, rendered
+from tests.helm.charts import LEAST, ROOT, WATCHED, manifests, of_kind, over, rendered
 
 COPIES: dict[Path, Path] = runpy.run_path(str(ROOT / "helm" / "copies.py"))["copies"]()
 
@@ -46,6 +46,25 @@ def test_every_rule_is_in_the_chart_of_its_side_as_it_stands_in_the_source() -> 
     assert {rule["labels"]["side"] for rule in rules("node-agent") if "alert" in rule} == {"node"}
     for rule in rules("node-agent"):
         assert "concord_node_" in str(rule["expr"])
+
+
+@pytest.mark.parametrize("chart", LEAST)
+@pytest.mark.parametrize("place", ["https://docs.example.org/runbooks", "http://docs.example.org:8000/a/runbooks/"])
+def test_alerts_link_to_the_runbooks_where_they_are_served(chart: str, place: str) -> None:
+    """Each to a page that the site has: `make docs` makes a folder of every page."""
+    watched = over(WATCHED, {"metrics": {"prometheusRule": {"runbooks": place}}})
+    (document,) = of_kind(rendered(chart, watched), "PrometheusRule")
+    linked = [rule for group in document["spec"]["groups"] for rule in group["rules"]]
+    assert [rule.get("alert", rule.get("record")) for rule in linked] == [
+        rule.get("alert", rule.get("record")) for rule in rules(chart)
+    ]
+    for rule, as_written in zip(linked, rules(chart), strict=True):
+        if "alert" in rule:
+            page = rule["annotations"].pop("runbook_url").removeprefix(place.rstrip("/"))
+            assert as_written["annotations"].pop("runbook_url") == f"docs/runbooks{page.rstrip('/')}.md"
+            assert page.endswith("/")
+            assert (ROOT / f"docs/runbooks{page.rstrip('/')}.md").is_file()
+        assert rule == as_written, "nothing else is changed"
 
 
 def _text(rule: dict[str, Any]) -> str:

@@ -115,6 +115,10 @@ BY_THE_SCHEMA: list[tuple[str, Document, str, str]] = [
     ("node-agent", {"gpu": {"count": -1}}, "/gpu/count", "minimum"),
     ("node-agent", {"gpu": {"count": "two"}}, "/gpu/count", "integer"),
     ("node-agent", {"gpu": {"libraryPath": "nvidia/lib64"}}, "/gpu/libraryPath", "pattern"),
+    (
+        *("coordinator", {"metrics": {"prometheusRule": {"runbooks": "javascript:alert(1)"}}}),
+        *("/metrics/prometheusRule/runbooks", "pattern"),
+    ),
     ("node-agent", {"gpu": {"libraryPath": "/opt/driver:"}}, "/gpu/libraryPath", "pattern"),
     ("node-agent", {"deciders": []}, "/deciders", "minItems"),
 ]
