@@ -29,7 +29,8 @@ from node_agent.link.channel import Credentials
 from node_agent.link.probe import reach
 from node_agent.machine import clock_kept, disk_of, modes_of, versions_here
 from node_agent.membership import ROLL_LIMIT
-from node_agent.runner.devices import detect_gpus
+from node_agent.runner.devices import detect_gpus, shut
+from node_agent.runner.nvml import DRIVER
 from node_agent.runner.sandbox import detect_sandbox
 from node_agent.service import metrics_tls
 from node_agent.settings import Home, NodeSettings, refuse_unknown_variables
@@ -71,7 +72,7 @@ def examine(home: Home) -> list[Finding]:
         coordinator,
         found("disk", lambda: disk_of(Path(settings.scratch) if settings.scratch else home.root, WANTED)),
         found("sandbox", lambda: _sandbox(home)),
-        found("gpu", _gpus),
+        found("gpu", gpus_here),
         found("versions", versions_here),
         found("database", lambda: _journal(home)),
         found("log", lambda: _log(home)),
@@ -176,11 +177,26 @@ def _sandbox(home: Home) -> str | Finding:
     return Finding("sandbox", "wrong" if required else "note", report.reason, report.hint)
 
 
-def _gpus() -> str | Finding:
+def gpus_here() -> str | Finding:
     gpus = detect_gpus()
+    if not gpus and DRIVER.exists():
+        return Finding(
+            "gpu",
+            "note",
+            "There is NVIDIA's driver, and no card can be lent: jobs train on the processors.",
+            "Look at nvidia-smi: the driver may be newer than its library, a card may be gone, or cut (MIG) and have no slices.",
+        )
     if not gpus:
         return Finding("gpu", "note", "None is seen; jobs train on the processors.")
-    return "; ".join(f"{each.model}, {each.memory_bytes / (1 << 30):.0f} GiB ({each.kind})" for each in gpus) + "."
+    seen = "; ".join(f"{each.model}, {each.memory_bytes / (1 << 30):.0f} GiB ({each.kind})" for each in gpus)
+    if files := shut(gpus):
+        return Finding(
+            "gpu",
+            "wrong",
+            f"{seen}; but jobs cannot use them: {', '.join(files)} cannot be opened, or is missing.",
+            "Let the agent's user open the device files; nvidia-modprobe -u -c=0 makes NVIDIA's.",
+        )
+    return f"{seen}."
 
 
 def _journal(home: Home) -> str | Finding:

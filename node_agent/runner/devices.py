@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ TORCH_NAMES: Final = {"cuda": "cuda", "rocm": "cuda", "xpu": "xpu", "mps": "mps"
 VENDORS: Final = {"0x1002": "rocm", "0x8086": "xpu"}
 SLICES: Final = 1024
 """indices of slices begin here; no machine has so many cards"""
+OPTIONAL: Final = re.compile(r".*/(nvidia-uvm-tools|card[0-9]+)")
+"""for debuggers and screens"""
 DRIVER_LIBRARY: Final = "libcuda.so.1"
 HIDE_ALL: Final = {"CUDA_VISIBLE_DEVICES": "", "HIP_VISIBLE_DEVICES": "", "ROCR_VISIBLE_DEVICES": ""}
 
@@ -115,6 +118,17 @@ def _sysfs(root: Path) -> tuple[Gpu, ...]:
         files = (*render, f"/dev/dri/{card.name}", *(("/dev/kfd",) if kind == "rocm" else ()))
         found.append(Gpu(len(found), model, int(memory), kind, str(len(found)), files))
     return tuple(found)
+
+
+def shut(gpus: Sequence[Gpu]) -> tuple[str, ...]:
+    """Device files without which a job cannot use these cards, and which this process cannot open, or which are not there."""
+    needed = dict.fromkeys(
+        file
+        for gpu in gpus
+        for file in gpu.files
+        if not OPTIONAL.fullmatch(file) and (gpu.is_slice or not file.endswith("/nvidia-caps"))
+    )
+    return tuple(file for file in needed if not os.access(file, os.R_OK if Path(file).is_dir() else os.R_OK | os.W_OK))
 
 
 def driver_folders(search: str) -> tuple[Path, ...]:
