@@ -23,6 +23,7 @@ from coordinator.client.keeping import kept
 from coordinator.client.mlflow_runs import DIGEST, MlflowRun
 from coordinator.client.plotting import any_letter, picture_of
 from coordinator.client.sdk import Federation
+from coordinator.client.terminal import COLOURS
 from coordinator.client.views import Job, Jobs, job_of
 from federation.errors import InvalidUsage
 from tests.unit.client.scripted import Coordinator
@@ -341,13 +342,19 @@ def cells_of(html: str) -> Cells:
     return found
 
 
-@given(rows=st.lists(st.tuples(st.text(), st.text()), max_size=5))
+WORDS = st.text() | st.sampled_from(sorted(COLOURS))
+
+
+@given(rows=st.lists(st.tuples(WORDS, WORDS), max_size=5))
 def test_no_text_of_a_peer_becomes_markup(rows: list[tuple[str, str]]) -> None:
+    """But for the badge of a word that is, whole, a state."""
     found = cells_of(markup.table(("A", "B"), rows))
     assert [re.sub(r"[\r\x00]", "", each) for each in found.cells] == [
         re.sub(r"[\r\x00]", "", word) for word in ("A", "B", *(word for row in rows for word in row))
     ]
-    assert found.tags <= {"table", "thead", "tbody", "tr", "td", "th"}
+    states = [word for row in rows for word in row if COLOURS.get(word) in markup.SHADES]
+    assert found.tags - ({"span"} if states else set()) <= {"table", "thead", "tbody", "tr", "td", "th"}
+    assert ("span" in found.tags) == bool(states)
 
 
 def test_a_state_is_read_on_a_light_page_and_on_a_dark_one() -> None:
