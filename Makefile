@@ -5,7 +5,8 @@
 #   make observe a federation beside a real Prometheus: targets, rules, and every expression of every dashboard
 #   make prometheus  Debian's Prometheus with promtool, for tests and `make observe`, where it may be installed
 #   make postgresql  Debian's PostgreSQL, for tests, where it may be installed
-#   make test    every test            make check   style, types, import contracts, stubs, docs
+#   make test    every test but those that targets below name
+#   make check   style, types, import contracts, stubs, docs
 #   make pages-test   every command of README, tutorial, how-to pages and runbooks, typed; the examples, whole; and the notebook
 #   make images-test   the images' install steps, replayed, and both services from them
 #   make gpu-test   jobs on an NVIDIA GPU: what they are given, see and give back; for a machine that has one

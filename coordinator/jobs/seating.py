@@ -123,14 +123,14 @@ def _left(session: Session, jurisdiction: str, running: list[Case]) -> Capacity:
     """What the node offers, less what the jobs that run there take."""
     offer = session.offer
     left = Capacity(
-        session.member,
-        session.node,
-        jurisdiction,
-        True,
-        tuple(gpu.memory_bytes for gpu in offer.gpus if not gpu.is_slice),
-        offer.cpus,
-        offer.memory_bytes,
-        tuple(gpu.memory_bytes for gpu in offer.gpus if gpu.is_slice),
+        member=session.member,
+        node=session.node,
+        jurisdiction=jurisdiction,
+        connected=True,
+        gpus=tuple(gpu.memory_bytes for gpu in offer.gpus if not gpu.is_slice),
+        cpus=offer.cpus,
+        memory=offer.memory_bytes,
+        slices=tuple(gpu.memory_bytes for gpu in offer.gpus if gpu.is_slice),
     )
     for case in running:
         wanted = case.manifest.spec.resources

@@ -271,7 +271,10 @@ def test_a_stream_of_strange_events_is_noted_and_ends_nothing(labs: Labs) -> Non
         labs.start()
         labs.stuck = lambda _job, reason: pytest.fail(reason)
         metrics = Metrics(CollectorRegistry(), "test")
-        clock = lambda: labs.now  # noqa: E731
+
+        def clock() -> float:
+            return labs.now
+
         registry = Registry(labs.database, Authority.create("health", datetime.now(UTC)), timedelta(hours=24), clock)
         registry.found(labs.roll.envelope)
         docket = Docket(

@@ -31,6 +31,10 @@ from tests.unit.manifest.studied import now, run_of, sealed_study
 LEAD = Principal("lead", name="lead")
 
 
+def clock() -> float:
+    return datetime.now(UTC).timestamp()
+
+
 class Office:
     """A desk on its disk, with three nodes that are connected."""
 
@@ -49,7 +53,6 @@ class Office:
         self.start()
 
     def start(self) -> None:
-        clock = lambda: datetime.now(UTC).timestamp()  # noqa: E731
         registry = Registry(self.database, Authority.create("health", datetime.now(UTC)), timedelta(hours=24), clock)
         registry.found(self.parties.roll.envelope)
         self.desk = StudyDesk(self.database, self.sessions, registry, self.blobs, clock)
