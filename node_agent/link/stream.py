@@ -125,9 +125,8 @@ class Link:
             call = self._call = connect()
             while not self._out.empty():
                 self._out.get_nowait()
-            await call.write(self._hello())
             try:
-                async with duplex(call, self._write(call)):
+                async with duplex(call, self._write(call, self._hello())):
                     async for instruction in call:
                         if not self.connected.is_set():
                             self.connected.set()
@@ -138,7 +137,8 @@ class Link:
             finally:
                 self._channel = self._call = None
 
-    async def _write(self, call: object) -> None:
+    async def _write(self, call: object, hello: rounds_pb2.NodeEvent) -> None:
+        await call.write(hello)  # type: ignore[attr-defined]
         while True:
             await call.write(await self._out.get())  # type: ignore[attr-defined]
 
